@@ -1,0 +1,122 @@
+"""Which chunks of a blob are here: a bitmap, least significant bit first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class ChunkMap:
+    """A set of chunk indices in [0, count). One Python integer: unions and differences cost microseconds at 36,000 chunks."""
+
+    __slots__ = ("_bits", "count")
+
+    def __init__(self, count: int, chunks: Iterable[int] = ()) -> None:
+        self.count = count
+        self._bits = 0
+        for index in chunks:
+            self.add(index)
+
+    @classmethod
+    def full(cls, count: int) -> ChunkMap:
+        made = cls(count)
+        made._bits = (1 << count) - 1
+        return made
+
+    @classmethod
+    def from_bytes(cls, count: int, data: bytes) -> ChunkMap:
+        """Raises ValueError unless `data` has exactly the bytes for `count` bits and sets none beyond."""
+        if len(data) != -(-count // 8):
+            raise ValueError(f"a map of {count} chunks takes {-(-count // 8)} bytes, not {len(data)}")
+        made = cls(count)
+        made._bits = int.from_bytes(data, "little")
+        if made._bits >> count:
+            raise ValueError("a chunk map has bits beyond its last chunk")
+        return made
+
+    def to_bytes(self) -> bytes:
+        return self._bits.to_bytes(-(-self.count // 8), "little")
+
+    def add(self, index: int) -> None:
+        if not 0 <= index < self.count:
+            raise IndexError(f"no chunk {index} in a map of {self.count}")
+        self._bits |= 1 << index
+
+    def discard(self, index: int) -> None:
+        self._bits &= ~(1 << index)
+
+    def __contains__(self, index: int) -> bool:
+        return index >= 0 and bool(self._bits >> index & 1)
+
+    def __len__(self) -> int:
+        return self._bits.bit_count()
+
+    def __bool__(self) -> bool:
+        return self._bits != 0
+
+    def __iter__(self) -> Iterator[int]:
+        for start, count in self.runs():
+            yield from range(start, start + count)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ChunkMap) and (self.count, self._bits) == (other.count, other._bits)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return f"ChunkMap({len(self)}/{self.count})"
+
+    @property
+    def complete(self) -> bool:
+        return len(self) == self.count
+
+    def copy(self) -> ChunkMap:
+        made = ChunkMap(self.count)
+        made._bits = self._bits
+        return made
+
+    def missing(self) -> ChunkMap:
+        """The chunks that are not here."""
+        made = ChunkMap.full(self.count)
+        made._bits &= ~self._bits
+        return made
+
+    def __or__(self, other: ChunkMap) -> ChunkMap:
+        made = self.copy()
+        made._bits |= other._bits
+        return made
+
+    def __and__(self, other: ChunkMap) -> ChunkMap:
+        made = self.copy()
+        made._bits &= other._bits
+        return made
+
+    def __sub__(self, other: ChunkMap) -> ChunkMap:
+        made = self.copy()
+        made._bits &= ~other._bits
+        return made
+
+    def holds(self, chunks: range) -> bool:
+        """Whether every chunk of a (contiguous) range is here."""
+        if not chunks:
+            return True
+        mask = (1 << len(chunks)) - 1
+        return (self._bits >> chunks.start) & mask == mask
+
+    def prefix(self) -> int:
+        """How many chunks from the first on are here without a gap."""
+        return (~self._bits & (self._bits + 1)).bit_length() - 1
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """The set as maximal runs (first, count), in order."""
+        bits, base = self._bits, 0
+        while bits:
+            skip = (bits & -bits).bit_length() - 1
+            bits >>= skip
+            base += skip
+            length = (~bits & (bits + 1)).bit_length() - 1
+            yield base, length
+            bits >>= length
+            base += length

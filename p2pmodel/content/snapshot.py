@@ -1,0 +1,57 @@
+"""A repo at a commit: the list of its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from p2pmodel.content.naming import Repo, check_path
+from p2pmodel.limits import SNAPSHOT_FILES_MAX
+
+if TYPE_CHECKING:
+    from p2pmodel.content.digest import Blob
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of a snapshot. `blob` is None where the hub gives no usable hash: such a file is read from the hub alone."""
+
+    path: str
+    size: int
+    blob: Blob | None
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """`listing` is the hub's own description of the files (JSON, Xet triggers removed), which only that hub's dialect reads.
+
+    `public` is a fact of this node: the hub answered it without a token.
+    """
+
+    repo: Repo
+    commit: str
+    files: tuple[FileEntry, ...]
+    listing: bytes = field(repr=False)
+    public: bool
+
+    def __post_init__(self) -> None:
+        if len(self.files) > SNAPSHOT_FILES_MAX:
+            raise ValueError(f"a snapshot of {len(self.files)} files")
+        if len(self._by_path) != len(self.files):
+            raise ValueError("a snapshot names a file twice")
+
+    @cached_property
+    def _by_path(self) -> dict[str, FileEntry]:
+        return {entry.path: entry for entry in self.files}
+
+    def entry(self, path: str) -> FileEntry | None:
+        return self._by_path.get(path)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(entry.size for entry in self.files)

@@ -1,0 +1,343 @@
+"""What delivery needs of the world, in few verbs. Each port has a real room behind it and a fake in the tests,
+held to one contract suite. Store verbs block: delivery calls them through its `Blocking` seam, a simulation runs it inline.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
+
+from p2pmodel.content import (
+    Access,
+    Blob,
+    BlobId,
+    ChunkMap,
+    FileEntry,
+    Grade,
+    Hub,
+    Manifest,
+    NodeId,
+    Repo,
+    Seal,
+    Snapshot,
+)
+from p2pmodel.wire.messages import InventoryEntry, Message
+
+T = TypeVar("T")
+
+
+class Blocking(Protocol):
+    """Runs a blocking call off the trio thread (`trio.to_thread.run_sync`); a simulation runs it inline."""
+
+    async def __call__(self, function: Callable[..., T], *args: object) -> T: ...
+
+
+# Sources: a peer or an upstream, where chunks come from
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One run of chunks [first, first + count) of a blob, asked of one source."""
+
+    blob: Blob
+    first: int
+    count: int
+
+
+class Sink(Protocol):
+    """Where a source puts what it receives. One chunk at a time per order, in the order's sequence."""
+
+    def buffer(self) -> AbstractAsyncContextManager[memoryview]:
+        """A free buffer of CHUNK_BYTES; waits while all are in use, so a source takes one only when bytes are coming."""
+
+    def progress(self, received: int) -> None:
+        """So many more bytes came in: keeps the order's lease alive and feeds the rates."""
+
+    async def arrived(self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade) -> None:
+        """A whole chunk is in `data`. `digest` is what the source's code computed over it while it was hot, `claimed` what
+        the sender said it would be (None from a hub). Raises WrongBytesError; returns when the buffer may be used again."""
+
+
+class Source(Protocol):
+    async def fetch(self, order: Order, sink: Sink) -> None:
+        """Deliver every chunk of the order, or raise SourceError after as many as came."""
+
+
+# Upstreams: every configured way to every hub, behind one door
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where on a hub a blob's bytes can be read."""
+
+    repo: Repo
+    commit: str
+    path: str
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class HubRequest:
+    """A client's request that we hand on as it is (unknown API routes, writes)."""
+
+    hub: Hub
+    method: str
+    target: str  # raw path and query
+    headers: Sequence[tuple[str, str]]
+    body: AsyncIterator[bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class HubAnswer:
+    status: int
+    headers: Sequence[tuple[str, str]]  # hop-by-hop, Xet and Set-Cookie-for-others removed, links rewritten to `{endpoint}`
+    body: AsyncIterator[bytes]
+
+
+class Upstreams(Protocol):
+    """Errors of every verb: NotFoundError and its kinds, NotAuthorisedError, RateLimitedError, UnavailableError."""
+
+    async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
+        """Resolve a branch, tag or commit and list all its files, completely. `public` is found out without a token first."""
+
+    async def commit(self, repo: Repo, revision: str, access: Access) -> str:
+        """Resolve a branch or tag only (cheap)."""
+
+    async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
+        """The hub's own JSON about a repo at a revision, Xet triggers removed."""
+
+    async def may_read(self, location: Location) -> bool:
+        """Whether the hub would give this file to this credential now."""
+
+    def source(self, locations: Sequence[Location]) -> Source:
+        """Reads chunks of a blob from wherever the order of upstreams, their health and the locations allow."""
+
+    def rested_until(self, hub: Hub) -> float:
+        """Trio time until which the hub asked for patience (0 when it did not)."""
+
+    def rest(self, host: str, seconds: float) -> None:
+        """A peer says that a hub's host asked for patience."""
+
+    async def pass_on(self, request: HubRequest) -> AbstractAsyncContextManager[HubAnswer]:
+        """Hand a request to the hub and stream the answer."""
+
+
+# The store
+
+
+@dataclass(frozen=True, slots=True)
+class BlobState:
+    blob: Blob
+    held: int  # chunks
+    sealed: bool
+    private: bool
+
+
+class StoredBlob(Protocol):
+    """A blob of the store, open. One live object per blob; closed when its last user closes it."""
+
+    blob: Blob
+    sealed: bool
+    private: bool
+    held: ChunkMap  # written and verified in this run
+    own: ChunkMap  # of those: graded OWN, so they may leave before the seal
+    claimed: ChunkMap  # an earlier run's record says so; `confirm` makes them held
+    seal: Seal | None  # ours or a peer's, once there is one
+
+    def fileno(self) -> int: ...
+
+    def digest(self, index: int) -> bytes | None:
+        """32 bytes, None while unknown."""
+
+    def write(self, index: int, data: memoryview, digest: bytes, grade: Grade) -> None:
+        """Put a verified chunk at its place; then it is held. Raises StoreFullError, StoreError."""
+
+    def commit(self) -> None:
+        """Group commit: sync data, append to the record, sync. What was held before the call is durable after it."""
+
+    def confirm(self, index: int) -> bool:
+        """Re-hash a claimed chunk: held if it is what the record says, else forgotten."""
+
+    def check(self, index: int) -> bool:
+        """Whether a held chunk on disk still is what it was; hashes on first use and when the file's stat moved. A damaged
+        chunk is dropped (and a sealed blob is sealed no more)."""
+
+    def read_into(self, index: int, buffer: memoryview) -> None: ...
+
+    def drop(self, chunks: Iterable[int]) -> None:
+        """Forget chunks that turned out false or damaged."""
+
+    def finish(self, alias: BlobId | None, seal: Seal) -> None:
+        """All chunks are here and the blob's own hash was right: sync, rename, sync the directory, read-only, sealed."""
+
+    def manifest(self) -> Manifest:
+        """Of a complete blob."""
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    def find(self, blob: BlobId) -> BlobState | None:
+        """Aliases (git-sha1 and sha256 of one small file) lead to the same state."""
+
+    def open(self, blob: Blob, *, private: bool) -> StoredBlob:
+        """Open what is there, or begin a partial blob. A public caller opening a private blob makes it public."""
+
+    def blobs(self) -> Sequence[BlobState]: ...
+
+    def inventory(self) -> tuple[int, bytes]:
+        """Sequence number (of this boot) and 16-byte digest of the public inventory. Cheap, called often."""
+
+    def inventory_since(self, sequence: int) -> Sequence[InventoryEntry] | None:
+        """Changes since a sequence of this boot; None when it is too old to tell (send everything)."""
+
+    def put_snapshot(self, snapshot: Snapshot) -> None: ...
+
+    def snapshot(self, repo: Repo, commit: str) -> Snapshot | None: ...
+
+    def snapshots(self) -> Sequence[tuple[Repo, str]]: ...
+
+    def put_ref(self, repo: Repo, revision: str, commit: str) -> None:
+        """Pin a branch or tag to the commit that the hub last said."""
+
+    def ref(self, repo: Repo, revision: str) -> str | None: ...
+
+    def put_document(self, key: str, body: bytes) -> None:
+        """Small hub answers kept for later (model info): key is chosen by the caller."""
+
+    def document(self, key: str) -> bytes | None: ...
+
+    def materialise(self, snapshot: Snapshot, files: Sequence[FileEntry]) -> Path:
+        """The snapshot's directory in the Hugging Face cache tree, with links for the sealed blobs of `files`."""
+
+    def close(self) -> None: ...
+
+
+# Peers
+
+
+class Neighbours(Protocol):
+    """The linked peers."""
+
+    def linked(self) -> Sequence[NodeId]: ...
+
+    def weight(self, peer: NodeId) -> str:
+        """What rendezvous hashing weighs: the address in open mode (ids are free to mint), the id in a closed cluster."""
+
+    def own_weight(self) -> str:
+        """The same for this node, as its peers see it."""
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Queue a message; a peer that is gone is no error, one that does not drain its queue is cut off."""
+
+    async def ask(self, peer: NodeId, question: Message) -> Sequence[Message]:
+        """All pages of the answer. Raises SourceError (also for `Problem`)."""
+
+    def source(self, peer: NodeId) -> Source: ...
+
+
+class PeerEvents(Protocol):
+    """What delivery does with what peers say; peering calls it. None of these may block or raise."""
+
+    def linked(self, peer: NodeId) -> None: ...
+
+    def unlinked(self, peer: NodeId) -> None: ...
+
+    def received(self, peer: NodeId, message: Message) -> None:
+        """Interest, Have, Held, Claims, BadChunk, HubBusy."""
+
+    async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:
+        """AskInventory, AskManifest, AskSnapshot: the pages, or one Problem."""
+
+    async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:
+        """A public chunk for a peer, checked; None if it is not held (or not for peers)."""
+
+
+class Span:
+    """Bytes of an open file, to be sent as they lie: descriptor, offset, length. The descriptor is the span's own (a
+    duplicate), so a blob may be closed or removed while its bytes are still on their way out."""
+
+    __slots__ = ("digest", "fd", "length", "offset")
+
+    def __init__(self, fd: int, offset: int, length: int, digest: bytes = b"") -> None:
+        self.fd = os.dup(fd)
+        self.offset = offset
+        self.length = length
+        self.digest = digest  # the chunk's, where the span is a whole chunk
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self.fd)
+
+
+# What delivery offers to the doors (gateway, command line)
+
+
+class Reader(Protocol):
+    """A range of a file on its way to a client."""
+
+    @property
+    def sources(self) -> str:
+        """ "store", "peers", "upstream" or "mixed": where the bytes come from (X-P2pmodel-Source). Known once `ready`."""
+
+    async def ready(self) -> None:
+        """Returns when the body may start: every byte of the range may leave, or they stream in order from our own read
+        of the hub (DESIGN §9.1). Until then the client is kept alive. Raises UnavailableError, StoreFullError, …"""
+
+    async def next_span(self) -> Span | None:
+        """The next bytes in order, checked; None at the end. Raises as `ready`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files of a snapshot: all of them, or named ones, or by shell patterns (fnmatch on the whole path)."""
+
+    paths: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A fetch under way; bytes of its files by where they came from."""
+
+    commit: str
+    files: int
+    files_done: int
+    bytes: int
+    here: int  # were in the store when the fetch began
+    peers: int
+    upstream: int
+    rate: float  # bytes/s over the last seconds
+    path: str | None = None  # the snapshot's directory, once done
+
+
+class Delivery(Protocol):
+    async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
+        """The complete listing at a branch, tag or commit; remembered per commit; checked against the hub for this credential
+        where the repo is not public. Errors: NotFoundError…, NotAuthorisedError…, RateLimitedError, UnavailableError."""
+
+    async def entry(self, repo: Repo, revision: str, path: str, access: Access) -> tuple[Snapshot, FileEntry]:
+        """Raises EntryNotFoundError (with the commit) as well."""
+
+    async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
+        """The hub's own JSON about the repo, also when the hub is gone."""
+
+    def read(
+        self, snapshot: Snapshot, entry: FileEntry, start: int, stop: int, access: Access
+    ) -> AbstractAsyncContextManager[Reader]:
+        """A reader of bytes [start, stop) of a file; leaving the context gives up the download if nobody else wants it."""
+
+    def fetch(
+        self, repo: Repo, revision: str, selection: Selection, access: Access
+    ) -> AbstractAsyncContextManager[AsyncIterator[Progress]]:
+        """Bring files of a snapshot here; yields progress a few times a second, the last one with `path`."""
+
+    def status(self) -> dict[str, object]:
+        """JSON of the live transfers and of what is held."""

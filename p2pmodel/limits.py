@@ -1,0 +1,86 @@
+"""Every bound in one place, each with its reason. Units stand at the end of the name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+
+# Content
+CHUNK_BYTES: Final = 4 * MIB  # part of the protocol: all nodes cut alike
+BLOB_BYTES_MAX: Final = 1 << 40  # 1 TiB: a chunk map of 32 KiB still fits one frame
+TWO_NAMES_BYTES_MAX: Final = 16 * MIB  # files up to here get both hub names (git-sha1, sha256): hubs keep larger ones in LFS
+PATH_CHARS_MAX: Final = 1024  # no hub allows more; four times a segment that a file system takes
+PATH_SEGMENT_BYTES_MAX: Final = 255  # ext4, XFS
+SNAPSHOT_FILES_MAX: Final = 200_000  # a listing of this many files is ~60 MB of JSON
+LISTING_BYTES_MAX: Final = 64 * MIB  # what we read from a hub for one listing
+
+# Wire
+FRAME_BYTES_MAX: Final = 64 * KIB  # control frames; chunk bytes follow outside them
+ARRAY_ITEMS_MAX: Final = 64  # long lists travel as one bin: nested arrays are how msgpack bombs grow (2 MB instead of 69)
+MAP_ITEMS_MAX: Final = 32
+STRING_BYTES_MAX: Final = 4096
+DIGESTS_PER_PAGE_MAX: Final = 1900  # 60,800 bytes: a page and its envelope fit a frame
+CHUNKS_PER_GET_MAX: Final = 64  # 256 MiB on one request
+REQUESTS_IN_FLIGHT_MAX: Final = 64  # per connection
+PEERS_PER_MESSAGE_MAX: Final = 64
+SNAPSHOT_BYTES_MAX: Final = 16 * MIB  # a listing as peers hand it on
+
+# Links
+LINKS_MAX: Final = 256  # a cluster of 200 and some guests
+UNPROVEN_CONNECTIONS_MAX: Final = 32  # connections whose handshake is not done
+UNPROVEN_PER_ADDRESS_MAX: Final = 8
+CONNECTIONS_PER_PEER_MAX: Final = 4
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+DIAL_TIMEOUT_S: Final = 5.0
+HEARTBEAT_S: Final = 5.0
+HEARTBEATS_MISSED_MAX: Final = 3
+SEND_QUEUE_MESSAGES_MAX: Final = 1024  # a link that cannot drain this is dead or hostile
+ANSWER_TIMEOUT_S: Final = 10.0  # a question to a peer
+CHUNK_PROGRESS_TIMEOUT_S: Final = 10.0  # no byte of an order for so long: it goes elsewhere
+CANDIDATES_MAX: Final = 1000  # addresses heard of, not yet proven
+CANDIDATES_PER_ADDRESS_MAX: Final = 8
+CANDIDATE_EXPIRY_S: Final = 60.0
+REDIAL_MIN_S: Final = 1.0
+REDIAL_MAX_S: Final = 30.0
+
+# Discovery
+TXT_BYTES_MAX: Final = 400  # beyond ~9,000 a record resolves nowhere; one small packet is the polite size
+REANNOUNCE_S: Final = 15.0  # two groups that met after starting apart found each other only by this
+ANNOUNCE_GAP_MIN_S: Final = 1.0  # a busy inventory must not flood the multicast group
+
+# Swarm and delivery
+RUN_CHUNKS_MAX: Final = 16  # 64 MiB: one hub request serves many chunks
+LEASE_S: Final = 10.0  # a claimed run without progress for so long may be claimed by the next
+SETTLE_S: Final = 1.0  # how long a cold start waits for the peers' answers before it asks the hub
+BUFFERS: Final = 16  # × 4 MiB: with ~60 MB of Python this keeps a daemon under 150 MiB
+FILES_AT_ONCE: Final = 8  # downloads of one snapshot side by side
+COMMIT_CHUNKS: Final = 8  # a group commit covers at most so many chunks: what a kill -9 can cost
+COMMIT_INTERVAL_S: Final = 1.0
+READER_WINDOW_CHUNKS: Final = 16
+STRIKES_MAX: Final = 3  # wrong bytes from one source before it is rested
+REST_S: Final = 600.0  # how long a source with too many strikes is not asked
+
+# Upstream
+HUB_CONNECT_TIMEOUT_S: Final = 4.0  # "a clear error from us within 5 s"
+HUB_READ_TIMEOUT_S: Final = 15.0
+HUB_TRIES_MAX: Final = 5
+HUB_REDIRECTS_MAX: Final = 5
+HUB_CONNECTIONS: Final = 8  # per daemon: hubs limit requests, not bytes
+REVISION_FRESH_S: Final = 10.0  # a snapshot_download asks for its branch once and its files for seconds after
+SMALL_RANGE_BYTES: Final = 8 * MIB  # a header of a large cold file is read from the hub at once
+
+# Gateway
+REQUEST_HEAD_BYTES_MAX: Final = 32 * KIB
+REQUEST_HEAD_TIMEOUT_S: Final = 10.0
+CLIENTS_MAX: Final = 256
+KEEP_ALIVE_S: Final = 75.0
+WRITE_TIMEOUT_S: Final = 60.0  # a client that takes no byte for so long is gone
+INTERIM_INTERVAL_S: Final = 3.0  # clients give up after 10 s of silence
+ACCESS_ALLOW_S: Final = 600.0
+ACCESS_DENY_S: Final = 30.0
+ACCESS_ENTRIES_MAX: Final = 10_000
+
+# The house
+GRACE_S: Final = 10.0  # from SIGTERM to the last cancel
