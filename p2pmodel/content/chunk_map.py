@@ -21,8 +21,19 @@ class ChunkMap:
 
     @classmethod
     def full(cls, count: int) -> ChunkMap:
+        return cls._of(count, (1 << count) - 1)
+
+    @classmethod
+    def span(cls, count: int, chunks: range) -> ChunkMap:
+        """A contiguous range of chunks. Raises IndexError where it leaves the blob."""
+        if chunks and not 0 <= chunks.start < chunks.stop <= count:
+            raise IndexError(f"chunks {chunks.start} … {chunks.stop} of a map of {count}")
+        return cls._of(count, ((1 << len(chunks)) - 1) << chunks.start if chunks else 0)
+
+    @classmethod
+    def _of(cls, count: int, bits: int) -> ChunkMap:
         made = cls(count)
-        made._bits = (1 << count) - 1
+        made._bits = bits
         return made
 
     @classmethod
@@ -30,11 +41,10 @@ class ChunkMap:
         """Raises ValueError unless `data` has exactly the bytes for `count` bits and sets none beyond."""
         if len(data) != -(-count // 8):
             raise ValueError(f"a map of {count} chunks takes {-(-count // 8)} bytes, not {len(data)}")
-        made = cls(count)
-        made._bits = int.from_bytes(data, "little")
-        if made._bits >> count:
+        bits = int.from_bytes(data, "little")
+        if bits >> count:
             raise ValueError("a chunk map has bits beyond its last chunk")
-        return made
+        return cls._of(count, bits)
 
     def to_bytes(self) -> bytes:
         return self._bits.to_bytes(-(-self.count // 8), "little")
@@ -73,30 +83,20 @@ class ChunkMap:
         return len(self) == self.count
 
     def copy(self) -> ChunkMap:
-        made = ChunkMap(self.count)
-        made._bits = self._bits
-        return made
+        return self._of(self.count, self._bits)
 
     def missing(self) -> ChunkMap:
         """The chunks that are not here."""
-        made = ChunkMap.full(self.count)
-        made._bits &= ~self._bits
-        return made
+        return self._of(self.count, ((1 << self.count) - 1) & ~self._bits)
 
     def __or__(self, other: ChunkMap) -> ChunkMap:
-        made = self.copy()
-        made._bits |= other._bits
-        return made
+        return self._of(self.count, self._bits | other._bits)
 
     def __and__(self, other: ChunkMap) -> ChunkMap:
-        made = self.copy()
-        made._bits &= other._bits
-        return made
+        return self._of(self.count, self._bits & other._bits)
 
     def __sub__(self, other: ChunkMap) -> ChunkMap:
-        made = self.copy()
-        made._bits &= ~other._bits
-        return made
+        return self._of(self.count, self._bits & ~other._bits)
 
     def holds(self, chunks: range) -> bool:
         """Whether every chunk of a (contiguous) range is here."""

@@ -1,0 +1,15 @@
+"""Swarm: who is asked for which chunk of a blob. Pure: time and randomness are arguments, nothing here waits or sends.
+
+`Swarm` is one blob's meeting point: facts go in (a peer holds this, an order failed), one decision comes out
+(`next_order`). It keeps an `Availability` (what peers hold, want and claim), a `Ledger` (orders in flight) and asks the
+`picker`, where the policy stands. `Standing` is a node's memory of who gave wrong bytes, shared by all its swarms.
+Trio runs one task at a time, so a plain object with synchronous methods needs no lock.
+"""
+
+from p2pmodel.swarm.availability import Availability, PeerView
+from p2pmodel.swarm.ledger import Flight, Ledger
+from p2pmodel.swarm.rendezvous import run_length, run_owners
+from p2pmodel.swarm.standing import Standing
+from p2pmodel.swarm.swarm import HUB, SourceName, Swarm
+
+__all__ = ["HUB", "Availability", "Flight", "Ledger", "PeerView", "SourceName", "Standing", "Swarm", "run_length", "run_owners"]

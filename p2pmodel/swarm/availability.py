@@ -1,0 +1,63 @@
+"""What the peers say of one blob: what they hold, whether they want it, which runs they are reading from the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from p2pmodel.content import ChunkMap, NodeId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(slots=True)
+class PeerView:
+    """One peer's side of the blob. `answered` is false until its first `Have` came."""
+
+    weight: str
+    held: ChunkMap
+    claims: ChunkMap
+    answered: bool = False
+    wanted: bool = False
+    sealed: bool = False
+    progress_at: float = 0.0  # when it last claimed anew or told of a chunk: a claim without progress runs out
+
+
+@dataclass(slots=True)
+class Availability:
+    chunks: int
+    peers: dict[NodeId, PeerView] = field(default_factory=dict)
+
+    def join(self, peer: NodeId, weight: str) -> None:
+        self.peers.setdefault(peer, PeerView(weight, ChunkMap(self.chunks), ChunkMap(self.chunks)))
+
+    def leave(self, peer: NodeId) -> None:
+        self.peers.pop(peer, None)
+
+    def holders(self, chunk: int) -> list[NodeId]:
+        return [peer for peer, view in self.peers.items() if chunk in view.held]
+
+    def held_by(self, peers: Iterable[NodeId]) -> ChunkMap:
+        """What these peers hold together."""
+        union = ChunkMap(self.chunks)
+        for peer in peers:
+            union = union | self.peers[peer].held
+        return union
+
+    def claimed(self, now: float, lease_s: float) -> ChunkMap:
+        """What peers are reading from the hub, with progress."""
+        union = ChunkMap(self.chunks)
+        for view in self.peers.values():
+            if view.claims and now - view.progress_at < lease_s:
+                union = union | view.claims
+        return union
+
+    @property
+    def settled(self) -> bool:
+        """Whether every peer has answered."""
+        return all(view.answered for view in self.peers.values())
+
+    def next_lease_end(self, now: float, lease_s: float) -> float | None:
+        ends = [view.progress_at + lease_s for view in self.peers.values() if view.claims]
+        return min((end for end in ends if end > now), default=None)

@@ -1,0 +1,68 @@
+"""Orders in flight for one blob: who was asked for what, and when the last byte came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from p2pmodel.content import ChunkMap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(slots=True)
+class Flight:
+    """One order in flight. `left` are its chunks that have not come yet."""
+
+    number: int
+    source: str
+    first: int
+    count: int
+    left: ChunkMap
+    started_at: float
+    progress_at: float
+
+
+@dataclass(slots=True)
+class Ledger:
+    chunks: int
+    flights: dict[int, Flight] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def begin(self, source: str, first: int, chunks: int, now: float) -> Flight:
+        left = ChunkMap.span(self.chunks, range(first, first + chunks))
+        flight = Flight(next(self._numbers), source, first, chunks, left, now, now)
+        self.flights[flight.number] = flight
+        return flight
+
+    def end(self, flight: Flight) -> None:
+        self.flights.pop(flight.number, None)
+
+    def arrived(self, chunk: int) -> None:
+        for flight in self.flights.values():
+            flight.left.discard(chunk)
+
+    def pending(self, source: str | None = None) -> ChunkMap:
+        """Chunks that are on their way (from one source, or from any)."""
+        union = ChunkMap(self.chunks)
+        for flight in self.flights.values():
+            if source is None or flight.source == source:
+                union = union | flight.left
+        return union
+
+    def stalled(self, now: float, patience_s: float) -> ChunkMap:
+        """Chunks whose every flight has seen no byte for `patience_s`."""
+        slow, live = ChunkMap(self.chunks), ChunkMap(self.chunks)
+        for flight in self.flights.values():
+            if now - flight.progress_at >= patience_s:
+                slow = slow | flight.left
+            else:
+                live = live | flight.left
+        return slow - live
+
+    def next_stall(self, now: float, patience_s: float) -> float | None:
+        """When the next flight that is moving now would count as stalled."""
+        times = (flight.progress_at + patience_s for flight in self.flights.values())
+        return min((at for at in times if at > now), default=None)

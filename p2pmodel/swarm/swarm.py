@@ -1,0 +1,247 @@
+"""One blob's swarm as this node sees it: facts in, one decision out.
+
+The rule, in the order in which `next_order` applies it:
+  1. A client's own range comes before everything, in order.
+  2. A chunk that a usable peer holds is asked of a peer, never of the hub, unless it must be our own read.
+  3. A cold chunk is read from the hub by the node whose turn its run is (rendezvous among the nodes that want the blob);
+     the others wait for it under a lease with progress.
+  4. A chunk whose order stands still is hedged: asked of a second source.
+To re-check when changing this: a chunk may never be asked twice without (4); nobody may wait for a node that is gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from p2pmodel.content import Blob, ChunkMap, NodeId, chunk_count
+from p2pmodel.limits import LEASE_S, RUN_CHUNKS_MAX, SETTLE_S
+from p2pmodel.swarm.availability import Availability
+from p2pmodel.swarm.ledger import Flight, Ledger
+from p2pmodel.swarm.picker import UNCLAIMED_S, first_run, hub_turn, may_claim, peer_order_limit, rarest_run
+from p2pmodel.swarm.rendezvous import run_length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from random import Random
+
+    from p2pmodel.swarm.standing import Standing
+
+SourceName = str  # a peer's NodeId, or HUB
+HUB: Final = "hub"
+HEDGE_S: Final = 3.0  # an order without a byte for so long is worth asking somebody else as well
+
+
+class Swarm:
+    """`held` and `own` are the store's live maps of the blob: what is here, and what of it we read from the hub ourselves."""
+
+    def __init__(
+        self, blob: Blob, *, held: ChunkMap, own: ChunkMap, own_weight: str, standing: Standing, rng: Random, now: float
+    ) -> None:
+        self.blob = blob
+        self.chunks = chunk_count(blob.size)
+        self.availability = Availability(self.chunks)
+        self.ledger = Ledger(self.chunks)
+        self._held = held
+        self._own = own
+        self._own_weight = own_weight
+        self._standing = standing
+        self._rng = rng
+        self._started_at = now
+        self._unconfirmed = ChunkMap(self.chunks)
+        self._own_wanted = ChunkMap(self.chunks)  # chunks that only our own read of the hub will do for
+        self._readers: dict[int, range] = {}
+        self._refused: dict[SourceName, ChunkMap] = {}  # chunks that a source failed to give: not asked of it again
+        self._run_length = run_length(self.chunks)
+        self._waiting_since: dict[int, float] = {}  # run → since when it is nobody's
+        self.hub_rests_until = 0.0
+
+    # Facts
+
+    def confirming(self, chunks: ChunkMap) -> None:
+        """Chunks of an earlier run that are being re-hashed: not asked of anybody meanwhile."""
+        self._unconfirmed = chunks.copy()
+
+    def confirmed(self, chunk: int) -> None:
+        self._unconfirmed.discard(chunk)
+
+    def joined(self, peer: NodeId, weight: str) -> None:
+        self.availability.join(peer, weight)
+
+    def left(self, peer: NodeId) -> None:
+        self.availability.leave(peer)
+        self._refused.pop(peer, None)
+
+    def has(self, peer: NodeId, chunks: ChunkMap, *, sealed: bool, wanted: bool, now: float) -> None:
+        """A peer's whole chunk map."""
+        if (view := self.availability.peers.get(peer)) is not None:
+            view.held, view.sealed, view.wanted, view.answered, view.progress_at = chunks, sealed, wanted, True, now
+            self._refused.pop(peer, None)
+
+    def got(self, peer: NodeId, chunks: Iterable[int], now: float) -> None:
+        """A peer holds more chunks than before. Indices outside the blob raise IndexError: a protocol error of the peer."""
+        if (view := self.availability.peers.get(peer)) is not None:
+            for chunk in chunks:
+                view.held.add(chunk)
+                view.claims.discard(chunk)
+            view.progress_at = now
+
+    def wants(self, peer: NodeId, *, wanted: bool) -> None:
+        if (view := self.availability.peers.get(peer)) is not None:
+            view.wanted = wanted
+
+    def claims(self, peer: NodeId, runs: Iterable[tuple[int, int]], now: float) -> None:
+        """A peer says which runs it is reading from the hub. Runs outside the blob raise IndexError."""
+        if (view := self.availability.peers.get(peer)) is not None:
+            claimed = ChunkMap(self.chunks)
+            for first, count in runs:
+                claimed = claimed | ChunkMap.span(self.chunks, range(first, first + count))
+            view.claims, view.progress_at = claimed, now
+
+    def hub_rests(self, until: float) -> None:
+        """The hub did not answer, or asked for patience."""
+        self.hub_rests_until = max(self.hub_rests_until, until)
+
+    def read_begins(self, reader: int, chunks: range, *, own: bool) -> None:
+        """A client wants this range next. `own`: its bytes must be our own read of the hub (DESIGN §9.1)."""
+        self._readers[reader] = chunks
+        if own:
+            self._own_wanted = self._own_wanted | ChunkMap.span(self.chunks, chunks)
+
+    def read_ends(self, reader: int) -> None:
+        self._readers.pop(reader, None)
+        if not self._readers:
+            self._own_wanted = ChunkMap(self.chunks)
+
+    # What is to be done
+
+    @property
+    def missing(self) -> ChunkMap:
+        """Chunks that are not here, or not as our own read where only that will do."""
+        return self._held.missing() | (self._own_wanted - self._own)
+
+    @property
+    def solo(self) -> bool:
+        """Whether nobody else holds or wants any of it: the download is our own read of the hub from end to end."""
+        return not any(view.held or view.wanted for view in self.availability.peers.values())
+
+    def settled(self, now: float) -> bool:
+        """Whether the peers had their chance to say what they hold and want."""
+        return self.availability.settled or now - self._started_at >= SETTLE_S
+
+    def hopeless(self, now: float) -> bool:
+        """Whether something is missing that nobody can give now: no usable peer holds or fetches it, the hub rests."""
+        if now < self._started_at or not self.settled(now) or now >= self.hub_rests_until:
+            return False
+        lost = self.missing - self._unconfirmed - self._on_peers(now) - self.ledger.pending()
+        lost = lost - self.availability.claimed(now, LEASE_S)
+        return bool(lost) and not any(view.wanted for view in self.availability.peers.values())
+
+    def next_order(self, source: SourceName, now: float) -> Flight | None:
+        """What to ask of a source now; None: nothing at the moment (ask again when something changed, or at `wake_at`)."""
+        if self._standing.resting(source, now):
+            return None
+        run = self._hub_run(now) if source == HUB else self._peer_run(NodeId(source), now)
+        return None if run is None else self.ledger.begin(source, *run, now)
+
+    def progress(self, flight: Flight, now: float) -> None:
+        flight.progress_at = now
+
+    def arrived(self, chunk: int) -> None:
+        """A chunk was verified and written."""
+        self.ledger.arrived(chunk)
+        self._waiting_since.pop(chunk // self._run_length, None)
+
+    def ended(self, flight: Flight, *, blamed: bool = False) -> None:
+        """An order is over; what it still owed is to be asked elsewhere. `blamed`: not of this source again."""
+        self.ledger.end(flight)
+        if blamed or (flight.left and flight.source != HUB):
+            refused = self._refused.get(flight.source, ChunkMap(self.chunks))
+            self._refused[flight.source] = refused | flight.left
+
+    def refuse(self, source: SourceName, chunk: int) -> None:
+        """This source gave wrong bytes for a chunk."""
+        refused = self._refused.setdefault(source, ChunkMap(self.chunks))
+        refused.add(chunk)
+
+    def forgive(self) -> None:
+        """Everybody failed at something that is still missing: let everybody try again."""
+        self._refused.clear()
+
+    def own_claims(self) -> list[tuple[int, int]]:
+        """The runs that we are reading from the hub now."""
+        return list(self.ledger.pending(HUB).runs())
+
+    def wake_at(self, now: float) -> float:
+        """When `next_order` may answer differently although nothing happened."""
+        times = [
+            self._started_at + SETTLE_S,
+            self.hub_rests_until,
+            self.availability.next_lease_end(now, LEASE_S),
+            self.ledger.next_stall(now, HEDGE_S),
+        ]
+        times += [since + step * UNCLAIMED_S for since in self._waiting_since.values() for step in (1, 2, 3)]
+        return min((at for at in times if at is not None and at > now), default=now + LEASE_S)
+
+    # Policy
+
+    def _usable(self, now: float) -> list[NodeId]:
+        return [peer for peer in self.availability.peers if not self._standing.resting(peer, now)]
+
+    def _offers(self, peer: NodeId) -> ChunkMap:
+        """What a peer holds and has not failed to give."""
+        held = self.availability.peers[peer].held
+        refused = self._refused.get(peer)
+        return held - refused if refused else held
+
+    def _on_peers(self, now: float) -> ChunkMap:
+        union = ChunkMap(self.chunks)
+        for peer in self._usable(now):
+            union = union | self._offers(peer)
+        return union
+
+    def _open(self, now: float) -> ChunkMap:
+        """Missing chunks that nobody was asked for, or whose order stands still."""
+        pending = self.ledger.pending() - self.ledger.stalled(now, HEDGE_S)
+        return self.missing - self._unconfirmed - pending
+
+    def _peer_run(self, peer: NodeId, now: float) -> tuple[int, int] | None:
+        if peer not in self.availability.peers:
+            return None
+        candidates = (self._open(now) & self._offers(peer)) - self.ledger.pending(peer) - (self._own_wanted - self._own)
+        if not candidates:
+            return None
+        usable = self._usable(now)
+        limit = peer_order_limit(self.chunks, len(usable))
+        for wanted in self._readers.values():
+            if urgent := candidates & ChunkMap.span(self.chunks, wanted):
+                return first_run(urgent, limit)
+        return rarest_run(candidates, [self._offers(other) for other in usable], limit, self._rng)
+
+    def _hub_run(self, now: float) -> tuple[int, int] | None:
+        if now < self.hub_rests_until:
+            return None
+        own = (self._own_wanted - self._own) - self.ledger.pending(HUB)
+        if own:
+            return first_run(own, max(self._run_length, RUN_CHUNKS_MAX // 2))
+        if not self.settled(now):
+            return None
+        cold = self._open(now) - self._on_peers(now) - self.ledger.pending(HUB)
+        stalled = self.ledger.stalled(now, LEASE_S) & self.missing  # peers hold it and do not give it
+        candidates = (cold | stalled) - self.availability.claimed(now, LEASE_S) - self.ledger.pending(HUB)
+        mine = self._my_turn(candidates, now)
+        after = min((wanted.start for wanted in self._readers.values()), default=0)
+        return first_run(mine, max(self._run_length, RUN_CHUNKS_MAX if self.solo else self._run_length), after)
+
+    def _my_turn(self, candidates: ChunkMap, now: float) -> ChunkMap:
+        """The candidates in runs that this node may claim now."""
+        weights = [view.weight for view in self.availability.peers.values() if view.wanted]
+        if not weights:
+            return candidates
+        mine = ChunkMap(self.chunks)
+        runs = sorted({chunk // self._run_length for chunk in candidates})
+        for run in runs:
+            since = self._waiting_since.setdefault(run, now)
+            if may_claim(hub_turn(self.blob.id, run, self._own_weight, weights, since), now):
+                stop = min((run + 1) * self._run_length, self.chunks)
+                mine = mine | ChunkMap.span(self.chunks, range(run * self._run_length, stop))
+        return mine & candidates
