@@ -25,6 +25,13 @@ DIGESTS_PER_PAGE_MAX: Final = 1900  # 60,800 bytes: a page and its envelope fit 
 CHUNKS_PER_GET_MAX: Final = 64  # 256 MiB on one request
 REQUESTS_IN_FLIGHT_MAX: Final = 64  # per connection
 PEERS_PER_MESSAGE_MAX: Final = 64
+ENTRIES_PER_PAGE_MAX: Final = 1400  # × 42 bytes of an inventory: a page fits a frame
+INVENTORY_ENTRIES_MAX: Final = 200_000  # one answer, all pages: as many as a snapshot's files; 8.4 MB
+INDICES_PER_MESSAGE_MAX: Final = 15_000  # × 4 bytes
+RUNS_PER_MESSAGE_MAX: Final = 7_500  # × 8 bytes
+ABILITIES_MAX: Final = 32
+HUB_REST_MAX_S: Final = 86_400.0  # a peer's word must not rest a hub for longer than a day
+SNAPSHOT_PAGE_BYTES_MAX: Final = 60_000
 SNAPSHOT_BYTES_MAX: Final = 16 * MIB  # a listing as peers hand it on
 
 # Links

@@ -1,22 +1,56 @@
 """Everything one daemon says to another, as typed values. protocol/messages.md is the same list for other languages.
 
-Lists that can grow travel packed in one ``bin`` field; the helpers at the end pack and unpack them. Two kinds of
-connection speak this vocabulary: a *link* (TLS, control) and a *data* connection (chunks), opened with a ticket.
+A field's type carries its bounds; what one field alone cannot say (a map that fits its blob, pages that fit their
+manifest) is in ``checks``. Lists that can grow travel packed in one ``bin`` field; the functions at the end pack and
+unpack them. Two kinds of connection speak this vocabulary: a *link* (TLS, control) and a *data* connection (chunks),
+opened with a ticket.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
-from p2pmodel.content import BlobId
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from p2pmodel.content import Blob, BlobId
+from p2pmodel.limits import (
+    ABILITIES_MAX,
+    BLOB_BYTES_MAX,
+    CHUNK_BYTES,
+    CHUNKS_PER_GET_MAX,
+    DIGESTS_PER_PAGE_MAX,
+    ENTRIES_PER_PAGE_MAX,
+    HUB_REST_MAX_S,
+    INDICES_PER_MESSAGE_MAX,
+    PEERS_PER_MESSAGE_MAX,
+    RUNS_PER_MESSAGE_MAX,
+    SNAPSHOT_PAGE_BYTES_MAX,
+)
 
 PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION_MIN: Final = 1
+CHUNKS_MAX: Final = BLOB_BYTES_MAX // CHUNK_BYTES
+
+# What a field may hold. The patterns are those of JSON Schema, so that protocol/schema/ can carry them as they are.
+Version = Annotated[int, Meta(ge=1, le=0xFFFF)]
+Port = Annotated[int, Meta(ge=1, le=0xFFFF)]
+RequestId = Annotated[int, Meta(ge=1, le=0xFFFFFFFF)]
+Counter = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+BlobName = Annotated[bytes, Meta(min_length=33, max_length=33)]
+BlobSize = Annotated[int, Meta(ge=0, le=BLOB_BYTES_MAX)]
+ChunkIndex = Annotated[int, Meta(ge=0, lt=CHUNKS_MAX)]
+ChunkMapBytes = Annotated[bytes, Meta(max_length=CHUNKS_MAX // 8)]
+Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Bytes64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Word = Annotated[str, Meta(min_length=1, max_length=32, pattern="^[a-z0-9_-]+$")]
+Host = Annotated[str, Meta(min_length=1, max_length=261, pattern=r"^[A-Za-z0-9._:\[\]-]+$")]  # 255 and a port
+Node = Annotated[str, Meta(min_length=40, max_length=40, pattern="^[0-9a-f]+$")]
+Sentence = Annotated[str, Meta(max_length=500)]
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="t", kw_only=True):
@@ -29,17 +63,17 @@ class Message(msgspec.Struct, frozen=True, tag_field="t", kw_only=True):
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """First message of both sides over TLS; the listener speaks first (TLS 1.3 judges a client late)."""
 
-    version: int  # highest version spoken
-    version_min: int  # lowest version spoken
-    abilities: list[str] = []
-    boot: bytes  # 8 random bytes per start of the daemon: names its inventory sequence
-    port: int  # where this node listens for peers
+    version: Version  # highest version spoken
+    version_min: Version  # lowest version spoken
+    abilities: Annotated[list[Word], Meta(max_length=ABILITIES_MAX)] = []
+    boot: Bytes8  # 8 random bytes per start of the daemon: names its inventory sequence
+    port: Annotated[int, Meta(ge=0, le=0xFFFF)]  # where this node listens for peers; 0: nowhere
 
 
 class Attach(Message, tag="attach", frozen=True, kw_only=True):
     """First message on a data connection: spends a ticket got over the link."""
 
-    ticket: bytes  # 16 bytes, good once and for seconds
+    ticket: Bytes16  # 16 bytes, good once and for seconds
 
 
 class Attached(Message, tag="attached", frozen=True, kw_only=True):
@@ -47,12 +81,12 @@ class Attached(Message, tag="attached", frozen=True, kw_only=True):
 
 
 class AskTicket(Message, tag="ask_ticket", frozen=True, kw_only=True):
-    request: int
+    request: RequestId
 
 
 class Ticket(Message, tag="ticket", frozen=True, kw_only=True):
-    request: int
-    ticket: bytes
+    request: RequestId
+    ticket: Bytes16
     plain: bool  # whether the data connection is to be plain TCP; else TLS
 
 
@@ -62,43 +96,43 @@ class Ticket(Message, tag="ticket", frozen=True, kw_only=True):
 class Ping(Message, tag="ping", frozen=True, kw_only=True):
     """Heartbeat; says where the sender's inventory stands."""
 
-    nonce: int
-    sequence: int
-    digest: bytes  # 16 bytes, of the inventory at this sequence
+    nonce: Counter
+    sequence: Counter
+    digest: Bytes16  # 16 bytes, of the inventory at this sequence
 
 
 class Pong(Message, tag="pong", frozen=True, kw_only=True):
-    nonce: int
+    nonce: Counter
 
 
 class Peers(Message, tag="peers", frozen=True, kw_only=True):
     """Peer exchange: nodes that the sender is linked to."""
 
-    nodes: list[PeerAddress]
+    nodes: Annotated[list[PeerAddress], Meta(max_length=PEERS_PER_MESSAGE_MAX)]
 
 
 class PeerAddress(msgspec.Struct, frozen=True, kw_only=True):
-    node: str
-    host: str
-    port: int
+    node: Node
+    host: Annotated[str, Meta(min_length=2, max_length=45)]  # an IP address: a peer must not make us ask the DNS
+    port: Port
 
 
 class AskInventory(Message, tag="ask_inventory", frozen=True, kw_only=True):
     """Asks for what changed since `since` of the boot named; an unknown boot gets everything."""
 
-    request: int
-    boot: bytes
-    since: int
+    request: RequestId
+    boot: Bytes8
+    since: Counter
 
 
 class Inventory(Message, tag="inventory", frozen=True, kw_only=True):
     """One page of an answer: `entries` packs (blob, size, state); state 0 removed, 1 partial, 2 sealed."""
 
-    request: int
-    boot: bytes
-    sequence: int
+    request: RequestId
+    boot: Bytes8
+    sequence: Counter
     whole: bool  # the entries are everything, not a delta
-    entries: bytes
+    entries: Annotated[bytes, Meta(max_length=42 * ENTRIES_PER_PAGE_MAX)]
     last: bool
 
 
@@ -108,47 +142,47 @@ class Inventory(Message, tag="inventory", frozen=True, kw_only=True):
 class Interest(Message, tag="interest", frozen=True, kw_only=True):
     """The sender wants (or no longer wants) a blob; answered with `Have`, then `Held` and `Claims` as they change."""
 
-    blob: bytes
-    size: int
+    blob: BlobName
+    size: BlobSize
     on: bool
 
 
 class Have(Message, tag="have", frozen=True, kw_only=True):
     """The whole chunk map of a blob at the sender. An empty map from a node that holds nothing is an answer too."""
 
-    blob: bytes
-    size: int
+    blob: BlobName
+    size: BlobSize
     sealed: bool
     wanted: bool  # the sender is fetching it itself
-    chunks: bytes  # chunk map, least significant bit first
+    chunks: ChunkMapBytes  # chunk map, least significant bit first
 
 
 class Held(Message, tag="held", frozen=True, kw_only=True):
     """Chunks that came since: packed u32 indices."""
 
-    blob: bytes
-    chunks: bytes
+    blob: BlobName
+    chunks: Annotated[bytes, Meta(max_length=4 * INDICES_PER_MESSAGE_MAX)]
 
 
 class Claims(Message, tag="claims", frozen=True, kw_only=True):
     """All runs that the sender is reading from a hub now: packed (u32 first, u32 count). Replaces its earlier claims."""
 
-    blob: bytes
-    runs: bytes
+    blob: BlobName
+    runs: Annotated[bytes, Meta(max_length=8 * RUNS_PER_MESSAGE_MAX)]
 
 
 class BadChunk(Message, tag="bad_chunk", frozen=True, kw_only=True):
     """Tells the sender of a chunk that its bytes were wrong, so that it re-hashes its disk."""
 
-    blob: bytes
-    chunk: int
+    blob: BlobName
+    chunk: ChunkIndex
 
 
 class HubBusy(Message, tag="hub_busy", frozen=True, kw_only=True):
     """A hub asked for patience: the budget is the cluster's."""
 
-    upstream: str  # host of the hub
-    retry_after: float  # seconds from now
+    upstream: Host  # host of the hub
+    retry_after: Annotated[float, Meta(ge=0, le=HUB_REST_MAX_S)]  # seconds from now
 
 
 # Manifests and snapshots
@@ -157,39 +191,39 @@ class HubBusy(Message, tag="hub_busy", frozen=True, kw_only=True):
 class AskManifest(Message, tag="ask_manifest", frozen=True, kw_only=True):
     """Asks for the digests of a sealed blob."""
 
-    request: int
-    blob: bytes
+    request: RequestId
+    blob: BlobName
 
 
 class ManifestPage(Message, tag="manifest", frozen=True, kw_only=True):
     """Digests from chunk `first` on; the seal's fields stand on every page."""
 
-    request: int
-    blob: bytes
-    size: int
-    first: int
-    digests: bytes
-    root: bytes
-    signer: bytes
-    signature: bytes
+    request: RequestId
+    blob: BlobName
+    size: BlobSize
+    first: Annotated[int, Meta(ge=0, le=CHUNKS_MAX)]
+    digests: Annotated[bytes, Meta(max_length=32 * DIGESTS_PER_PAGE_MAX)]
+    root: Bytes32
+    signer: Bytes32
+    signature: Bytes64
     last: bool
 
 
 class AskSnapshot(Message, tag="ask_snapshot", frozen=True, kw_only=True):
     """Closed clusters only: the listing of a repo at a revision, as the peer's hub told it."""
 
-    request: int
-    hub: str
-    kind: str
-    name: str
-    revision: str
+    request: RequestId
+    hub: Word
+    kind: Word
+    name: Annotated[str, Meta(min_length=1, max_length=257)]
+    revision: Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class SnapshotPage(Message, tag="snapshot", frozen=True, kw_only=True):
     """A page of the signed JSON document of protocol/snapshots.md."""
 
-    request: int
-    data: bytes
+    request: RequestId
+    data: Annotated[bytes, Meta(max_length=SNAPSHOT_PAGE_BYTES_MAX)]
     last: bool
 
 
@@ -199,20 +233,20 @@ class SnapshotPage(Message, tag="snapshot", frozen=True, kw_only=True):
 class Get(Message, tag="get", frozen=True, kw_only=True):
     """Asks for chunks [first, first + count); answered in order by `Chunk` frames, or cut short by one `Problem`."""
 
-    request: int
-    blob: bytes
-    size: int
-    first: int
-    count: int
+    request: RequestId
+    blob: BlobName
+    size: BlobSize
+    first: ChunkIndex
+    count: Annotated[int, Meta(ge=1, le=CHUNKS_PER_GET_MAX)]
 
 
 class Chunk(Message, tag="chunk", frozen=True, kw_only=True):
     """Announces a chunk: exactly `size` raw bytes follow this frame."""
 
-    request: int
-    index: int
-    size: int
-    digest: bytes  # BLAKE3-256 of those bytes, as the sender knows it
+    request: RequestId
+    index: ChunkIndex
+    size: Annotated[int, Meta(ge=1, le=CHUNK_BYTES)]
+    digest: Bytes32  # BLAKE3-256 of those bytes, as the sender knows it
 
 
 # Ends
@@ -221,15 +255,15 @@ class Chunk(Message, tag="chunk", frozen=True, kw_only=True):
 class Problem(Message, tag="problem", frozen=True, kw_only=True):
     """A request cannot be answered (`request` > 0), or a message was not understood (0)."""
 
-    request: int = 0
-    code: str  # one of PROBLEM_CODES; others are read as "failed"
-    text: str = ""
+    request: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
+    code: Word  # one of PROBLEM_CODES; others are read as "failed"
+    text: Sentence = ""
 
 
 class Bye(Message, tag="bye", frozen=True, kw_only=True):
     """The sender is closing this connection on purpose."""
 
-    reason: str = ""
+    reason: Sentence = ""
 
 
 PROBLEM_CODES: Final = ("unknown_message", "not_held", "busy", "bad_request", "bad_ticket", "version", "failed")
@@ -259,7 +293,7 @@ class InventoryEntry(msgspec.Struct, frozen=True):
 _ENTRY: Final = struct.Struct(">33sQB")
 _RUN: Final = struct.Struct(">II")
 _INDEX: Final = struct.Struct(">I")
-ENTRIES_PER_PAGE_MAX: Final = 1400  # × 42 bytes: a page fits a frame
+_STATES: Final = 3
 
 
 def pack_entries(entries: Iterable[InventoryEntry]) -> bytes:
@@ -268,7 +302,12 @@ def pack_entries(entries: Iterable[InventoryEntry]) -> bytes:
 
 def unpack_entries(data: bytes) -> list[InventoryEntry]:
     """Raises ValueError for anything but whole, known entries."""
-    return [InventoryEntry(BlobId.from_bytes(raw), size, state) for raw, size, state in _records(_ENTRY, data)]
+    entries = []
+    for raw, size, state in _records(_ENTRY, data):
+        if state >= _STATES:
+            raise ValueError(f"an inventory entry of state {state}")
+        entries.append(InventoryEntry(Blob(BlobId.from_bytes(raw), size).id, size, state))
+    return entries
 
 
 def pack_runs(runs: Iterable[tuple[int, int]]) -> bytes:
