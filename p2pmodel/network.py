@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from p2pmodel.content import NodeId
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -28,6 +30,15 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Somebody says that a daemon listens there: a hint, which only dialling it can prove."""
+
+    address: Address
+    node: NodeId | None  # who is said to be there; None where only the address is known
+    origin: str  # "mdns", "static", "remembered" or "exchange"
+
+
 class ByteStream(trio.abc.Stream):
     """A reliable byte stream; broken or closed ones raise trio.BrokenResourceError or trio.ClosedResourceError."""
 
@@ -35,6 +46,11 @@ class ByteStream(trio.abc.Stream):
     @abstractmethod
     def remote(self) -> Address:
         """Who is at the other end."""
+
+    @property
+    @abstractmethod
+    def local(self) -> Address:
+        """Who we are on this stream: what the other end sees as its remote, NAT aside."""
 
     @abstractmethod
     async def peek(self) -> bytes:
