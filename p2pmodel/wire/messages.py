@@ -294,6 +294,7 @@ _ENTRY: Final = struct.Struct(">33sQB")
 _RUN: Final = struct.Struct(">II")
 _INDEX: Final = struct.Struct(">I")
 _STATES: Final = 3
+ENTRY_BYTES: Final = _ENTRY.size
 
 
 def pack_entries(entries: Iterable[InventoryEntry]) -> bytes:
