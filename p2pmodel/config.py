@@ -1,0 +1,339 @@
+"""From defaults, file, environment and flags to one frozen `Settings`, and where each value came from.
+
+Later beats earlier: built-in default, what the machine says (`_found`), config file, environment, flag. A wrong key or value
+is a ConfigError that names the place and the nearest valid key. Files with secrets are found here and read by their users.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from p2pmodel import sd
+from p2pmodel.content.naming import Hub
+from p2pmodel.errors import ConfigError
+from p2pmodel.settings import KEYS, SECTIONS, GatewaySettings, Settings, UpstreamSettings, keys_of, url
+
+__all__ = ["Settings", "key_file_to_write", "load", "read_secret", "state_dirs", "token_of"]
+
+SYSTEM_CONFIG: Final = Path("/etc/p2pmodel")
+SYSTEM_STATE: Final = Path("/var/lib/p2pmodel")
+_PREFIX: Final = "P2PMODEL_"
+_DEFAULT: Final = "default"
+_SEE: Final = "See `p2pmodel config show --defaults`."
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_OWN_HOSTS: Final = {
+    Hub.HUGGINGFACE: frozenset({"huggingface.co", "hf.co"}),
+    Hub.MODELSCOPE: frozenset({"www.modelscope.cn", "modelscope.cn", "www.modelscope.ai", "modelscope.ai"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A default upstream and the environment names by which hub clients already know it; the first that is set counts."""
+
+    endpoint: str
+    endpoint_names: tuple[str, ...]
+    token_name: str
+    credential: str
+
+
+_KNOWN: Final = {
+    Hub.HUGGINGFACE: _Known("https://huggingface.co", ("HF_ENDPOINT",), "HF_TOKEN", "hub-token"),
+    Hub.MODELSCOPE: _Known(
+        "https://www.modelscope.cn", ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"), "MODELSCOPE_API_TOKEN", "modelscope-token"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as a user wrote it, and where."""
+
+    value: object
+    origin: str
+
+
+def load(
+    *, file: Path | None = None, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] | None = None
+) -> Settings:
+    """The effective settings. `flags` maps ``section.key`` to text. Raises ConfigError."""
+    file = file or _config_file(environ)
+    document, lines = _parse(file) if file else ({}, _Lines("", ""))
+    given = dict(_found(environ))
+    given |= _from_file(document, lines)
+    given |= _from_environment(environ)
+    given |= {key: _Given(value, "flag") for key, value in (flags or {}).items()}
+    values = {key: _read(key, each) for key, each in given.items()}
+    origins = dict.fromkeys(KEYS, _DEFAULT) | {key: each.origin for key, each in given.items()}
+    if "cluster.mode" not in values and values.get("cluster.key_file"):
+        values["cluster.mode"], origins["cluster.mode"] = "closed", "a cluster key is there"
+    sections = {name: section(**_of_section(name, values)) for name, section in SECTIONS.items()}
+    upstreams = _upstreams(document, lines, environ, sections["gateway"], origins)
+    settings = Settings(**sections, upstreams=upstreams, origins=origins)
+    _check_together(settings)
+    return settings
+
+
+def state_dirs(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Where a daemon of this user, then of the system, keeps its state unless told otherwise."""
+    return [_xdg(environ, "XDG_STATE_HOME", ".local/state"), SYSTEM_STATE]
+
+
+def key_file_to_write(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where a new cluster key goes: the system's place for root (the service finds it there), else the user's."""
+    return (SYSTEM_CONFIG if os.geteuid() == 0 else _xdg(environ, "XDG_CONFIG_HOME", ".config")) / "cluster-key"
+
+
+def read_secret(file: Path) -> str:
+    """The one line of a token or key file. Raises ConfigError without repeating what is in it."""
+    try:
+        secret = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(f"Cannot read {file}: {reason}.", next_step="Check the path and its owner.") from None
+    if not secret or not secret.isprintable():
+        raise ConfigError(f"{file} must hold one line of text.")
+    return secret
+
+
+def token_of(upstream: UpstreamSettings) -> str | None:
+    """Our own token for an upstream, if it has one. Raises ConfigError when its file cannot be read."""
+    if upstream.token_file is not None:
+        return read_secret(upstream.token_file)
+    return upstream.token
+
+
+# Layers
+
+
+def _xdg(environ: Mapping[str, str], name: str, under_home: str) -> Path:
+    root = Path(environ.get(name) or Path(environ.get("HOME") or "/") / under_home)
+    return root / "p2pmodel"
+
+
+def _config_file(environ: Mapping[str, str]) -> Path | None:
+    folders = (_xdg(environ, "XDG_CONFIG_HOME", ".config"), SYSTEM_CONFIG)
+    return next((folder / "config.toml" for folder in folders if (folder / "config.toml").is_file()), None)
+
+
+def _found(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
+    """What the machine says where nobody set anything."""
+    yield "node.name", _Given(socket.gethostname(), "host name")
+    if state := environ.get("STATE_DIRECTORY"):
+        yield "node.state_dir", _Given(state.split(":")[0], "systemd StateDirectory")
+    else:
+        yield "node.state_dir", _Given(str(state_dirs(environ)[0]), _DEFAULT)
+    if credential := sd.credential("cluster-key", environ):
+        yield "cluster.key_file", _Given(str(credential), "systemd credential cluster-key")
+        return
+    for folder in (_xdg(environ, "XDG_CONFIG_HOME", ".config"), SYSTEM_CONFIG):
+        if (folder / "cluster-key").is_file():
+            yield "cluster.key_file", _Given(str(folder / "cluster-key"), "found")
+            return
+
+
+def _from_file(document: Mapping[str, object], lines: _Lines) -> Iterator[tuple[str, _Given]]:
+    for section, table in document.items():
+        if section == "upstream":
+            continue
+        if section not in SECTIONS or not isinstance(table, dict):
+            raise _unknown(section, lines.place(section))
+        for key, value in table.items():
+            name = f"{section}.{key}"
+            if name not in KEYS:
+                raise _unknown(name, lines.place(section, key))
+            yield name, _Given(value, lines.place(section, key))
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
+    if environ.get("HF_HUB_OFFLINE"):
+        yield "node.offline", _Given(environ["HF_HUB_OFFLINE"], "environment HF_HUB_OFFLINE")
+    for variable, value in environ.items():
+        # Two underscores make a setting: Kubernetes sets P2PMODEL_SERVICE_HOST and its like where a Service bears our name.
+        section, two_underscores, key = variable.removeprefix(_PREFIX).partition("__")
+        if not variable.startswith(_PREFIX) or not two_underscores:
+            continue
+        name = f"{section}.{key}".lower()
+        if name not in KEYS:
+            raise _unknown(name, f"environment {variable}")
+        yield name, _Given(value, f"environment {variable}")
+
+
+def _of_section(section: str, values: Mapping[str, object]) -> dict[str, Any]:
+    return {name.removeprefix(f"{section}."): value for name, value in values.items() if name.startswith(f"{section}.")}
+
+
+def _read(name: str, given: _Given) -> object:
+    if name not in KEYS:
+        raise _unknown(name, given.origin)
+    try:
+        return KEYS[name](given.value)
+    except ValueError as error:
+        raise _ill_typed(name, given.origin, error) from None
+
+
+# Upstreams: the file's list; a hub that it does not name has its default upstream
+
+
+def _upstreams(
+    document: Mapping[str, object],
+    lines: _Lines,
+    environ: Mapping[str, str],
+    gateway: GatewaySettings,
+    origins: dict[str, str],
+) -> tuple[UpstreamSettings, ...]:
+    tables = document.get("upstream", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{lines.place('upstream')}: upstreams are a list.", next_step="Begin each with [[upstream]].")
+    listed = []
+    for position, table in enumerate(tables):
+        upstream = _listed_upstream(table, position, lines)
+        if f"upstream.{upstream.name}" in origins:
+            raise ConfigError(f"{lines.place('upstream', 'name', position)}: two upstreams are called {upstream.name!r}.")
+        origins[f"upstream.{upstream.name}"] = lines.place("upstream", "name", position)
+        listed.append(upstream)
+    named = {upstream.hub for upstream in listed}
+    listed += [_default_upstream(hub, known, environ, gateway, origins) for hub, known in _KNOWN.items() if hub not in named]
+    return tuple(sorted(listed, key=lambda upstream: upstream.priority))
+
+
+def _listed_upstream(table: Mapping[str, object], position: int, lines: _Lines) -> UpstreamSettings:
+    keys = keys_of(UpstreamSettings)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        place = lines.place("upstream", key, position)
+        if key not in keys:
+            raise _unknown(f"upstream.{key}", place)
+        try:
+            values[key] = keys[key].metadata["read"](value)
+        except ValueError as error:
+            raise _ill_typed(f"upstream.{key}", place, error) from None
+    missing = [key for key in ("name", "hub", "endpoint") if key not in values]
+    if missing:
+        raise ConfigError(f"{lines.place('upstream', position=position)}: this upstream needs {' and '.join(missing)}.")
+    values.setdefault("trusted", _own_host(values["hub"], values["endpoint"]))
+    return UpstreamSettings(**values)
+
+
+def _default_upstream(
+    hub: Hub, known: _Known, environ: Mapping[str, str], gateway: GatewaySettings, origins: dict[str, str]
+) -> UpstreamSettings:
+    endpoint, origin = known.endpoint, _DEFAULT
+    for name in known.endpoint_names:
+        if not (given := environ.get(name)):
+            continue
+        address = given if "://" in given else f"https://{given}"
+        try:
+            address = url(address)
+        except ValueError as error:
+            raise _ill_typed(name, "environment", error) from None
+        if not _is_own_gateway(address, gateway):
+            endpoint, origin = address, f"environment {name}"
+            break
+    upstream = UpstreamSettings(name=hub.value, hub=hub, endpoint=endpoint, trusted=_own_host(hub, endpoint))
+    origins[f"upstream.{hub.value}"] = origin
+    if token := environ.get(known.token_name):
+        origins[f"upstream.{hub.value}.token"] = f"environment {known.token_name}"
+        return replace(upstream, token=token)
+    if credential := sd.credential(known.credential, environ):
+        origins[f"upstream.{hub.value}.token_file"] = f"systemd credential {known.credential}"
+        return replace(upstream, token_file=credential)
+    return upstream
+
+
+def _own_host(hub: Hub, endpoint: str) -> bool:
+    parts = urlsplit(endpoint)
+    return parts.scheme == "https" and parts.hostname in _OWN_HOSTS[hub]
+
+
+def _is_own_gateway(endpoint: str, gateway: GatewaySettings) -> bool:
+    """A client's shell often has HF_ENDPOINT set to us; asking ourselves for what we lack would never end."""
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    listening = [listen for listen in (gateway.listen, gateway.tls_listen) if listen]
+    hosts = _LOOPBACK | {socket.gethostname(), *gateway.allowed_hosts, *(listen.host for listen in listening)}
+    return parts.hostname in hosts and port in {listen.port for listen in listening}
+
+
+# Settings that must fit each other
+
+
+def _check_together(settings: Settings) -> None:
+    cluster = settings.cluster
+    if cluster.mode == "closed" and cluster.key_file is None:
+        raise ConfigError(
+            'cluster.mode is "closed" and there is no cluster key.',
+            next_step="Make one with `p2pmodel cluster init`, or take part with `p2pmodel cluster join TOKEN`.",
+        )
+    if cluster.mode == "hardened" and not (cluster.ca and cluster.cert and cluster.key):
+        raise ConfigError('cluster.mode "hardened" needs cluster.ca, cluster.cert and cluster.key.')
+    for listen in filter(None, (settings.gateway.listen, settings.gateway.tls_listen)):
+        if listen.host not in _LOOPBACK and settings.gateway.token_file is None:
+            raise ConfigError(
+                f"The gateway would listen on {listen}, where other machines reach it, and asks for no token.",
+                next_step="Set gateway.token_file, or listen on localhost.",
+            )
+
+
+# Places and nearest names
+
+
+def _parse(file: Path) -> tuple[dict[str, object], _Lines]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return tomllib.loads(text), _Lines(str(file), text)
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config file {file}: {error.strerror}.", next_step="Check --config.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}.", next_step="Mend that line.") from None
+
+
+class _Lines:
+    """Finds the line of a key, which tomllib does not tell. Reads headers and ``key =``: how people write config files."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self._file = file
+        self._numbers: dict[
+            tuple[str, int, str], int
+        ] = {}  # by section, its place among tables of that name, key ("": the header)
+        tables: Counter[str] = Counter()
+        current = ""
+        for number, line in enumerate(text.splitlines(), 1):
+            if header := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]", line):
+                current = header[1].strip("\"'")
+                tables[current] += 1
+                self._numbers.setdefault((current, tables[current] - 1, ""), number)
+            elif key := re.match(r"\s*([\w.\"' -]+?)\s*=", line):
+                written = re.sub(r"[\"' ]", "", key[1])
+                section, _, name = (f"{current}.{written}" if current else written).partition(".")
+                self._numbers.setdefault((section, max(tables[section] - 1, 0), name), number)
+
+    def place(self, section: str, key: str = "", position: int = 0) -> str:
+        """``file:line`` of a key, of the section's header without one; `position` counts the tables of the same name."""
+        number = self._numbers.get((section, position, key))
+        return f"{self._file}:{number}" if number else self._file
+
+
+def _unknown(name: str, place: str) -> ConfigError:
+    from difflib import SequenceMatcher  # noqa: PLC0415  # only a mistake pays for it
+
+    def likeness(valid: str) -> float:
+        """A right key in the wrong section is near as well."""
+        pairs = ((name, valid), (name.rpartition(".")[2], valid.rpartition(".")[2]))
+        return max(SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    near = max([*KEYS, *SECTIONS, *(f"upstream.{key}" for key in keys_of(UpstreamSettings))], key=likeness)
+    return ConfigError(f"{place}: there is no setting {name}; the nearest is {near}.", next_step=_SEE)
+
+
+def _ill_typed(name: str, place: str, expected: ValueError) -> ConfigError:
+    return ConfigError(f"{place}: {name} must be {expected}.", next_step=_SEE)
