@@ -25,7 +25,6 @@ DIGESTS_PER_PAGE_MAX: Final = 1900  # 60,800 bytes: a page and its envelope fit 
 CHUNKS_PER_GET_MAX: Final = 64  # 256 MiB on one request
 REQUESTS_IN_FLIGHT_MAX: Final = 64  # per connection
 PEERS_PER_MESSAGE_MAX: Final = 64
-ENTRIES_PER_PAGE_MAX: Final = 1400  # × 42 bytes of an inventory: a page fits a frame
 INVENTORY_ENTRIES_MAX: Final = 200_000  # one answer, all pages: as many as a snapshot's files; 8.4 MB
 INDICES_PER_MESSAGE_MAX: Final = 15_000  # × 4 bytes
 RUNS_PER_MESSAGE_MAX: Final = 7_500  # × 8 bytes
@@ -75,6 +74,12 @@ HUB_READ_TIMEOUT_S: Final = 15.0
 HUB_TRIES_MAX: Final = 5
 HUB_REDIRECTS_MAX: Final = 5
 HUB_CONNECTIONS: Final = 8  # per daemon: hubs limit requests, not bytes
+HUB_POOL_CONNECTIONS: Final = 64  # all requests to one upstream, clients' own passed-on ones included
+HUB_PAGE_TIMEOUT_S: Final = 60.0  # one JSON answer from its first byte to its last: a trickle is no answer
+HUB_DOWN_S: Final = 3.0  # an upstream that failed is not asked again for so long
+HUB_WAIT_MAX_S: Final = 60.0  # a bulk read waits so long where the hub asks for patience; beyond that its caller decides
+HUB_PATIENCE_MAX_S: Final = 300.0  # Hugging Face counts requests in windows of 300 s; nobody may ask for more
+HUB_REDIRECT_BODY_BYTES_MAX: Final = 64 * KIB  # read to keep the connection; a longer one costs it
 REVISION_FRESH_S: Final = 10.0  # a snapshot_download asks for its branch once and its files for seconds after
 SMALL_RANGE_BYTES: Final = 8 * MIB  # a header of a large cold file is read from the hub at once
 
@@ -85,9 +90,26 @@ CLIENTS_MAX: Final = 256
 KEEP_ALIVE_S: Final = 75.0
 WRITE_TIMEOUT_S: Final = 60.0  # a client that takes no byte for so long is gone
 INTERIM_INTERVAL_S: Final = 3.0  # clients give up after 10 s of silence
+VIGIL_S: Final = 1.0  # how often waiting clients are looked after; one that left frees its download so soon
+REQUEST_BODY_BYTES_MAX: Final = 4 * MIB  # of a body that we read ourselves: a form with some 50,000 paths
+REQUEST_BODY_TIMEOUT_S: Final = 60.0  # an upload that sends no byte for so long is gone
+SENDERS_MAX: Final = 32  # threads in sendfile; they sleep in the kernel
+SEND_STALL_S: Final = 0.1  # a client that makes no room for so long gives its thread back
+SEND_SLICE_S: Final = 0.5  # so does one that takes for ever
+LINGER_S: Final = 1.0  # after our FIN we read on for so long: closing over unread bytes sends RST
+LISTEN_BACKLOG: Final = 256
 ACCESS_ALLOW_S: Final = 600.0
 ACCESS_DENY_S: Final = 30.0
 ACCESS_ENTRIES_MAX: Final = 10_000
+
+# Store
+INVENTORY_CHANGES_MAX: Final = 4096  # remembered for deltas: minutes of a busy node; who missed more gets everything (~1 MB at most)
+USES_PENDING_MAX: Final = 256  # last uses kept in memory before the index learns them: eviction can bear to forget a few
+
+# Commands that ask the local daemon
+API_ANSWER_TIMEOUT_S: Final = 10.0
+API_BYTES_MAX: Final = 64 * MIB  # what is held, as JSON
+API_SILENCE_S: Final = 60.0  # a fetch reports a few times a second, also while it waits
 
 # The house
 GRACE_S: Final = 10.0  # from SIGTERM to the last cancel
