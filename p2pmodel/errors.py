@@ -96,6 +96,10 @@ class WrongBytesError(SourceError):
     """The bytes are not those of the digest that vouches for them."""
 
 
+class StrangerError(SourceError):
+    """The other end of a connection did not prove that it belongs to this cluster."""
+
+
 class PeerProtocolError(SourceError):
     """A peer broke the wire protocol; its connection is closed."""
 
@@ -121,3 +125,12 @@ class StoreDamagedError(StoreError):
 
 class StoreTooNewError(StoreError):
     """A newer p2pmodel wrote this state directory."""
+
+
+def first_error(group: BaseExceptionGroup[P2pmodelError]) -> P2pmodelError:
+    """The first of the expected errors that a nursery gathered: the one to tell the caller."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, P2pmodelError)
+    return found

@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Protocol, Self, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pmodel.content import (
     Access,
@@ -25,6 +28,8 @@ from p2pmodel.content import (
     Seal,
     Snapshot,
 )
+from p2pmodel.delivery.buffers import Buffers
+from p2pmodel.swarm import Standing
 from p2pmodel.wire.messages import InventoryEntry, Message
 
 T = TypeVar("T")
@@ -274,6 +279,21 @@ class Span:
 
     def __exit__(self, *exc_info: object) -> None:
         os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The rooms and seams that delivery stands on, wired once in daemon.py (or by a simulation)."""
+
+    store: Store
+    upstreams: Upstreams
+    neighbours: Neighbours
+    blocking: Blocking
+    buffers: Buffers
+    standing: Standing
+    rng: Random
+    key: Ed25519PrivateKey  # this node's: signs seals and listings
+    closed: bool = False  # members of a closed cluster vouch for listings to each other
 
 
 # What delivery offers to the doors (gateway, command line)

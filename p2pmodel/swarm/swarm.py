@@ -50,6 +50,7 @@ class Swarm:
         self._unconfirmed = ChunkMap(self.chunks)
         self._own_wanted = ChunkMap(self.chunks)  # chunks that only our own read of the hub will do for
         self._readers: dict[int, range] = {}
+        self.distrusted = ChunkMap(self.chunks)  # of those: because the blob's own hash was wrong
         self._refused: dict[SourceName, ChunkMap] = {}  # chunks that a source failed to give: not asked of it again
         self._run_length = run_length(self.chunks)
         self._waiting_since: dict[int, float] = {}  # run → since when it is nobody's
@@ -110,7 +111,12 @@ class Swarm:
     def read_ends(self, reader: int) -> None:
         self._readers.pop(reader, None)
         if not self._readers:
-            self._own_wanted = ChunkMap(self.chunks)
+            self._own_wanted = self.distrusted.copy()
+
+    def distrust(self, chunks: ChunkMap) -> None:
+        """The blob's own hash was wrong: these chunks, which came from others, are read again from the hub."""
+        self.distrusted = chunks.copy()
+        self._own_wanted = self._own_wanted | chunks
 
     # What is to be done
 
@@ -146,26 +152,22 @@ class Swarm:
     def progress(self, flight: Flight, now: float) -> None:
         flight.progress_at = now
 
-    def arrived(self, chunk: int) -> None:
-        """A chunk was verified and written."""
+    def arrived(self, chunk: int, *, hub: bool) -> None:
+        """A chunk was verified and written. What the hub gave is as much our own as it will get, mirror or not."""
+        if hub:
+            self._own_wanted.discard(chunk)
+            self.distrusted.discard(chunk)
         self.ledger.arrived(chunk)
         self._waiting_since.pop(chunk // self._run_length, None)
 
-    def ended(self, flight: Flight, *, blamed: bool = False) -> None:
-        """An order is over; what it still owed is to be asked elsewhere. `blamed`: not of this source again."""
+    def ended(self, flight: Flight) -> None:
+        """An order is over; what it still owed is open again."""
         self.ledger.end(flight)
-        if blamed or (flight.left and flight.source != HUB):
-            refused = self._refused.get(flight.source, ChunkMap(self.chunks))
-            self._refused[flight.source] = refused | flight.left
 
     def refuse(self, source: SourceName, chunk: int) -> None:
-        """This source gave wrong bytes for a chunk."""
+        """This source gave wrong bytes for a chunk: it is not asked for that one again."""
         refused = self._refused.setdefault(source, ChunkMap(self.chunks))
         refused.add(chunk)
-
-    def forgive(self) -> None:
-        """Everybody failed at something that is still missing: let everybody try again."""
-        self._refused.clear()
 
     def own_claims(self) -> list[tuple[int, int]]:
         """The runs that we are reading from the hub now."""

@@ -1,0 +1,29 @@
+"""The chunks in memory: a fixed number of buffers for the whole daemon, so that its size does not depend on its load."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from p2pmodel.limits import BUFFERS, CHUNK_BYTES
+
+
+class Buffers:
+    """Page-aligned buffers of CHUNK_BYTES, made when first needed, reused for ever."""
+
+    def __init__(self, count: int = BUFFERS) -> None:
+        self._places = trio.Semaphore(count)
+        self._free: list[memoryview] = []
+
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[memoryview]:
+        """Waits while all are in use. Whoever holds one must be able to go on without a second."""
+        async with self._places:
+            buffer = self._free.pop() if self._free else memoryview(mmap.mmap(-1, CHUNK_BYTES))
+            try:
+                yield buffer
+            finally:
+                self._free.append(buffer)

@@ -1,0 +1,103 @@
+"""The room's front desk: the `Delivery` port, put together from catalog, downloads, readers and seeding."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import trio
+
+from p2pmodel.content import Access, FileEntry, Repo, Snapshot
+from p2pmodel.delivery.catalog import Catalog
+from p2pmodel.delivery.download import Download
+from p2pmodel.delivery.downloads import Downloads
+from p2pmodel.delivery.fetching import Fetch, select
+from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.ports import Location, Progress, Selection, Surroundings
+from p2pmodel.delivery.reader import BlobReader
+from p2pmodel.delivery.seeding import Seeding
+from p2pmodel.delivery.shelf import Shelf
+from p2pmodel.errors import UnavailableError
+
+
+class Delivery:
+    def __init__(self, around: Surroundings, *, boot: bytes, access_allow_s: float, offline_grace_s: float) -> None:
+        self._around = around
+        self._nursery: trio.Nursery | None = None
+        self._shelf = Shelf(around.store, around.blocking)
+        self._herald = Herald(around.neighbours)
+        self._catalog = Catalog(around, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
+        self.downloads = Downloads(around, self._herald)
+        self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, boot)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Owns all downloads; cancel it to end them. What was held is kept."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await nursery.start(self.downloads.run)
+                nursery.start_soon(self._herald.run)
+                nursery.start_soon(self.seeding.run)
+                task_status.started()
+        finally:
+            self._shelf.close()
+
+    async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
+        return await self._catalog.snapshot(repo, revision, access)
+
+    async def entry(self, repo: Repo, revision: str, path: str, access: Access) -> tuple[Snapshot, FileEntry]:
+        return await self._catalog.entry(repo, revision, path, access)
+
+    async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
+        return await self._catalog.info(repo, revision, access)
+
+    @asynccontextmanager
+    async def read(
+        self, snapshot: Snapshot, entry: FileEntry, start: int, stop: int, access: Access
+    ) -> AsyncIterator[BlobReader]:
+        if entry.blob is None:
+            raise UnavailableError(f"The hub gives no usable hash for {entry.path!r}.")
+        await self._catalog.check_readable(snapshot, entry, access)
+        private = not snapshot.public
+        stored = await self._shelf.open(entry.blob, private=private)
+        if stored.sealed:
+            yield BlobReader(stored, None, start, stop, self._around.blocking)
+            return
+        location = Location(snapshot.repo, snapshot.commit, entry.path, access)
+        async with self.downloads.wanted(entry.blob, location, private=private) as download:
+            reader = BlobReader(stored, download, start, stop, self._around.blocking)
+            try:
+                yield reader
+            finally:
+                reader.close()
+
+    @asynccontextmanager
+    async def fetch(
+        self, repo: Repo, revision: str, selection: Selection, access: Access
+    ) -> AsyncIterator[AsyncIterator[Progress]]:
+        snapshot = await self.snapshot(repo, revision, access)
+        fetch = Fetch(self._around, self._catalog, self.downloads, snapshot, select(snapshot, selection), access)
+        assert self._nursery is not None
+        self._nursery.start_soon(fetch.run)
+        try:
+            async with aclosing(fetch.progress()) as progress:
+                yield progress
+        finally:
+            fetch.give_up()
+
+    def status(self) -> dict[str, object]:
+        return {"downloads": [self._download_status(download) for download in self.downloads.active]}
+
+    @staticmethod
+    def _download_status(download: Download) -> dict[str, object]:
+        swarm = download.swarm
+        return {
+            "blob": str(download.blob.id),
+            "bytes": download.blob.size,
+            "chunks": swarm.chunks,
+            "chunks_here": len(download.stored.held),
+            "bytes_peers": download.received["peers"],
+            "bytes_upstream": download.received["upstream"],
+            "holders": sum(bool(view.held) for view in swarm.availability.peers.values()),
+            "orders": len(swarm.ledger.flights),
+        }

@@ -1,0 +1,340 @@
+"""One blob on its way in: lanes work orders of its sources until every chunk is here, then its own hash is checked and
+it is sealed.
+
+The nursery of `run` holds a lane per source, the committer, and the task that hashes in order; leaving it ends them all.
+What was held is kept and resumed by the next download. Tasks meet at one condition: `wake` after every change of facts,
+`_changed` to wait for one; a lane that finds nothing to do sleeps until then or until the swarm's own `wake_at`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from math import inf
+from typing import Final
+
+import trio
+
+from p2pmodel.content import ChunkMap, Manifest, NodeId, Seal
+from p2pmodel.delivery.arrival import ArrivalStatistics, FlightSink
+from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.manifests import assemble_manifest
+from p2pmodel.delivery.ports import Location, Order, Source, StoredBlob, Surroundings
+from p2pmodel.delivery.sealing import Sealing
+from p2pmodel.errors import (
+    P2pmodelError,
+    RateLimitedError,
+    SourceError,
+    StoreError,
+    UnavailableError,
+    WrongBytesError,
+    first_error,
+)
+from p2pmodel.limits import COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
+from p2pmodel.swarm import HUB, Flight, Swarm
+from p2pmodel.wire.messages import AskManifest, BadChunk, Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
+
+HUB_LANES: Final = 4  # one connection rarely fills a long path
+_SMALL_BLOB_BYTES: Final = 64 * MIB  # up to here one connection will do
+PAUSE_MIN_S: Final = 0.5  # after a failed order a lane pauses, doubling, so that the others get the chunk
+PAUSE_MAX_S: Final = 10.0
+_MISMATCHES_MAX: Final = 2  # then the hub contradicts itself
+HUB_REST_S: Final = 5.0  # a hub that did not answer is left alone for so long
+
+
+class Download:
+    def __init__(
+        self, stored: StoredBlob, around: Surroundings, herald: Herald, locations: list[Location], statistics: ArrivalStatistics
+    ) -> None:
+        self.stored = stored
+        self.blob = stored.blob
+        self.locations = locations
+        self.failure: P2pmodelError | None = None
+        self.received: Counter[str] = Counter()  # bytes by "peers" and "upstream"
+        self.users = 0
+        self.givers: dict[int, str] = {}  # chunk → the peer it came from
+        self._around = around
+        self._statistics = statistics
+        self._herald = herald
+        self._changed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._hub_failure: P2pmodelError | None = None
+        self._uncommitted = 0
+        self._manifest: Manifest | None = None
+        self._mismatches = 0
+        self.sealing = Sealing(self.blob)
+        self.swarm = Swarm(
+            self.blob,
+            held=stored.held,
+            own=stored.own,
+            own_weight=around.neighbours.own_weight(),
+            standing=around.standing,
+            rng=around.rng,
+            now=trio.current_time(),
+        )
+
+    # For those who wait
+
+    @property
+    def over(self) -> bool:
+        return self.stored.sealed or self.failure is not None
+
+    def may_leave(self, chunk: int) -> bool:
+        """Whether a client may get this chunk's bytes now."""
+        return self.stored.sealed or chunk in self.stored.own
+
+    def wake(self) -> None:
+        """Facts changed: everybody who waits looks again."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def change(self, until: float = inf) -> None:
+        """Wait for a change of facts, at most until then."""
+        with trio.move_on_at(until):
+            await self._changed.wait()
+
+    # The task
+
+    async def run(self) -> None:
+        """Returns when the blob is sealed or `failure` says why not."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._start(nursery)
+                await self._seal()
+                nursery.cancel_scope.cancel()
+        except* P2pmodelError as group:
+            self.failure = self.failure or first_error(group)
+        finally:
+            self._nursery = None
+            with trio.CancelScope(shield=True):
+                if not self.stored.sealed:
+                    await self._commit()
+            self.wake()
+
+    def _start(self, nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._confirm_claimed)
+        nursery.start_soon(self._commit_now_and_then)
+        nursery.start_soon(self._give_up_when_hopeless)
+        if self.locations:
+            source = self._around.upstreams.source(self.locations)
+            for _ in range(HUB_LANES if self.blob.size > _SMALL_BLOB_BYTES else 1):
+                nursery.start_soon(self._lane, HUB, source)
+        if not self.stored.private:
+            for peer in self._around.neighbours.linked():
+                self.peer_linked(peer)
+
+    def add_location(self, location: Location) -> None:
+        """Another place on a hub where the same bytes lie (or another user's credential for it)."""
+        if location not in self.locations:
+            self.locations.append(location)
+
+    async def _lane(self, name: str, source: Source) -> None:
+        """Work orders of one source for as long as it is linked."""
+        pause = PAUSE_MIN_S
+        while name == HUB or name in self.swarm.availability.peers:
+            flight = self.swarm.next_order(name, trio.current_time())
+            if flight is None:
+                await self.change(until=self.swarm.wake_at(trio.current_time()))
+            elif await self._work(flight, source):
+                pause = PAUSE_MIN_S
+            else:
+                await trio.sleep(pause * self._around.rng.uniform(0.8, 1.2))
+                pause = min(2 * pause, PAUSE_MAX_S)
+
+    async def _work(self, flight: Flight, source: Source) -> bool:
+        """One order; false when the source failed and should pause."""
+        hub = flight.source == HUB
+        if hub:
+            self._herald.claims(self.blob.id, self.swarm.own_claims())
+        try:
+            await source.fetch(
+                Order(self.blob, flight.first, flight.count), FlightSink(self, self._around, flight, self._statistics)
+            )
+        except WrongBytesError:
+            return True  # the chunk is refused there; the source's standing says whether it is asked for others
+        except StoreError as error:
+            self._fail(error)
+        except P2pmodelError as error:
+            if hub:
+                self._hub_failed(error)
+        else:
+            return True
+        finally:
+            self.swarm.ended(flight)
+            if hub:
+                self._herald.claims(self.blob.id, self.swarm.own_claims())
+            self.wake()
+        return False
+
+    def _hub_failed(self, error: P2pmodelError) -> None:
+        rest_s = error.retry_after_s if isinstance(error, RateLimitedError) else HUB_REST_S
+        self._hub_failure = error
+        self.swarm.hub_rests(trio.current_time() + rest_s)
+
+    def _fail(self, error: P2pmodelError) -> None:
+        self.failure = self.failure or error
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    async def _give_up_when_hopeless(self) -> None:
+        while True:
+            now = trio.current_time()
+            if not self.locations:
+                self.swarm.hub_rests(inf)
+            if self.swarm.hopeless(now):
+                self._fail(
+                    self._hub_failure
+                    or UnavailableError(f"No peer holds all of {self.blob.id} and no hub can be asked for it.")
+                )
+            await self.change(until=self.swarm.wake_at(now))
+
+    async def _confirm_claimed(self) -> None:
+        """What an earlier run's record says is believed once re-hashed (DESIGN §7)."""
+        claimed = self.stored.claimed.copy()
+        self.swarm.confirming(claimed)
+        for chunk in claimed:
+            if await self._around.blocking(self.stored.confirm, chunk):
+                self._herald.arrived(self.blob.id, chunk)
+            self.swarm.confirmed(chunk)
+            self.wake()
+
+    # Durability
+
+    def arrived(self, chunk: int, size: int, source: str, *, upgrade: bool) -> None:
+        """A chunk was verified and written: held now, durable after the next group commit."""
+        if source == HUB:
+            self.received["upstream"] += size
+            self.givers.pop(chunk, None)
+        else:
+            self.received["peers"] += size
+            self.givers[chunk] = source
+        self._uncommitted += 1
+        if not upgrade:
+            self._herald.arrived(self.blob.id, chunk)
+
+    async def _commit_now_and_then(self) -> None:
+        while True:
+            deadline = trio.current_time() + COMMIT_INTERVAL_S
+            while self._uncommitted < COMMIT_CHUNKS and trio.current_time() < deadline:
+                await self.change(until=deadline)
+            if self._uncommitted:
+                await self._commit()
+
+    async def _commit(self) -> None:
+        self._uncommitted = 0
+        try:
+            await self._around.blocking(self.stored.commit)
+        except StoreError as error:
+            self._fail(error)
+
+    # Sealing
+
+    async def _seal(self) -> None:
+        """Hash in order until the end; when the hash is the blob's name, seal it, else find out what was false."""
+        while True:
+            await self._hash_the_rest()
+            if self.sealing.right:
+                await self._around.blocking(partial(self.stored.finish, self.sealing.alias, self._sign()))
+                self._announce_sealed()
+                return
+            await self._settle_mismatch()
+            self.sealing.restart()
+
+    async def _hash_the_rest(self) -> None:
+        while not (self.sealing.complete and self.stored.held.complete):
+            position = self.sealing.position
+            if position in self.stored.held and self.sealing.takes(position):
+                generation = self.sealing.generation
+                async with self._around.buffers.take() as buffer:
+                    try:
+                        await self._around.blocking(self.sealing.read_and_update, self.stored, position, buffer)
+                    except BaseException:
+                        self.sealing.given_up(generation)
+                        raise
+                self.sealing.done(generation)
+            else:
+                await self.change()
+
+    def _sign(self) -> Seal:
+        return Seal.sign(self.stored.manifest(), self._around.key)
+
+    def _announce_sealed(self) -> None:
+        full = ChunkMap.full(self.swarm.chunks).to_bytes()
+        message = Have(blob=self.blob.id.to_bytes(), size=self.blob.size, sealed=True, wanted=False, chunks=full)
+        if not self.stored.private:
+            self._herald.tell(self.blob.id, message)
+
+    async def _settle_mismatch(self) -> None:
+        """The bytes are not what the hub named (TRUST §2a): first our own disk, then what others gave, then the hub itself."""
+        self._mismatches += 1
+        damaged = [chunk for chunk in self.stored.held if not await self._around.blocking(self.stored.confirm, chunk)]
+        if damaged:
+            self.wake()
+        elif self._mismatches == 1 and self.stored.held - self.stored.own:
+            self.swarm.distrust(self.stored.held - self.stored.own)
+            self.wake()
+            while self.swarm.distrusted:
+                await self.change()
+        elif self._mismatches <= _MISMATCHES_MAX:
+            await self._around.blocking(self.stored.drop, list(self.stored.held))
+            self.wake()
+        else:
+            raise WrongBytesError(
+                f"The hub's bytes of {self.blob.id} do not have that hash.",
+                next_step="Report it to the hub; the file is not stored.",
+            )
+
+    # Peers
+
+    def peer_linked(self, peer: NodeId) -> None:
+        if self.stored.private or self._nursery is None or peer in self.swarm.availability.peers:
+            return
+        self.swarm.joined(peer, self._around.neighbours.weight(peer))
+        self._around.neighbours.send(peer, self.interest(on=True))
+        self._nursery.start_soon(self._lane, peer, self._around.neighbours.source(peer))
+
+    def peer_unlinked(self, peer: NodeId) -> None:
+        self.swarm.left(peer)
+        self.wake()
+
+    def interest(self, *, on: bool) -> Interest:
+        return Interest(blob=self.blob.id.to_bytes(), size=self.blob.size, on=on)
+
+    def told(self, peer: NodeId, message: Message) -> None:
+        """What a peer says of this blob. Raises ValueError or IndexError for what cannot be true."""
+        now = trio.current_time()
+        match message:
+            case Interest():
+                self.swarm.wants(peer, wanted=message.on)
+            case Have() if message.size == self.blob.size:
+                chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
+                self.swarm.has(peer, chunks, sealed=message.sealed, wanted=message.wanted, now=now)
+                if message.sealed and self._manifest is None and self._nursery is not None:
+                    self._nursery.start_soon(self._learn_manifest, peer)
+            case Held():
+                self.swarm.got(peer, unpack_indices(message.chunks), now)
+            case Claims():
+                self.swarm.claims(peer, unpack_runs(message.runs), now)
+            case _:
+                return
+        self.wake()
+
+    def vouched_digest(self, chunk: int) -> bytes | None:
+        """What a member's seal says a chunk's digest is."""
+        return self._manifest.digest(chunk) if self._manifest is not None else None
+
+    async def _learn_manifest(self, peer: NodeId) -> None:
+        """A sealed manifest, so that a chunk from anybody else is held against its signer's word on arrival."""
+        try:
+            pages = await self._around.neighbours.ask(peer, AskManifest(request=0, blob=self.blob.id.to_bytes()))
+            manifest, _ = assemble_manifest(self.blob, pages)
+            self._manifest = self._manifest or manifest
+        except (SourceError, ValueError):
+            return  # the chunks are checked against their senders' own claims then, and the blob's hash in the end
+
+    def blame(self, peer: str, chunk: int) -> None:
+        """A peer's bytes were not those of the digest it gave itself, or of one that we know is right."""
+        self._around.standing.strike(peer, trio.current_time())
+        self.swarm.refuse(peer, chunk)
+        self._around.neighbours.send(NodeId(peer), BadChunk(blob=self.blob.id.to_bytes(), chunk=chunk))

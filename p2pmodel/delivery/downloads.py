@@ -1,0 +1,103 @@
+"""Which blobs are on their way in: starts a download when somebody wants it, shares it, gives it up when nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from p2pmodel.content import Blob, BlobId, NodeId
+from p2pmodel.delivery.arrival import ArrivalStatistics
+from p2pmodel.delivery.download import Download
+from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
+from p2pmodel.wire.messages import Message
+
+
+class Downloads:
+    def __init__(self, around: Surroundings, herald: Herald) -> None:
+        self.statistics = ArrivalStatistics({}, {})
+        self._around = around
+        self._herald = herald
+        self._active: dict[BlobId, Download] = {}
+        self._scopes: dict[BlobId, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Owns the downloads' tasks."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    @property
+    def active(self) -> list[Download]:
+        return list(self._active.values())
+
+    def find(self, blob: BlobId) -> Download | None:
+        return self._active.get(blob)
+
+    @asynccontextmanager
+    async def wanted(self, blob: Blob, location: Location, *, private: bool) -> AsyncIterator[Download]:
+        """The download of a blob, running as long as somebody is inside; a sealed blob's is over from the start."""
+        download = self._active.get(blob.id)
+        if download is None or download.over or (download.stored.private and not private):
+            download = await self._begin(blob, location, private=private)
+        else:
+            download.add_location(location)
+        download.users += 1
+        try:
+            yield download
+        finally:
+            download.users -= 1
+            if download.users == 0 and self._active.get(blob.id) is download:
+                self._scopes[blob.id].cancel()
+
+    async def _begin(self, blob: Blob, location: Location, *, private: bool) -> Download:
+        stored = await self._around.blocking(lambda: self._around.store.open(blob, private=private))
+        running = self._active.get(blob.id)
+        if running is not None and not running.over and not (running.stored.private and not private):
+            stored.close()  # somebody else began it while we opened the file
+            return running
+        download = Download(stored, self._around, self._herald, [location], self.statistics)
+        scope = trio.CancelScope()
+        self._active[blob.id] = download
+        self._scopes[blob.id] = scope
+        assert self._nursery is not None
+        self._nursery.start_soon(self._run, download, stored, scope)
+        return download
+
+    async def _run(self, download: Download, stored: StoredBlob, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                if not stored.sealed:
+                    await download.run()
+        finally:
+            self._send_interest(download, on=False)
+            if self._active.get(download.blob.id) is download:
+                del self._active[download.blob.id]
+                del self._scopes[download.blob.id]
+            stored.close()
+            download.wake()
+
+    def _send_interest(self, download: Download, *, on: bool) -> None:
+        if not download.stored.private:
+            for peer in self._around.neighbours.linked():
+                self._around.neighbours.send(peer, download.interest(on=on))
+
+    # What peers say
+
+    def peer_linked(self, peer: NodeId) -> None:
+        for download in self.active:
+            download.peer_linked(peer)
+
+    def peer_unlinked(self, peer: NodeId) -> None:
+        for download in self.active:
+            download.peer_unlinked(peer)
+
+    def told(self, peer: NodeId, blob: BlobId, message: Message) -> None:
+        """Raises ValueError or IndexError for what cannot be true."""
+        download = self._active.get(blob)
+        if download is not None and not download.stored.private:
+            download.told(peer, message)

@@ -1,0 +1,118 @@
+"""A range of a file on its way to a client: in order, and never a byte that may not leave yet (DESIGN §9.1).
+
+A sealed file's bytes may leave at once. Else the reader looks at what the swarm knows: where nobody else holds or wants
+the blob, the range streams in order from our own read of the hub; a small range of a large file is read from the hub
+by ourselves; everything else waits, before the headers, until the range may leave.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from p2pmodel.content import chunk_size, chunk_start, chunks_covering
+from p2pmodel.delivery.download import Download
+from p2pmodel.delivery.ports import Blocking, Span, StoredBlob
+from p2pmodel.errors import StoreDamagedError, UnavailableError
+from p2pmodel.limits import CHUNK_BYTES, READER_WINDOW_CHUNKS, SMALL_RANGE_BYTES
+
+_LARGE_BLOB_BYTES: Final = 4 * SMALL_RANGE_BYTES  # below, waiting for the whole file costs about what the range would
+_SPAN_CHUNKS_MAX: Final = 16  # 64 MiB: one thread hop and one fstat a chunk, then a long sendfile
+
+
+class BlobReader:
+    """Implements the `Reader` port. `download` is None for what is sealed already."""
+
+    def __init__(self, stored: StoredBlob, download: Download | None, start: int, stop: int, blocking: Blocking) -> None:
+        self._stored = stored
+        self._download = download
+        self._position = start
+        self._stop = stop
+        self._blocking = blocking
+        self._chunks = chunks_covering(start, stop)
+        self._streams = False
+        self.sources = "store"
+
+    async def ready(self) -> None:
+        if self._download is None or not self._chunks:
+            return
+        here = self._stored.held.holds(self._chunks) and self._may_leave(self._chunks)
+        if not here:
+            await self._start(self._download)
+        self.sources = self._named_sources(self._download, here=here)
+
+    async def _start(self, download: Download) -> None:
+        while not download.over and not download.swarm.settled(trio.current_time()):
+            await download.change(until=download.swarm.wake_at(trio.current_time()))
+        self._streams = download.swarm.solo or self._small(download)
+        self._ask(download)
+        while not self._may_leave(self._chunks[:1] if self._streams else self._chunks):
+            await self._wait(download)
+            if not self._streams and download.swarm.solo:
+                self._streams = True  # the others are gone: what is left is our own read
+                self._ask(download)
+
+    def _small(self, download: Download) -> bool:
+        return self._stop - self._position <= SMALL_RANGE_BYTES and download.blob.size > _LARGE_BLOB_BYTES
+
+    def _ask(self, download: Download) -> None:
+        first = chunks_covering(self._position, self._stop)
+        if self._streams:
+            download.swarm.read_begins(id(self), first, own=True)
+        else:
+            download.swarm.read_begins(id(self), first[:READER_WINDOW_CHUNKS], own=False)
+        download.wake()
+
+    async def next_span(self) -> Span | None:
+        if self._position >= self._stop:
+            return None
+        first = self._position // CHUNK_BYTES
+        await self._until_may_leave(first)
+        last = await self._blocking(self._check_run, first)
+        if last < first:
+            raise StoreDamagedError(
+                f"Chunk {first} of {self._stored.blob.id} changed on disk; it is being fetched again.",
+                next_step="Ask again; run `p2pmodel doctor` if it comes back.",
+            )
+        stop = min(self._stop, chunk_start(last) + chunk_size(self._stored.blob.size, last))
+        span = Span(self._stored.fileno(), self._position, stop - self._position)
+        self._position = stop
+        return span
+
+    async def _until_may_leave(self, chunk: int) -> None:
+        if not self._stored.sealed and self._download is not None:
+            self._ask(self._download)
+            while not self._may_leave(range(chunk, chunk + 1)):
+                await self._wait(self._download)
+
+    def _check_run(self, first: int) -> int:
+        """Blocking: the last chunk of the run from `first` that may leave and is intact on disk; `first` - 1 if none is."""
+        stop = min(chunks_covering(self._position, self._stop).stop, first + _SPAN_CHUNKS_MAX)
+        last = first - 1
+        for chunk in range(first, stop):
+            if not self._may_leave(range(chunk, chunk + 1)) or not self._stored.check(chunk):
+                break
+            last = chunk
+        return last
+
+    def _may_leave(self, chunks: range) -> bool:
+        return self._stored.sealed or self._stored.own.holds(chunks)
+
+    async def _wait(self, download: Download) -> None:
+        if download.failure is not None:
+            raise download.failure
+        if download.over and not self._stored.sealed:
+            raise UnavailableError(f"The download of {download.blob.id} was given up.", next_step="Ask again.")
+        await download.change()
+
+    def _named_sources(self, download: Download, *, here: bool) -> str:
+        came_from = sorted(source for source, count in download.received.items() if count)
+        if here or not came_from:
+            return "upstream" if self._streams else "store"
+        complete_here = sum(download.received.values()) >= download.blob.size
+        return came_from[0] if len(came_from) == 1 and (complete_here or self._streams) else "mixed"
+
+    def close(self) -> None:
+        if self._download is not None:
+            self._download.swarm.read_ends(id(self))

@@ -1,0 +1,78 @@
+"""A blob's own hash, computed in order while its chunks arrive out of order, so that sealing costs no second read.
+
+A chunk that arrives when its turn has come is hashed in the same thread hop that writes it, while it is hot; one that
+came early is read back (from the page cache) when the gap before it has closed. One update at a time.
+"""
+
+from __future__ import annotations
+
+from p2pmodel.content import Blob, BlobHasher, BlobId, chunk_count, chunk_size
+from p2pmodel.content.digest import Algorithm
+from p2pmodel.delivery.ports import StoredBlob
+from p2pmodel.limits import TWO_NAMES_BYTES_MAX
+
+
+class Sealing:
+    def __init__(self, blob: Blob) -> None:
+        self.blob = blob
+        self.chunks = chunk_count(blob.size)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin again from the first chunk: something hashed before was replaced."""
+        small = self.blob.size <= TWO_NAMES_BYTES_MAX
+        algorithms: tuple[Algorithm, ...] = ("sha256", "git-sha1") if small else (self.blob.id.algorithm,)
+        self._hashers = [BlobHasher(algorithm, self.blob.size) for algorithm in algorithms]
+        self.position = 0  # chunks hashed so far
+        self._busy = False
+        self._generation = object()
+
+    def takes(self, index: int) -> bool:
+        """Whether it is this chunk's turn; if so the caller must go on with `update` and then `done`."""
+        if index != self.position or self._busy:
+            return False
+        self._busy = True
+        return True
+
+    @property
+    def generation(self) -> object:
+        """Changes at a restart: an update that began before does not count."""
+        return self._generation
+
+    def update(self, data: memoryview) -> None:
+        """Blocking, any thread."""
+        for hasher in self._hashers:
+            hasher.update(data)
+
+    def read_and_update(self, stored: StoredBlob, index: int, buffer: memoryview) -> None:
+        """Blocking: hash a chunk that is on disk already."""
+        data = buffer[: chunk_size(self.blob.size, index)]
+        stored.read_into(index, data)
+        self.update(data)
+
+    def done(self, generation: object) -> None:
+        if generation is self._generation:
+            self.position += 1
+            self._busy = False
+
+    def given_up(self, generation: object) -> None:
+        """The update did not happen (the write before it failed, or it was cancelled): the hash state is unknown."""
+        if generation is self._generation:
+            self.restart()
+
+    @property
+    def complete(self) -> bool:
+        return self.position == self.chunks
+
+    @property
+    def right(self) -> bool:
+        """Whether the bytes are those that the hub named. Of a complete blob."""
+        return self.blob.id in self.names()
+
+    def names(self) -> list[BlobId]:
+        return [hasher.id() for hasher in self._hashers]
+
+    @property
+    def alias(self) -> BlobId | None:
+        """The blob's other name, where it is small enough to be named by both hubs."""
+        return next((name for name in self.names() if name != self.blob.id), None)

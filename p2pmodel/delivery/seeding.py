@@ -1,0 +1,197 @@
+"""Answering peers: what is here, its digests, its bytes. Public blobs only; a private one looks like one that is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+import trio
+
+from p2pmodel.content import Blob, BlobId, ChunkMap, Hub, NodeId, Repo, RepoKind, chunk_count, chunk_size, chunk_start
+from p2pmodel.delivery.downloads import Downloads
+from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.listings import listing_pages, sign_listing
+from p2pmodel.delivery.manifests import manifest_pages
+from p2pmodel.delivery.ports import BlobState, Span, Surroundings
+from p2pmodel.delivery.shelf import Shelf
+from p2pmodel.errors import StoreError
+from p2pmodel.limits import ENTRIES_PER_PAGE_MAX
+from p2pmodel.wire.messages import (
+    AskInventory,
+    AskManifest,
+    AskSnapshot,
+    BadChunk,
+    Claims,
+    Have,
+    Held,
+    HubBusy,
+    Interest,
+    Inventory,
+    InventoryEntry,
+    Message,
+    Problem,
+    pack_entries,
+    pack_runs,
+)
+
+PARTIAL, SEALED = 1, 2  # states of an inventory entry
+_RECHECKS_MAX: Final = 16  # chunks re-hashed on peers' complaints at a time
+_HUB_BUSY_S_MAX: Final = 600.0  # a peer may not talk us out of the hub for longer
+
+log = structlog.get_logger()
+
+
+class Seeding:
+    """Implements the `PeerEvents` port."""
+
+    def __init__(self, around: Surroundings, downloads: Downloads, herald: Herald, shelf: Shelf, boot: bytes) -> None:
+        self._around = around
+        self._downloads = downloads
+        self._herald = herald
+        self._shelf = shelf
+        self._boot = boot
+        self._complaints: trio.MemorySendChannel[tuple[Blob, int]]
+        self._complaints, self._to_recheck = trio.open_memory_channel[tuple[Blob, int]](_RECHECKS_MAX)
+
+    async def run(self) -> None:
+        """Re-hashes what peers complain about."""
+        async for blob, chunk in self._to_recheck:
+            try:
+                stored = await self._shelf.open(blob, private=False)
+                if not await self._around.blocking(stored.check, chunk):
+                    log.warning("chunk_damaged", blob=str(blob.id), chunk=chunk)
+            except (StoreError, IndexError):
+                continue
+
+    # PeerEvents
+
+    def linked(self, peer: NodeId) -> None:
+        self._downloads.peer_linked(peer)
+
+    def unlinked(self, peer: NodeId) -> None:
+        self._herald.forget(peer)
+        self._downloads.peer_unlinked(peer)
+
+    def received(self, peer: NodeId, message: Message) -> None:
+        try:
+            match message:
+                case Interest():
+                    self._interest(peer, message)
+                case Have() | Held() | Claims():
+                    self._downloads.told(peer, BlobId.from_bytes(message.blob), message)
+                case BadChunk():
+                    self._complaint(message)
+                case HubBusy():
+                    self._around.upstreams.rest(message.upstream, min(message.retry_after, _HUB_BUSY_S_MAX))
+        except (ValueError, IndexError) as error:
+            log.info("peer_nonsense", peer=peer, message=type(message).__name__, why=str(error))
+
+    async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:  # noqa: ARG002  # the port's
+        match question:
+            case AskInventory():
+                return self._inventory(question)
+            case AskManifest():
+                return await self._manifest(question)
+            case AskSnapshot():
+                return await self._snapshot(question)
+        return [Problem(code="unknown_message")]
+
+    async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:  # noqa: ARG002  # the port's
+        state = self._public(blob.id)
+        if state is None or state.blob.size != blob.size or not 0 <= index < chunk_count(blob.size):
+            return None
+        try:
+            stored = await self._shelf.open(state.blob, private=False)
+            if index not in stored.held or not await self._around.blocking(stored.check, index):
+                return None
+        except StoreError:
+            return None
+        digest = stored.digest(index)
+        return Span(stored.fileno(), chunk_start(index), chunk_size(blob.size, index), digest) if digest else None
+
+    # Answers
+
+    def _public(self, blob: BlobId) -> BlobState | None:
+        state = self._around.store.find(blob)
+        return None if state is None or state.private else state
+
+    def _interest(self, peer: NodeId, message: Interest) -> None:
+        blob = BlobId.from_bytes(message.blob)
+        if not message.on:
+            self._herald.unwatch(blob, peer)
+        else:
+            self._herald.watch(blob, peer)
+            self._say_what_is_here(peer, Blob(blob, message.size))
+        self._downloads.told(peer, blob, message)
+
+    def _say_what_is_here(self, peer: NodeId, blob: Blob) -> None:
+        download = self._downloads.find(blob.id)
+        state = self._public(blob.id)
+        chunks = ChunkMap(chunk_count(blob.size))
+        if download is not None and download.stored.private:
+            download = None
+        if state is not None and state.sealed:
+            chunks = ChunkMap.full(chunks.count)
+        elif download is not None:
+            chunks = download.stored.held
+        have = Have(
+            blob=blob.id.to_bytes(),
+            size=blob.size,
+            sealed=state is not None and state.sealed,
+            wanted=download is not None and not download.over,
+            chunks=chunks.to_bytes(),
+        )
+        self._around.neighbours.send(peer, have)
+        if download is not None and (runs := download.swarm.own_claims()):
+            self._around.neighbours.send(peer, Claims(blob=blob.id.to_bytes(), runs=pack_runs(runs)))
+
+    def _complaint(self, message: BadChunk) -> None:
+        state = self._public(BlobId.from_bytes(message.blob))
+        if state is not None and message.chunk < chunk_count(state.blob.size):
+            try:
+                self._complaints.send_nowait((state.blob, message.chunk))
+            except trio.WouldBlock:
+                return  # the next reader of that chunk will notice as well
+
+    def _inventory(self, question: AskInventory) -> list[Message]:
+        sequence, _ = self._around.store.inventory()
+        changed = self._around.store.inventory_since(question.since) if question.boot == self._boot else None
+        entries = self._everything() if changed is None else list(changed)
+        starts = range(0, max(1, len(entries)), ENTRIES_PER_PAGE_MAX)
+        return [
+            Inventory(
+                request=question.request,
+                boot=self._boot,
+                sequence=sequence,
+                whole=changed is None,
+                entries=pack_entries(entries[start : start + ENTRIES_PER_PAGE_MAX]),
+                last=start + ENTRIES_PER_PAGE_MAX >= len(entries),
+            )
+            for start in starts
+        ]
+
+    def _everything(self) -> list[InventoryEntry]:
+        states = [state for state in self._around.store.blobs() if not state.private]
+        return [InventoryEntry(state.blob.id, state.blob.size, SEALED if state.sealed else PARTIAL) for state in states]
+
+    async def _manifest(self, question: AskManifest) -> Sequence[Message]:
+        state = self._public(BlobId.from_bytes(question.blob))
+        if state is not None and state.sealed:
+            stored = await self._shelf.open(state.blob, private=False)
+            if stored.sealed and stored.seal is not None:
+                return manifest_pages(question.request, stored.manifest(), stored.seal)
+        return [Problem(request=question.request, code="not_held")]
+
+    async def _snapshot(self, question: AskSnapshot) -> Sequence[Message]:
+        if self._around.closed:
+            try:
+                repo = Repo(Hub(question.hub), RepoKind(question.kind), question.name)
+            except ValueError:
+                return [Problem(request=question.request, code="bad_request")]
+            commit = self._around.store.ref(repo, question.revision) or question.revision
+            snapshot = self._around.store.snapshot(repo, commit)
+            if snapshot is not None and snapshot.public:
+                document = await self._around.blocking(sign_listing, snapshot, question.revision, self._around.key)
+                return listing_pages(question.request, document)
+        return [Problem(request=question.request, code="not_held")]
