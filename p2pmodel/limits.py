@@ -25,6 +25,7 @@ DIGESTS_PER_PAGE_MAX: Final = 1900  # 60,800 bytes: a page and its envelope fit 
 CHUNKS_PER_GET_MAX: Final = 64  # 256 MiB on one request
 REQUESTS_IN_FLIGHT_MAX: Final = 64  # per connection
 PEERS_PER_MESSAGE_MAX: Final = 64
+ENTRIES_PER_PAGE_MAX: Final = 1400  # × 42 bytes of an inventory: a page fits a frame
 INVENTORY_ENTRIES_MAX: Final = 200_000  # one answer, all pages: as many as a snapshot's files; 8.4 MB
 INDICES_PER_MESSAGE_MAX: Final = 15_000  # × 4 bytes
 RUNS_PER_MESSAGE_MAX: Final = 7_500  # × 8 bytes

@@ -22,6 +22,7 @@ from p2pmodel.limits import (
     CHUNK_BYTES,
     CHUNKS_PER_GET_MAX,
     DIGESTS_PER_PAGE_MAX,
+    ENTRIES_PER_PAGE_MAX,
     HUB_REST_MAX_S,
     INDICES_PER_MESSAGE_MAX,
     PEERS_PER_MESSAGE_MAX,
@@ -32,7 +33,6 @@ from p2pmodel.limits import (
 PROTOCOL_VERSION: Final = 1
 PROTOCOL_VERSION_MIN: Final = 1
 CHUNKS_MAX: Final = BLOB_BYTES_MAX // CHUNK_BYTES
-ENTRIES_PER_PAGE_MAX: Final = 1400  # × 42 bytes of an inventory: a page fits a frame
 
 # What a field may hold. The patterns are those of JSON Schema, so that protocol/schema/ can carry them as they are.
 Version = Annotated[int, Meta(ge=1, le=0xFFFF)]
