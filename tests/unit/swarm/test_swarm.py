@@ -1,0 +1,253 @@
+import random
+
+import pytest
+
+from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId
+from p2pmodel.limits import CHUNK_BYTES, LEASE_S, REST_S, SETTLE_S, STRIKES_MAX
+from p2pmodel.swarm import HUB, Standing, Swarm, run_length, run_owners
+from p2pmodel.swarm.picker import UNCLAIMED_S
+from p2pmodel.swarm.swarm import HEDGE_S
+
+CHUNKS = 32
+BLOB = Blob(BlobId("sha256", "ab" * 32), CHUNKS * CHUNK_BYTES)
+A, B = NodeId("a" * 40), NodeId("b" * 40)
+
+
+class Node:
+    """A swarm and the maps that its store would keep."""
+
+    def __init__(self, weight="me", seed=1, chunks=CHUNKS):
+        self.held, self.own = ChunkMap(chunks), ChunkMap(chunks)
+        self.standing = Standing()
+        blob = Blob(BLOB.id, chunks * CHUNK_BYTES)
+        self.swarm = Swarm(
+            blob, held=self.held, own=self.own, own_weight=weight, standing=self.standing, rng=random.Random(seed), now=0.0
+        )
+
+    def peer(self, peer, chunks=(), *, wanted=False, now=0.0):
+        self.swarm.joined(peer, peer)
+        self.swarm.has(peer, ChunkMap(self.swarm.chunks, chunks), sealed=False, wanted=wanted, now=now)
+
+    def take(self, chunk, *, own=False):
+        self.held.add(chunk)
+        if own:
+            self.own.add(chunk)
+        self.swarm.arrived(chunk, hub=own)
+
+
+def asked(flight):
+    return set(range(flight.first, flight.first + flight.count)) if flight else set()
+
+
+def test_alone_everything_is_asked_of_the_hub_in_order():
+    node = Node()
+    flight = node.swarm.next_order(HUB, 0.0)
+    assert flight.first == 0
+    assert node.swarm.next_order(HUB, 0.0).first == flight.count
+
+
+def test_what_a_peer_holds_is_never_asked_of_the_hub():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    assert node.swarm.next_order(HUB, 0.0) is None
+    assert node.swarm.next_order(A, 0.0) is not None
+
+
+def test_no_chunk_is_asked_twice_while_its_order_moves():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    node.peer(B, range(CHUNKS))
+    seen = set()
+    while True:
+        flights = [flight for peer in (A, B) if (flight := node.swarm.next_order(peer, 0.0))]
+        if not flights:
+            break
+        for flight in flights:
+            assert not asked(flight) & seen
+            seen |= asked(flight)
+    assert seen == set(range(CHUNKS))
+
+
+def test_a_cold_start_waits_for_the_peers_answers_before_it_asks_the_hub():
+    node = Node()
+    node.swarm.joined(A, "a")
+    assert node.swarm.next_order(HUB, 0.0) is None
+    assert node.swarm.wake_at(0.0) == SETTLE_S
+    assert node.swarm.next_order(HUB, SETTLE_S) is not None
+
+
+def test_nodes_that_want_a_cold_blob_share_it_without_overlap():
+    nodes = {weight: Node(weight) for weight in ("x", "y", "z")}
+    taken = {}
+    for weight, node in nodes.items():
+        for other in nodes.keys() - {weight}:
+            node.peer(NodeId(other), wanted=True)
+        while flight := node.swarm.next_order(HUB, 0.0):
+            for chunk in asked(flight):
+                assert chunk not in taken, "two nodes read one chunk from the hub"
+                taken[chunk] = weight
+    assert set(taken) == set(range(CHUNKS))
+    assert set(taken.values()) == set(nodes)
+
+
+def test_a_run_that_its_owner_never_claims_goes_to_the_next_in_line():
+    node = Node("me")
+    node.peer(A, wanted=True)
+    mine = set()
+    while flight := node.swarm.next_order(HUB, 0.0):
+        mine |= asked(flight)
+    assert mine != set(range(CHUNKS))
+    assert node.swarm.wake_at(0.0) <= UNCLAIMED_S
+    while flight := node.swarm.next_order(HUB, UNCLAIMED_S):
+        mine |= asked(flight)
+    assert mine == set(range(CHUNKS))
+
+
+def test_a_claim_with_progress_is_respected_and_one_without_runs_out():
+    node = Node()
+    node.peer(A, wanted=True)
+    node.swarm.claims(A, [(0, CHUNKS)], 0.0)
+    node.swarm.got(A, [0], LEASE_S - 1)
+    assert node.swarm.next_order(HUB, LEASE_S) is None
+    late = 2 * LEASE_S + UNCLAIMED_S
+    assert node.swarm.next_order(HUB, 2 * LEASE_S) is not None or node.swarm.next_order(HUB, late) is not None
+
+
+def test_when_a_peer_leaves_its_chunks_and_claims_are_open_again():
+    node = Node()
+    node.peer(A, range(CHUNKS), wanted=True)
+    node.swarm.left(A)
+    assert node.swarm.next_order(HUB, 0.0) is not None
+    assert node.swarm.next_order(A, 0.0) is None
+
+
+def test_the_rarest_chunk_comes_first():
+    node = Node(chunks=256)
+    node.peer(A, range(256))
+    node.peer(B, set(range(256)) - {77})
+    assert 77 in asked(node.swarm.next_order(A, 0.0))
+
+
+def test_two_nodes_that_start_together_ask_one_holder_for_different_chunks():
+    firsts = set()
+    for seed in range(8):
+        node = Node(seed=seed, chunks=256)
+        node.peer(A, range(256))
+        firsts.add(node.swarm.next_order(A, 0.0).first)
+    assert len(firsts) > 4
+
+
+def test_a_reader_comes_before_everything():
+    node = Node(chunks=256)
+    node.peer(A, range(256))
+    node.swarm.read_begins(1, range(100, 116), own=False)
+    assert node.swarm.next_order(A, 0.0).first == 100
+
+
+def test_a_range_that_must_be_our_own_read_is_asked_of_the_hub_although_a_peer_holds_it():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    node.swarm.read_begins(1, range(2), own=True)
+    flight = node.swarm.next_order(HUB, 0.0)
+    assert asked(flight) == {0, 1}
+    while peer_flight := node.swarm.next_order(A, 0.0):
+        assert not asked(peer_flight) & {0, 1}
+
+
+def test_an_order_that_stands_still_is_hedged_at_another_peer():
+    node = Node()
+    node.peer(A, [5])
+    node.peer(B, [5])
+    first = node.swarm.next_order(A, 0.0)
+    assert first
+    assert node.swarm.next_order(B, HEDGE_S - 1) is None
+    assert node.swarm.wake_at(0.5) <= HEDGE_S
+    assert asked(node.swarm.next_order(B, HEDGE_S)) == {5}
+    assert node.swarm.next_order(A, HEDGE_S) is None, "not twice of the same peer"
+
+
+def test_a_chunk_that_a_peer_holds_but_does_not_give_is_in_the_end_read_from_the_hub():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    while node.swarm.next_order(A, 0.0):
+        pass
+    assert node.swarm.next_order(HUB, LEASE_S - 1) is None
+    assert node.swarm.next_order(HUB, LEASE_S) is not None
+
+
+def test_a_refused_chunk_is_not_asked_of_that_peer_again():
+    node = Node()
+    node.peer(A, [3])
+    node.swarm.ended(node.swarm.next_order(A, 0.0))
+    node.swarm.refuse(A, 3)
+    assert node.swarm.next_order(A, 0.0) is None
+    from_hub = set()
+    while flight := node.swarm.next_order(HUB, 0.0):
+        from_hub |= asked(flight)
+    assert 3 in from_hub
+
+
+def test_a_peer_with_too_many_strikes_rests_and_is_asked_again_later():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    struck = [node.standing.strike(A, 0.0) for _ in range(STRIKES_MAX)]
+    assert struck == [False] * (STRIKES_MAX - 1) + [True]
+    assert node.swarm.next_order(A, 1.0) is None
+    assert node.swarm.next_order(HUB, 1.0) is not None, "what only a resting peer holds is read from the hub"
+    assert Node.take(node, 0) is None
+    assert node.swarm.next_order(A, REST_S + 1) is not None
+
+
+def test_nobody_can_give_it_means_hopeless_but_not_before_the_peers_have_answered():
+    node = Node()
+    node.swarm.joined(A, "a")
+    node.swarm.hub_rests(100.0)
+    assert not node.swarm.hopeless(0.0)
+    assert node.swarm.hopeless(SETTLE_S)
+    node.swarm.has(A, ChunkMap.full(CHUNKS), sealed=True, wanted=False, now=1.0)
+    assert not node.swarm.hopeless(SETTLE_S)
+
+
+def test_another_node_that_wants_it_too_may_still_reach_the_hub():
+    node = Node()
+    node.peer(A, wanted=True)
+    node.swarm.hub_rests(100.0)
+    assert not node.swarm.hopeless(SETTLE_S)
+
+
+@pytest.mark.parametrize("runs", [[(0, CHUNKS + 1)], [(CHUNKS, 1)], [(2**32 - 1, 2**32 - 1)]])
+def test_a_claim_outside_the_blob_is_refused(runs):
+    node = Node()
+    node.peer(A)
+    with pytest.raises(IndexError):
+        node.swarm.claims(A, runs, 0.0)
+
+
+def test_distrusted_chunks_are_read_again_from_the_hub_alone():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    for chunk in range(CHUNKS):
+        node.take(chunk)
+    assert node.swarm.next_order(HUB, 0.0) is None
+    node.swarm.distrust(ChunkMap.full(CHUNKS))
+    assert node.swarm.next_order(A, 0.0) is None
+    reread = set()
+    while flight := node.swarm.next_order(HUB, 0.0):
+        for chunk in asked(flight):
+            node.take(chunk, own=True)
+            reread.add(chunk)
+        node.swarm.ended(flight)
+    assert reread == set(range(CHUNKS))
+    assert not node.swarm.distrusted
+
+
+def test_when_a_node_leaves_only_its_runs_move():
+    before = {run: run_owners(BLOB.id, run, ["a", "b", "c", "d"])[0] for run in range(200)}
+    after = {run: run_owners(BLOB.id, run, ["a", "b", "c"])[0] for run in range(200)}
+    assert all(after[run] == owner for run, owner in before.items() if owner != "d")
+    assert all(30 <= list(before.values()).count(node) <= 75 for node in "abcd")
+
+
+@pytest.mark.parametrize(("chunks", "length"), [(1, 1), (22, 1), (127, 1), (128, 2), (1024, 16), (40_000, 16)])
+def test_runs_are_as_long_as_the_blob_allows(chunks, length):
+    assert run_length(chunks) == length
