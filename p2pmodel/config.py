@@ -22,7 +22,7 @@ from p2pmodel.content.naming import Hub
 from p2pmodel.errors import ConfigError
 from p2pmodel.settings import KEYS, SECTIONS, GatewaySettings, Settings, UpstreamSettings, keys_of, url
 
-__all__ = ["Settings", "key_file_to_write", "load", "read_secret", "state_dirs", "token_of"]
+__all__ = ["Settings", "defaults", "key_file_to_write", "load", "read_secret", "state_dirs", "token_of"]
 
 SYSTEM_CONFIG: Final = Path("/etc/p2pmodel")
 SYSTEM_STATE: Final = Path("/var/lib/p2pmodel")
@@ -81,6 +81,11 @@ def load(
     settings = Settings(**sections, upstreams=upstreams, origins=origins)
     _check_together(settings)
     return settings
+
+
+def defaults() -> Settings:
+    """What holds on this machine where nobody set anything."""
+    return load(file=Path(os.devnull), environ={"HOME": os.environ.get("HOME", "/")})
 
 
 def state_dirs(environ: Mapping[str, str] = os.environ) -> list[Path]:

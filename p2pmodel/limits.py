@@ -51,6 +51,17 @@ CANDIDATES_PER_ADDRESS_MAX: Final = 8
 CANDIDATE_EXPIRY_S: Final = 60.0
 REDIAL_MIN_S: Final = 1.0
 REDIAL_MAX_S: Final = 30.0
+REDIAL_SILENT_S: Final = 300.0  # the same for one of whom nobody has heard for as long: 256 remembered dead ones cost a dial a second
+DIALS_PER_S_MAX: Final = 10.0  # a flood of false hints must not make us a scanner
+DIALS_AT_ONCE_MAX: Final = 32
+LINKS_PER_ADDRESS_MAX: Final = 8  # open mode: ids are free to mint, addresses less so
+PEER_EXCHANGE_S: Final = 30.0
+REMEMBERED_BYTES_MAX: Final = 64 * KIB  # peers.json: LINKS_MAX peers take half
+ANSWERS_AT_ONCE_MAX: Final = 8  # over all links; one answer may be 16 MiB
+INVENTORY_ENTRIES_KEPT_MAX: Final = 200_000  # of all peers together: ~30 MB
+TICKET_S: Final = 10.0
+DATA_IDLE_S: Final = 30.0  # a data connection is kept for the next order for so long; the seeder waits twice that
+SEED_PROGRESS_TIMEOUT_S: Final = 30.0  # a peer that does not take a chunk in so long is cut
 
 # Discovery
 TXT_BYTES_MAX: Final = 400  # beyond ~9,000 a record resolves nowhere; one small packet is the polite size

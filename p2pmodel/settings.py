@@ -310,7 +310,7 @@ def spell(value: object, read: Callable[[object], object]) -> str | int | bool |
     if read in {size, rate} and isinstance(value, int):
         return _spell_measure(value, _SIZE_UNITS, str.upper) + ("/s" if read is rate and value else "")
     if read is duration and isinstance(value, float):
-        return _spell_measure(value, _DURATION_UNITS, str)
+        return _spell_measure(value, {unit: factor for unit, factor in _DURATION_UNITS.items() if unit != "d"}, str)
     if isinstance(value, bool | int):
         return value
     if isinstance(value, tuple) and not isinstance(value, HostPort):

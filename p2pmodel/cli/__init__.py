@@ -1,0 +1,66 @@
+"""The command line: a file a command, each imported when it is used.
+
+Results go to stdout, everything else to stderr. Commands ask the local daemon over HTTP (``local_daemon``) and so need
+neither trio nor any room; ``outcome`` says which failure ends with which exit code. Only ``serve``, ``demo`` and a ``fetch``
+without a daemon build the house in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from p2pmodel import __version__
+from p2pmodel.cli import outcome
+
+#: Told here, so that `--help` imports none of them.
+_COMMANDS = {
+    "serve": "Run the daemon in the foreground.",
+    "fetch": "Bring a model or dataset here.",
+    "list": "Show what is held here.",
+    "status": "Show this node, who can join, and its transfers.",
+    "peers": "Show who is there.",
+    "cluster": "Make or join a closed cluster.",
+    "env": 'Print settings for clients: eval "$(p2pmodel env)".',
+    "config": "Show the settings in force.",
+    "demo": "Show a whole cluster on this machine.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"p2pmodel.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def p2pmodel() -> None:
+    """Brings models to every node of a LAN while the hub sends them once.
+
+    Start a daemon with `p2pmodel serve` on each node; then `p2pmodel fetch org/model`, or point your programs at it:
+    eval "$(p2pmodel env)".
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Nothing but a bug that somebody debugs leaves as an exception."""
+    try:
+        code = p2pmodel.main(args=arguments, prog_name="p2pmodel", standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001  # the last door: whatever comes is told in one sentence
+        return outcome.report(error)
+    return code if isinstance(code, int) else outcome.DONE

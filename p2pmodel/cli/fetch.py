@@ -1,0 +1,161 @@
+"""`p2pmodel fetch`: brings a snapshot here through the local daemon or, if none runs, as a daemon for the time it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from p2pmodel.cli import local_daemon
+from p2pmodel.cli.local_daemon import LocalDaemon
+from p2pmodel.cli.options import json_option, settings_options
+from p2pmodel.cli.progress import FetchEvent, View, view
+from p2pmodel.content.naming import Hub, Repo, RepoKind
+from p2pmodel.errors import NoDaemonError, P2pmodelError
+from p2pmodel.settings import GatewaySettings, HostPort, Settings
+
+_API: Final = "/-/api/fetch"
+_MAIN_BRANCH: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What to fetch, with this user's own token for the hub."""
+
+    repo: Repo
+    revision: str
+    files: tuple[str, ...]
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    offline: bool
+    hub_token: str | None = field(default=None, repr=False)
+
+    def events(self, daemon: LocalDaemon) -> Iterator[FetchEvent]:
+        query = {
+            "hub": self.repo.hub.value,
+            "type": self.repo.kind.value,
+            "repo": self.repo.name,
+            "revision": self.revision,
+            "file": self.files,
+            "include": self.include,
+            "exclude": self.exclude,
+            "offline": "1" if self.offline else "",
+        }
+        for event in daemon.events(_API, query, hub_token=self.hub_token):
+            yield msgspec.convert(event, FetchEvent)
+
+
+@click.command("fetch")
+@click.argument("repo", metavar="REPO[@REV]")
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option("--hub", type=click.Choice([hub.value for hub in Hub]), default=Hub.HUGGINGFACE.value, show_default=True)
+@click.option("--type", "kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be repeated.")
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Put the files there as well."
+)
+@click.option("--offline", is_flag=True, help="Never ask a hub; only what is here or at a peer.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@json_option
+@settings_options
+def command(
+    settings: Settings,
+    *,
+    repo: str,
+    files: tuple[str, ...],
+    hub: str,
+    kind: str,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    target: Path | None,
+    offline: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Bring a snapshot (or the named FILEs of it) here and print the path of its directory.
+
+    REPO is asked for at Hugging Face unless --hub says otherwise. With --to the files are also put into DIR, as hard links
+    where that is possible. Interrupted or failed, the same command resumes.
+    """
+    started = time.monotonic()
+    wanted = _wanted(repo, Hub(hub), RepoKind(kind), files=files, include=include, exclude=exclude, offline=offline)
+    try:
+        with view(str(wanted.repo), quiet=quiet) as shown:
+            done = _fetch(settings, wanted, shown)
+    except KeyboardInterrupt:
+        click.echo("What was fetched is kept; the same command resumes.", err=True)
+        raise
+    path = Path(done.path)
+    if target is not None:
+        path = _export(path, target, wanted)
+    if not as_json:
+        click.echo(path)
+        return
+    document = msgspec.structs.asdict(done) | {"path": str(path), "seconds": round(time.monotonic() - started, 3)}
+    click.echo(json.dumps({key: value for key, value in document.items() if key not in {"event", "rate", "files_done"}}))
+
+
+def _wanted(text: str, hub: Hub, kind: RepoKind, **rest: Any) -> _Wanted:  # noqa: ANN401  # fields of _Wanted
+    name, at, revision = text.partition("@")
+    if at and not revision:
+        raise click.BadParameter("a revision must stand behind the @.", param_hint="REPO")
+    try:
+        repo = Repo(hub, kind, name)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="REPO") from None
+    return _Wanted(repo, revision or _MAIN_BRANCH[hub], hub_token=_hub_token(hub), **rest)
+
+
+def _fetch(settings: Settings, wanted: _Wanted, shown: View) -> FetchEvent:
+    def follow(daemon: LocalDaemon) -> FetchEvent:
+        for event in wanted.events(daemon):
+            shown.update(event)
+            if event.path:
+                return event
+        raise P2pmodelError("The daemon ended its answer too early.", next_step="The same command resumes.")
+
+    try:
+        daemon = local_daemon.find(settings)
+    except NoDaemonError:
+        return _as_daemon(settings, wanted, follow)
+    return follow(daemon)
+
+
+def _as_daemon(settings: Settings, wanted: _Wanted, follow: Callable[[LocalDaemon], FetchEvent]) -> FetchEvent:
+    """Be the daemon while `follow` asks it: peers find it, and the next `serve` goes on with what it stored."""
+    from p2pmodel import daemon  # noqa: PLC0415  # the whole house
+
+    anywhere = replace(
+        settings,
+        node=replace(settings.node, offline=settings.node.offline or wanted.offline),
+        gateway=GatewaySettings(listen=HostPort("localhost", 0)),
+        peering=replace(settings.peering, listen=settings.peering.listen._replace(port=0)),
+    )
+    return daemon.run_for(anywhere, lambda running: follow(LocalDaemon(running.node_id, running.gateway)))
+
+
+def _export(snapshot: Path, target: Path, wanted: _Wanted) -> Path:
+    from p2pmodel.store import export  # noqa: PLC0415  # only with --to
+
+    return export(snapshot, target, wanted)
+
+
+def _hub_token(hub: Hub) -> str | None:
+    """This user's own token, where the hub's tools keep it."""
+    if hub is Hub.MODELSCOPE:
+        return os.environ.get("MODELSCOPE_API_TOKEN") or None
+    if token := os.environ.get("HF_TOKEN"):
+        return token
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    try:
+        return Path(os.environ.get("HF_TOKEN_PATH") or home / "token").read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None  # most users have none; the hub says when one is wanted

@@ -1,0 +1,152 @@
+"""The daemon of this machine, as its own commands see it: found by `daemon.json`, asked over its gateway's JSON API."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from p2pmodel import config, limits
+from p2pmodel.cli.outcome import failure
+from p2pmodel.errors import ConfigError, NoDaemonError, P2pmodelError
+from p2pmodel.settings import HostPort, Settings, host_port
+
+_HERE: Final = {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # how to reach what listens there
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+_AGAIN: Final = "The same command resumes where it stopped."
+_ERRORS_OF_STATUS: Final = {
+    400: "ConfigError", 401: "NotAuthorisedError", 403: "NotAuthorisedError", 404: "NotFoundError",
+    429: "UnavailableError", 504: "UnavailableError", 507: "StoreFullError",
+}  # fmt: skip
+_OK: Final = 200
+
+Query = Mapping[str, str | Sequence[str]]
+
+
+class _Announcement(msgspec.Struct):
+    """`<state>/run/daemon.json`."""
+
+    pid: int
+    node_id: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDaemon:
+    """A running daemon. Every verb raises NoDaemonError when it is gone, and its failures as what they were there."""
+
+    node_id: str
+    gateway: HostPort
+    gateway_token: str | None = field(default=None, repr=False)
+
+    @property
+    def endpoint(self) -> str:
+        """What clients set as HF_ENDPOINT."""
+        return endpoint_of(self.gateway)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """A JSON document of the API."""
+        with self._answer(path, {}, limits.API_ANSWER_TIMEOUT_S) as answer:
+            document: dict[str, Any] = json.loads(answer.read(limits.API_BYTES_MAX))
+            return document
+
+    def events(self, path: str, query: Query, *, hub_token: str | None) -> Iterator[dict[str, Any]]:
+        """A stream of JSON lines, until its last. `hub_token` goes to a daemon on this machine only."""
+        headers = {"Authorization": f"Bearer {hub_token}"} if hub_token and self._address().host in _LOOPBACK else {}
+        target = f"{path}?{urlencode({name: value for name, value in query.items() if value}, doseq=True)}"
+        with self._answer(target, headers, limits.API_SILENCE_S) as answer:
+            while line := answer.readline(limits.FRAME_BYTES_MAX):
+                event = json.loads(line)
+                if event.get("event") == "error":
+                    raise failure(event.get("kind", ""), event.get("message", "It failed."), event.get("next_step", ""))
+                yield event
+
+    def _address(self) -> HostPort:
+        return self.gateway._replace(host=_HERE.get(self.gateway.host, self.gateway.host))
+
+    @contextlib.contextmanager
+    def _answer(self, target: str, headers: dict[str, str], timeout_s: float) -> Iterator[http.client.HTTPResponse]:
+        address = self._address()
+        own = {"X-P2pmodel-Token": self.gateway_token} if self.gateway_token else {}
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+        with contextlib.closing(connection):
+            try:
+                connection.request("GET", target, headers=headers | own)
+                answer = connection.getresponse()
+            except ConnectionRefusedError:
+                raise NoDaemonError(f"No daemon answers at {address}.") from None
+            except TimeoutError:
+                raise P2pmodelError(f"The daemon at {address} is silent.", next_step="See its log.") from None
+            if answer.status != _OK:
+                raise _refusal(answer)
+            try:
+                yield answer
+            except TimeoutError:
+                raise P2pmodelError(f"The daemon at {address} fell silent.", next_step=_AGAIN) from None
+            except (ConnectionError, http.client.HTTPException, json.JSONDecodeError):
+                raise P2pmodelError("The daemon stopped in the middle of its answer.", next_step=_AGAIN) from None
+
+
+def endpoint_of(gateway: HostPort) -> str:
+    """How a client of this machine names what listens there."""
+    return f"http://{gateway._replace(host='localhost') if gateway.host in _HERE else gateway}"
+
+
+def find(settings: Settings) -> LocalDaemon:
+    """The daemon of the state directory that somebody set, else this user's, else the system's. Raises NoDaemonError."""
+    chosen = settings.origins.get("node.state_dir", "") != "default"
+    for folder in [settings.node.state_dir] if chosen else config.state_dirs():
+        if daemon := _announced(folder / "run" / "daemon.json", settings):
+            return daemon
+    where = f" with its state in {settings.node.state_dir}" if chosen else ""
+    raise NoDaemonError(f"No p2pmodel daemon runs on this machine{where}.")
+
+
+def _announced(file: Path, settings: Settings) -> LocalDaemon | None:
+    """What a daemon wrote about itself, if it still lives."""
+    try:
+        written = file.read_bytes()
+    except OSError:  # not there, or not for this user to know
+        return None
+    try:
+        announcement = msgspec.json.decode(written, type=_Announcement)
+        gateway = host_port(announcement.gateway.removeprefix("http://"))
+    except ValueError:
+        raise P2pmodelError(f"{file} is damaged.", next_step="Restart the daemon: it writes the file anew.") from None
+    if not _alive(announcement.pid):
+        return None
+    return LocalDaemon(announcement.node_id, gateway, _gateway_token(settings))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's, so it is there
+        return True
+    return True
+
+
+def _gateway_token(settings: Settings) -> str | None:
+    if settings.gateway.token_file is None:
+        return None
+    with contextlib.suppress(ConfigError):  # only those who may read it can ask; the daemon tells the others
+        return config.read_secret(settings.gateway.token_file)
+    return None
+
+
+def _refusal(answer: http.client.HTTPResponse) -> P2pmodelError:
+    try:
+        message = str(json.loads(answer.read(limits.FRAME_BYTES_MAX))["error"])
+    except (ValueError, KeyError, TypeError):
+        message = f"The daemon answered {answer.status}."
+    return failure(_ERRORS_OF_STATUS.get(answer.status, ""), message, "")

@@ -1,0 +1,131 @@
+"""How a fetch is going, on stderr: a bar on a terminal, a line now and then elsewhere, nothing when asked to be quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress
+
+_LINE_INTERVAL_S: Final = 2.0
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+_STEP: Final = 1000
+
+
+class FetchEvent(msgspec.Struct, kw_only=True):
+    """A line of the daemon's `/-/api/fetch`: bytes of the snapshot's files by where they came from; `path` in the last."""
+
+    event: str
+    commit: str = ""
+    files: int = 0
+    files_done: int = 0
+    bytes: int = 0
+    here: int = 0
+    peers: int = 0
+    upstream: int = 0
+    rate: float = 0.0
+    path: str = ""
+
+    @property
+    def done(self) -> int:
+        return min(self.here + self.peers + self.upstream, self.bytes)
+
+    @property
+    def split(self) -> str:
+        return f"here {amount(self.here)}, peers {amount(self.peers)}, hub {amount(self.upstream)}"
+
+    @property
+    def pace(self) -> str:
+        """Rate and time to go."""
+        if self.rate <= 0:
+            return "waiting"
+        return f"{amount(self.rate)}/s, {seconds((self.bytes - self.done) / self.rate)} to go"
+
+
+class View(Protocol):
+    def update(self, event: FetchEvent) -> None: ...
+
+
+def view(repo: str, *, quiet: bool) -> AbstractContextManager[View]:
+    """The view that suits stderr."""
+    if quiet:
+        return nullcontext(_Silent())
+    if sys.stderr.isatty():
+        return _Bar(repo)
+    return nullcontext(_Lines(repo, time.monotonic))
+
+
+def amount(count: float) -> str:
+    """Bytes for people."""
+    for unit in _UNITS[:-1]:
+        if count < _STEP:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _STEP
+    return f"{count:.1f} {_UNITS[-1]}"
+
+
+def seconds(duration: float) -> str:
+    """A duration for people."""
+    minutes, rest = divmod(round(duration), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class _Silent:
+    def update(self, event: FetchEvent) -> None: ...
+
+
+class _Lines:
+    def __init__(self, repo: str, clock: Callable[[], float]) -> None:
+        self._repo = repo
+        self._clock = clock
+        self._next = clock()
+
+    def update(self, event: FetchEvent) -> None:
+        now = self._clock()
+        if now < self._next and not event.path:
+            return
+        self._next = now + _LINE_INTERVAL_S
+        pace = "" if event.path else f", {event.pace}"
+        click.echo(f"{self._repo}: {amount(event.done)} of {amount(event.bytes)} ({event.split}){pace}", err=True)
+
+
+class _Bar:
+    """rich's bar; rich itself heeds NO_COLOR. What has arrived when it ends is said by a plain last line."""
+
+    def __init__(self, repo: str) -> None:
+        self._repo = repo
+        self._progress: Progress | None = None
+        self._last: FetchEvent | None = None
+
+    def __enter__(self) -> Self:
+        from rich.console import Console  # noqa: PLC0415  # rich costs more than the rest of a warm fetch
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress.start()
+        self._task = self._progress.add_task(self._repo, total=None, words="asking the hub")
+        return self
+
+    def update(self, event: FetchEvent) -> None:
+        assert self._progress is not None
+        self._last = event
+        words = f"{amount(event.done)} of {amount(event.bytes)} ({event.split}), {event.pace}"
+        self._progress.update(self._task, total=event.bytes, completed=event.done, words=words)
+
+    def __exit__(self, *exc_info: object) -> None:  # what every context manager gets
+        assert self._progress is not None
+        self._progress.stop()
+        if self._last is not None:
+            click.echo(f"{self._repo}: {amount(self._last.done)} of {amount(self._last.bytes)} ({self._last.split})", err=True)
