@@ -3,5 +3,6 @@
 `hub.py` is the door: `Hub` holds repos (`repos.py`, found by name on a `shelf.py`), speaks both dialects
 (`huggingface.py`, `modelscope.py`), sends large files from a second host (`cdn.py`), counts (`counters.py`) and breaks on
 demand (`faults.py`). `exchange.py` is a request and an answer as values; only `server.py` touches the wire, at a shared
-`pace.py`. `folder.py` reads repos from disk. It shares no code with the gateway: two readings of the contracts, not one.
+`pace.py`. `folder.py` reads repos from disk, `models.py` makes models to show. Nothing is shared with the gateway: two
+readings of the contracts, not one.
 """

@@ -28,6 +28,11 @@ class Request:
         return urlsplit(self.target).path if "://" in self.target else self.target.partition("?")[0]
 
     @property
+    def steers(self) -> bool:
+        """Whether it is for the hub's operator: never counted, never broken."""
+        return self.path.startswith("/__")
+
+    @property
     def raw_query(self) -> str:
         return self.target.partition("?")[2]
 

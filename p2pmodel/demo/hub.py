@@ -7,7 +7,7 @@
     assert hub.stats()["file_bytes"] == ...
 
 ``ThreadedHub(hub)`` does the same for synchronous code, ``python -m p2pmodel.demo.hub DIR`` as a process of its own,
-which others steer by GET /__stats, POST /__faults, POST /__settings and POST /__reset.
+which others watch and steer by GET /__stats and /__log, POST /__faults, POST /__settings and POST /__reset.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -117,7 +117,7 @@ class Hub:
         self.faults.clear()
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Change settings by name: rate ("100mbit" or null), cdn, xet, resolve_cache, files_max. Raises ValueError."""
+        """Set rate ("100mbit" or null), cdn, xet, resolve_cache, page_entries or files_max, by name. Raises ValueError."""
         for name, value in settings.items():
             if name == "rate":
                 self.pace.rate = None if value is None else parse_rate(value)
@@ -125,14 +125,16 @@ class Hub:
                 self.cdn = value
             elif name in {"xet", "resolve_cache"}:
                 setattr(self.huggingface, name, bool(value))
+            elif name == "page_entries":
+                self.huggingface.page_entries = int(value)
             elif name == "files_max":
-                self.modelscope.files_max = value
+                self.modelscope.files_max = None if value is None else int(value)
             else:
                 raise ValueError(f"no such setting: {name}={value!r}")
 
     def answer(self, request: Request) -> Answer:
         """What the hub's own host says."""
-        if request.path.startswith("/__"):
+        if request.steers:
             return self._steered(request)
         if request.path.startswith(("/api/v1/", "/openapi/")):
             return self.modelscope.answer(request)
@@ -143,6 +145,8 @@ class Hub:
             match request.method, request.path:
                 case "GET", "/__stats":
                     return json_answer(200, self.stats())
+                case "GET", "/__log":
+                    return json_answer(200, [asdict(seen) for seen in self.log])
                 case "POST", "/__faults":
                     return json_answer(200, {"added": self.faults.add_json(json.loads(request.body))})
                 case "POST", "/__settings":
@@ -167,14 +171,19 @@ class RunningHub:
 
 
 @asynccontextmanager
-async def serve(hub: Hub, host: str = "127.0.0.1", port: int = 0, *, cdn_port: int = 0) -> AsyncIterator[RunningHub]:
-    """Listen on two ports, hub and storage, for as long as the block runs. Raises OSError if a port cannot be had."""
+async def serve(hub: Hub, host: str = "127.0.0.1", port: int = 0, *, cdn_host: str | None = None) -> AsyncIterator[RunningHub]:
+    """Listen on two ports, hub and storage, for as long as the block runs. Raises OSError if a port cannot be had.
+
+    Redirects name `cdn_host` (127.0.0.2 makes it another host name on Linux; by default it is `host`): take an address
+    that clients can reach.
+    """
+    cdn_host = cdn_host or host
     [listener] = await trio.open_tcp_listeners(port, host=host)
-    [cdn_listener] = await trio.open_tcp_listeners(cdn_port, host=host)
+    [cdn_listener] = await trio.open_tcp_listeners(0, host=cdn_host)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(trio.serve_listeners, hub.server.handle, [listener]))
         nursery.start_soon(partial(trio.serve_listeners, hub.cdn_server.handle, [cdn_listener]))
-        running = RunningHub(hub, _url(host, listener), _url(host, cdn_listener))
+        running = RunningHub(hub, _url(host, listener), _url(cdn_host, cdn_listener))
         hub.storage.base_url = running.cdn_url
         try:
             yield running

@@ -14,7 +14,6 @@ from p2pmodel.demo.shelf import Shelf
 
 _NAME: Final = r"(?P<name>[^/]+(?:/[^/]+)?)"
 _API: Final = rf"/api/(?P<kind>models|datasets|spaces)/{_NAME}"
-_PAGE: Final = 1000
 _EXPANDED_PAGE: Final = 50
 _BRANCH_PREFIXES: Final = ("refs/pr/", "refs/convert/", "refs/heads/", "refs/tags/")  # these may come unquoted
 
@@ -26,6 +25,7 @@ class HuggingFace:
         self._shelf = shelf
         self._cdn_url = cdn_url
         self.xet = True  # advertise Xet, as nearly all repos of huggingface.co do
+        self.page_entries = 1000  # of a tree or a search; 50 with expand
         self.resolve_cache = True  # redirect small files, as huggingface.co does
         self._routes = (
             Route.of("hf whoami", "GET", r"/api/whoami-v2", self._whoami),
@@ -101,7 +101,7 @@ class HuggingFace:
             raise _entry_not_found(commit)
         expand = request.flag("expand")
         start = request.number("cursor", 0)
-        limit = max(1, min(request.number("limit", _PAGE), _EXPANDED_PAGE if expand else _PAGE))
+        limit = self._page(request, expand=expand)
         headers = {"X-Repo-Commit": commit.id}
         if start + limit < len(entries):
             headers["Link"] = _next_link(request, start + limit)
@@ -137,7 +137,7 @@ class HuggingFace:
         repo, commit, _ = self._located(request, parts)
         self._check_gate(request, repo)
         history = list(commit.history())
-        start, limit = request.number("p", 0), max(1, request.number("limit", _PAGE))
+        start, limit = request.number("p", 0), self._page(request)
         value = [
             {"id": one.id, "title": one.title, "message": "", "date": _date(one), "authors": [{"user": repo.owner}]}
             for one in history[start * limit : (start + 1) * limit]
@@ -170,9 +170,13 @@ class HuggingFace:
             for repo in self._shelf.visible(kind, request.token)
             if wanted in repo.name.lower() and author in {"", repo.owner}
         ]
-        start, limit = request.number("cursor", 0), max(1, min(request.number("limit", _PAGE), _PAGE))
+        start, limit = request.number("cursor", 0), self._page(request)
         headers = {"Link": _next_link(request, start + limit)} if start + limit < len(repos) else {}
         return json_answer(200, [_info_of(repo, repo.head) for repo in repos[start : start + limit]], headers)
+
+    def _page(self, request: Request, *, expand: bool = False) -> int:
+        most = min(self.page_entries, _EXPANDED_PAGE) if expand else self.page_entries
+        return max(1, min(request.number("limit", most), most))
 
     # What a request is about, or why it ends here.
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-_PIECE_BYTES_MAX: Final = 1024 * 1024
+_PIECE_BYTES_MAX: Final = 256 * 1024
 _PIECE_BYTES_MIN: Final = 1024
 _PIECE_S: Final = 0.02  # a piece takes about so long: smooth enough to share, coarse enough to sleep for
 _UNITS: Final = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}

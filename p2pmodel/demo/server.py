@@ -62,7 +62,7 @@ class HttpServer:
 
     async def _serve(self, stream: trio.abc.Stream, connection: h11.Connection) -> None:
         while (request := await _receive_request(stream, connection)) is not None:
-            fault = NO_FAULT if request.path.startswith("/__") else self._faults.take(self._host, request)
+            fault = NO_FAULT if request.steers else self._faults.take(self._host, request)
             if fault is not NO_FAULT:
                 self._counters.faults_played += 1
             if fault.delay_s:
@@ -70,7 +70,8 @@ class HttpServer:
             if fault.drop:
                 return
             answer = fault.alter(self._answer(request.without("range") if fault.ignore_range else request))
-            self._counters.answered(self._host, request, answer)
+            if not request.steers:
+                self._counters.answered(self._host, request, answer)
             if not await self._send_answer(stream, connection, request, answer, fault):
                 return
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
@@ -119,6 +120,7 @@ class HttpServer:
             await _cut(stream, fault)
             return False
         for piece in _padding(fault, size):
+            await own_pace.take(len(piece))
             await self._pace.take(len(piece))
             await _send_piece(stream, connection, piece)
         return True
@@ -133,8 +135,10 @@ async def _receive_request(stream: trio.abc.Stream, connection: h11.Connection) 
         if event is h11.NEED_DATA:
             if connection.they_are_waiting_for_100_continue:
                 await stream.send_all(connection.send(h11.InformationalResponse(status_code=100, headers=[])))
-            with trio.fail_after(_IDLE_S):
+            with trio.move_on_after(_IDLE_S) as idle:
                 connection.receive_data(bytes(await stream.receive_some(_RECEIVE_BYTES)))
+            if idle.cancelled_caught:
+                return None
         elif isinstance(event, h11.Request):
             head = event
         elif isinstance(event, h11.Data):
