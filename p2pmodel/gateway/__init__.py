@@ -1,0 +1,14 @@
+"""The gateway: the HTTP endpoint on localhost for unmodified hub clients, for people and for monitors.
+
+`Gateway` listens, `ClientConnection` speaks HTTP with one client (h11 on our own socket), `Gate` refuses what web pages
+send before anything is routed, and three route tables (Hugging Face, ModelScope, the daemon itself) turn paths into
+questions for `delivery`. File bodies leave by sendfile from the spans that delivery hands out; the gateway knows neither
+store nor peers. While a cold file is on its way, `Vigil` keeps its client patient and notices when it leaves. What the
+daemon does not answer itself goes to the hub through `Upstreams.pass_on`.
+"""
+
+from p2pmodel.gateway.listening import bind
+from p2pmodel.gateway.server import Gateway
+from p2pmodel.gateway.statistics import SECONDS_BUCKETS, GatewayStatistics
+
+__all__ = ["SECONDS_BUCKETS", "Gateway", "GatewayStatistics", "bind"]

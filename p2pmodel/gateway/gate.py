@@ -1,0 +1,94 @@
+"""Who may ask at all: checks on a request's head before it is routed.
+
+The gateway listens where every program of this machine can reach it, web pages in a browser included. What Chromium sends
+from a hostile page is told apart by three headers; each check has a shape that only it catches:
+
+* Host: a name that an attacker pointed at 127.0.0.1 (DNS rebinding); such requests carry no other mark
+* Origin: fetch with CORS, POST, forms, preflight, and WebSocket, which has no Sec-Fetch header
+* Sec-Fetch-Site: img, script, iframe and no-cors GET, which have no Origin
+
+No CORS header is ever sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from p2pmodel.gateway.request import Request
+from p2pmodel.gateway.response import Header, Response, refusal
+
+TOKEN_HEADER: Final = "x-p2pmodel-token"  # noqa: S105  # its name
+
+#: On every answer: no sniffing, no use as another page's resource, nothing shown in place.
+SAFETY_HEADERS: Final[tuple[Header, ...]] = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`hosts` are the values of Host that name us, in lower case; `token`, if any, is what every client must show."""
+
+    hosts: frozenset[str]
+    token: str | None = field(default=None, repr=False)
+
+    def check(self, request: Request) -> Response | None:
+        """The refusal, or None for a request that may pass."""
+        host = (request.header("host") or "").lower()
+        if host not in self.hosts:
+            return refusal(421, "This is not a name of this gateway; gateway.allowed_hosts can add it.")
+        origin = request.header("origin")
+        if origin is not None and origin.lower() != f"http://{host}":
+            return refusal(403, "Web pages may not ask this gateway.")
+        if request.header("sec-fetch-site") not in {None, "none", "same-origin"}:
+            return refusal(403, "Web pages may not use what this gateway serves.")
+        if self.token is not None and not any(_equal(shown, self.token) for shown in _shown_tokens(request)):
+            asked = ("WWW-Authenticate", 'Basic realm="p2pmodel"')
+            return refusal(401, "This gateway wants its token: as X-P2pmodel-Token, or as the password in its URL.", asked)
+        return None
+
+    def without_token(self, request: Request) -> Request:
+        """The request as the routes may see it: our own token must not travel to a hub."""
+        if self.token is None:
+            return request
+        kept = [(name, value) for name, value in request.headers if name != TOKEN_HEADER]
+        if any(_equal(shown, self.token) for shown in _authorization_tokens(request)):
+            kept = [(name, value) for name, value in kept if name != "authorization"]
+        return replace(request, headers=kept)
+
+
+def hosts_of(port: int, allowed: Collection[str] = ()) -> frozenset[str]:
+    """Values of Host for a listener on `port`: its loopback names, and the configured ones with and without the port."""
+    names = {"127.0.0.1", "localhost", "[::1]"}
+    configured = {name.lower() for name in allowed}
+    hosts = {f"{name}:{port}" for name in names | configured} | configured
+    return frozenset(hosts | names if port == 80 else hosts)  # noqa: PLR2004  # clients leave http's own port out
+
+
+def _shown_tokens(request: Request) -> list[str]:
+    """Every place where a client can show our own token. Authorization is also where the hub's token goes, so a client
+    that needs both uses the header of our own."""
+    own = request.header(TOKEN_HEADER)
+    return [*([own] if own else []), *_authorization_tokens(request)]
+
+
+def _authorization_tokens(request: Request) -> list[str]:
+    scheme, _, value = (request.header("authorization") or "").partition(" ")
+    if scheme.lower() == "bearer":
+        return [value.strip()]
+    if scheme.lower() != "basic":
+        return []
+    try:
+        return [base64.b64decode(value, validate=True).decode().partition(":")[2]]
+    except (binascii.Error, UnicodeDecodeError):
+        return []
+
+
+def _equal(shown: str, token: str) -> bool:
+    return hmac.compare_digest(shown.encode(), token.encode())

@@ -1,0 +1,142 @@
+"""What people and monitors ask of the daemon itself: health, metrics, the status page and the JSON behind it. Read-only."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
+from importlib import resources
+from typing import Final
+
+import msgspec
+
+from p2pmodel.content import Hub, Repo, RepoKind
+from p2pmodel.delivery.ports import Delivery, Progress, Selection
+from p2pmodel.errors import P2pmodelError
+from p2pmodel.gateway.failures import plain_failure
+from p2pmodel.gateway.request import BadRequestError, Request
+from p2pmodel.gateway.response import TEXT, Call, Response, json_response, refusal
+from p2pmodel.gateway.routing import ANY, READ, Route, route
+
+#: What clients of a hub mean when they name no revision.
+DEFAULT_REVISIONS: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
+
+_METRICS_TYPE: Final = ("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+_LINES_TYPE: Final = ("Content-Type", "application/x-ndjson")
+
+
+class AdminRoutes:
+    def __init__(
+        self,
+        delivery: Delivery,
+        *,
+        ready: Callable[[], str | None],
+        render_metrics: Callable[[], bytes],
+        report: Mapping[str, Callable[[], object]],
+    ) -> None:
+        self._delivery = delivery
+        self._ready = ready
+        self._render_metrics = render_metrics
+        self._report = report
+        self._page = _status_page()
+
+    def table(self) -> tuple[Route, ...]:
+        return (
+            route("healthz", READ, "/healthz", self._healthz, plain_failure),
+            route("readyz", READ, "/readyz", self._readyz, plain_failure),
+            route("metrics", READ, "/metrics", self._metrics, plain_failure),
+            route("page", READ, "/-/?", self._show_page, plain_failure),
+            route("fetch", {"GET"}, "/-/api/fetch", self._fetch, plain_failure),
+            route("report", READ, "/-/api/{segment}", self._show_report, plain_failure),
+            route("unknown", ANY, "{path}", _not_here, plain_failure),
+        )
+
+    async def _healthz(self, _call: Call) -> Response:
+        return Response(200, (TEXT,), b"alive\n")
+
+    async def _readyz(self, _call: Call) -> Response:
+        reason = self._ready()
+        if reason is None:
+            return json_response({"ready": True})
+        return json_response({"ready": False, "reason": reason}, 503)
+
+    async def _metrics(self, _call: Call) -> Response:
+        return Response(200, (_METRICS_TYPE,), self._render_metrics())
+
+    async def _show_page(self, _call: Call) -> Response:
+        return self._page
+
+    async def _show_report(self, call: Call) -> Response:
+        make = self._report.get(call.values["segment"])
+        return json_response(make()) if make else await _not_here(call)
+
+    async def _fetch(self, call: Call) -> Response:
+        """Bring a snapshot here: a line of JSON per step, and the last one says how it ended."""
+        repo, revision, selection = _read_fetch(call.request)
+        fetch = self._delivery.fetch(repo, revision, selection, call.request.access)
+        try:
+            steps = await call.held.enter_async_context(fetch)
+        except P2pmodelError as error:
+            return Response(200, (_LINES_TYPE,), _failed(error))
+        return Response(200, (_LINES_TYPE,), _Lines(steps))
+
+
+class _Lines:
+    """The steps of a fetch as lines of JSON, ended by one that says "done" or "error"."""
+
+    def __init__(self, steps: AsyncIterator[Progress]) -> None:
+        self._steps = steps
+        self._failed = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._failed:
+            raise StopAsyncIteration
+        try:
+            progress = await anext(self._steps)
+        except P2pmodelError as error:
+            self._failed = True
+            return _failed(error)
+        return _line({"event": "progress" if progress.path is None else "done", **asdict(progress)})
+
+
+def _failed(error: P2pmodelError) -> bytes:
+    """`kind` is the error's name in p2pmodel.errors."""
+    return _line({"event": "error", "kind": type(error).__name__, "message": str(error), "next_step": error.next_step})
+
+
+def _line(event: object) -> bytes:
+    return msgspec.json.encode(event) + b"\n"
+
+
+def _read_fetch(request: Request) -> tuple[Repo, str, Selection]:
+    try:
+        hub = Hub(request.asked("hub", Hub.HUGGINGFACE))
+        repo = Repo(hub, RepoKind(request.asked("type", RepoKind.MODEL)), request.asked("repo"))
+    except ValueError as error:
+        raise BadRequestError(str(error)) from None
+    revision = request.asked("revision") or DEFAULT_REVISIONS[hub]
+    selection = Selection(*(tuple(request.query.get(name, ())) for name in ("file", "include", "exclude")))
+    return repo, revision, selection
+
+
+async def _not_here(_call: Call) -> Response:
+    return refusal(404, "There is nothing here by this name.")
+
+
+def _status_page() -> Response:
+    """One self-contained page. Its policy lets exactly its own script run, and that script ask only us."""
+    page = resources.files(__package__).joinpath("status.html").read_bytes()
+    script = page.partition(b"<script>")[2].partition(b"</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; script-src 'sha256-{digest}'"
+    headers = (
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Disposition", "inline"),
+        ("Content-Security-Policy", f"{policy}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+        ("Cache-Control", "no-store"),
+    )
+    return Response(200, headers, page)

@@ -1,0 +1,152 @@
+"""What Hugging Face clients ask under HF_ENDPOINT.
+
+Files are answered by us, 200 or 206 and never a redirect: clients of different ages follow different redirects. Listings
+come whole, in one page, as the hub wrote them. What we do not answer ourselves (searches, whoami, commits, uploads, …) is
+handed on to the hub. Nothing leads a client to Xet, whose storage it would then ask past us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from p2pmodel.content import Hub, Repo, RepoKind, Snapshot
+from p2pmodel.delivery.ports import Delivery, Upstreams
+from p2pmodel.errors import EntryNotFoundError, RepoNotFoundError, UnavailableError, WrongAnswerError
+from p2pmodel.gateway.failures import huggingface_failure
+from p2pmodel.gateway.files import file_response
+from p2pmodel.gateway.listing import HuggingFaceEntry, Listings, array
+from p2pmodel.gateway.passing import pass_on, pass_on_json, read_body
+from p2pmodel.gateway.request import BadRequestError
+from p2pmodel.gateway.response import JSON, Call, Response, refusal
+from p2pmodel.gateway.routing import ANY, READ, Handler, Route, route
+from p2pmodel.limits import REQUEST_BODY_BYTES_MAX
+
+_KINDS: Final = {"models": RepoKind.MODEL, "datasets": RepoKind.DATASET, "spaces": RepoKind.SPACE}
+
+#: Parts of a repo, not names: /api/models/gpt2/refs is about gpt2.
+_PARTS: Final = "(?:refs|auth-check|revision|tree|commits|paths-info|preupload|xet-(?:read|write)-token)(?:/{rest})?"
+
+_NO_XET: Final = "This endpoint serves files over plain HTTP, not Xet. Set HF_HUB_DISABLE_XET=1 and try again."
+
+
+class _PathsInfo(msgspec.Struct):
+    paths: list[str] | str = []
+    expand: bool | str = False
+
+
+class HuggingFaceRoutes:
+    def __init__(self, delivery: Delivery, upstreams: Upstreams) -> None:
+        self._delivery = delivery
+        self._upstreams = upstreams
+        self._listings = Listings(HuggingFaceEntry)
+
+    def table(self) -> tuple[Route, ...]:
+        def line(name: str, methods: frozenset[str], template: str, handler: Handler, *, takes_body: bool = False) -> Route:
+            return route(name, methods, template, handler, huggingface_failure, takes_body=takes_body)
+
+        post = frozenset({"POST"})
+        return (
+            line("hf_file", READ, "/(?:(?P<kind>datasets|spaces)/)?{repo}/(?:resolve|raw)/{revision}/{path}", self._file),
+            line("hf_tree", READ, "/api/{kinds}/{repo}/tree/{revision}(?:/{path})?", self._tree),
+            line("hf_paths", post, "/api/{kinds}/{repo}/paths-info/{revision}", self._paths_info, takes_body=True),
+            line("hf_xet", READ, "/api/{kinds}/{repo}/xet-(?:read|write)-token/{revision}", _no_xet),
+            line("hf_info", READ, "/api/{kinds}/{repo}/revision/{revision}", self._info),
+            line("hf_pass", ANY, "/api/{kinds}/{segment}/" + _PARTS, self._pass_on, takes_body=True),
+            line("hf_info", READ, "/api/{kinds}/{repo}", self._info),
+            line("hf_pass", ANY, "/{rest}", self._pass_on, takes_body=True),
+        )
+
+    async def _file(self, call: Call) -> Response:
+        revision, path = call.values["revision"], call.values["path"]
+        snapshot, entry = await self._delivery.entry(_repo(call), revision, path, call.request.access)
+        if entry.blob is None:  # nothing to verify it by: only the hub itself can answer for it
+            return await self._pass_on(call)
+        return await file_response(self._delivery, call, snapshot, entry, entry.blob.id.hex)
+
+    async def _info(self, call: Call) -> Response:
+        async def answer() -> Response:
+            revision = call.values.get("revision", "main")
+            info = await self._delivery.info(_repo(call), revision, call.request.access)
+            return Response(200, (JSON,), info if call.request.flag("blobs") else _names_only(info))
+
+        more = call.request.flag("securityStatus") or "expand" in call.request.query
+        return await self._hub_first(call, answer) if more else await answer()
+
+    async def _tree(self, call: Call) -> Response:
+        async def answer() -> Response:
+            snapshot = await self._snapshot(call)
+            return await self._render_tree(snapshot, call)
+
+        return await self._hub_first(call, answer) if call.request.flag("expand") else await answer()
+
+    async def _render_tree(self, snapshot: Snapshot, call: Call) -> Response:
+        root, recursive = call.values.get("path", "").strip("/"), call.request.flag("recursive")
+        if recursive and not root:
+            return Response(200, (JSON,), snapshot.listing)
+        lines = (await self._listings.of(snapshot)).below(root, recursive=recursive)
+        if lines is None:
+            raise EntryNotFoundError(f"{snapshot.repo} has no directory {root}.", commit=snapshot.commit)
+        return Response(200, (JSON,), array(lines))
+
+    async def _paths_info(self, call: Call) -> Response:
+        body = await read_body(call, REQUEST_BODY_BYTES_MAX)
+        if body is None:
+            return refusal(413, f"More than {REQUEST_BODY_BYTES_MAX} bytes of paths.")
+        asked = _read_paths(body, call.request.header("content-type") or "")
+
+        async def answer() -> Response:
+            listing = await self._listings.of(await self._snapshot(call))
+            paths = [asked.paths] if isinstance(asked.paths, str) else asked.paths
+            return Response(200, (JSON,), array(listing.named(paths)))
+
+        expand = str(asked.expand).lower() in {"true", "1"}
+        return await self._hub_first(call, answer, body) if expand else await answer()
+
+    async def _snapshot(self, call: Call) -> Snapshot:
+        return await self._delivery.snapshot(_repo(call), call.values["revision"], call.request.access)
+
+    async def _hub_first(self, call: Call, answer: Callable[[], Awaitable[Response]], body: bytes | None = None) -> Response:
+        """The hub knows more than we keep (dates, scans, last commits); without it, what we know is better than nothing."""
+        try:
+            return await pass_on_json(self._upstreams, Hub.HUGGINGFACE, call, body)
+        except UnavailableError:
+            return await answer()
+
+    async def _pass_on(self, call: Call) -> Response:
+        return await pass_on(self._upstreams, Hub.HUGGINGFACE, call)
+
+
+async def _no_xet(_call: Call) -> Response:
+    return refusal(404, _NO_XET, ("X-Error-Message", _NO_XET))
+
+
+def _repo(call: Call) -> Repo:
+    try:
+        return Repo(Hub.HUGGINGFACE, _KINDS[call.values.get("kind", "models")], call.values["repo"])
+    except ValueError as error:
+        raise RepoNotFoundError(f"There is no such repo: {error}.") from None
+
+
+def _names_only(info: bytes) -> bytes:
+    """Delivery keeps the answer that has sizes and hashes too; the hub gives them to those who ask."""
+    try:
+        about = msgspec.json.decode(info, type=dict[str, Any])
+        about["siblings"] = [{"rfilename": sibling["rfilename"]} for sibling in about.get("siblings") or ()]
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise WrongAnswerError("What the hub says about the repo cannot be read.") from error
+    return msgspec.json.encode(about)
+
+
+def _read_paths(body: bytes, content_type: str) -> _PathsInfo:
+    """Python clients send a form, JavaScript JSON."""
+    try:
+        if content_type.startswith("application/json"):
+            return msgspec.json.decode(body, type=_PathsInfo)
+        form = parse_qs(body.decode(), errors="strict")
+    except ValueError as error:  # bad JSON and bad UTF-8 alike
+        raise BadRequestError(f"The paths cannot be read: {error}") from None
+    return _PathsInfo(form.get("paths", []), form.get("expand", ["false"])[0])
