@@ -174,8 +174,8 @@ class RunningHub:
 async def serve(hub: Hub, host: str = "127.0.0.1", port: int = 0, *, cdn_host: str | None = None) -> AsyncIterator[RunningHub]:
     """Listen on two ports, hub and storage, for as long as the block runs. Raises OSError if a port cannot be had.
 
-    Redirects name `cdn_host` (127.0.0.2 makes it another host name on Linux; by default it is `host`): take an address
-    that clients can reach.
+    Redirects lead to `cdn_host`, by default `host` on another port. To cookies and to some clients that is the same host:
+    127.0.0.2 (on Linux) or localhost makes it another.
     """
     cdn_host = cdn_host or host
     [listener] = await trio.open_tcp_listeners(port, host=host)
@@ -195,8 +195,8 @@ async def serve(hub: Hub, host: str = "127.0.0.1", port: int = 0, *, cdn_host: s
 class ThreadedHub:
     """A served hub for synchronous code: ``with ThreadedHub(hub) as running: ...``."""
 
-    def __init__(self, hub: Hub, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._serve = partial(serve, hub, host, port)
+    def __init__(self, hub: Hub, host: str = "127.0.0.1", port: int = 0, *, cdn_host: str | None = None) -> None:
+        self._serve = partial(serve, hub, host, port, cdn_host=cdn_host)
         self._thread = threading.Thread(target=trio.run, args=(self._main,), name="demo hub", daemon=True)
         self._started = threading.Event()
         self._running: RunningHub | None = None
@@ -233,8 +233,8 @@ def _url(host: str, listener: trio.SocketListener) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _serve_for_ever(hub: Hub, host: str, port: int, *, as_json: bool) -> None:
-    async with serve(hub, host, port) as running:
+async def _serve_for_ever(hub: Hub, host: str, port: int, cdn_host: str | None, *, as_json: bool) -> None:
+    async with serve(hub, host, port, cdn_host=cdn_host) as running:
         repos = [f"{repo.kind}s/{repo.name}" for repo in hub.shelf.repos.values()]
         if as_json:
             print(json.dumps({"url": running.url, "cdn_url": running.cdn_url, "repos": repos}), flush=True)
@@ -245,15 +245,16 @@ async def _serve_for_ever(hub: Hub, host: str, port: int, *, as_json: bool) -> N
 
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="An address that clients can reach.")
+@click.option("--cdn-host", help="The same for the storage host; --host if not given.")
 @click.option("--port", default=0, help="0 takes a free one.")
 @click.option("--rate", help="One rate for all connections together, e.g. 100mbit.")
 @click.option("--print-json", "as_json", is_flag=True, help="Say where it listens in one line of JSON.")
-def main(directory: Path, host: str, port: int, rate: str | None, *, as_json: bool) -> None:
+def main(directory: Path, host: str, cdn_host: str | None, port: int, rate: str | None, *, as_json: bool) -> None:
     """Serve DIRECTORY/models/org/name/… and DIRECTORY/datasets/org/name/… until interrupted."""
     hub = Hub.from_folder(directory)
     hub.configure({"rate": rate})
-    trio.run(partial(_serve_for_ever, hub, host, port, as_json=as_json))
+    trio.run(partial(_serve_for_ever, hub, host, port, cdn_host, as_json=as_json))
 
 
 if __name__ == "__main__":
