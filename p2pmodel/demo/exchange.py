@@ -144,7 +144,7 @@ def file_answer(request: Request, content: Content, label: str, headers: Mapping
     headers = {"Content-Type": "application/octet-stream", **headers}
     etag = headers.get("ETag", "")
     if etag and request.headers.get("if-none-match") == etag:
-        return Answer(304, headers)
+        return Answer(304, {**headers, "Content-Length": str(content.size)})
     whole = partial(Answer, 200, body=Span(content, label, 0, content.size))
     if not ranges:
         return whole({"Content-Length": str(content.size), **headers})

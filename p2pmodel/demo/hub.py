@@ -54,9 +54,9 @@ class Hub:
         self.storage = Cdn()
         self.huggingface = HuggingFace(self.shelf, self._cdn_url)
         self.modelscope = ModelScope(self.shelf, self._cdn_url)
-        parts = {"faults": self.faults, "counters": self.counters, "pace": self.pace}
-        self.server = HttpServer("hub", self.answer, **parts)  # type: ignore[arg-type]  # one dict for three types
-        self.cdn_server = HttpServer("cdn", self.storage.answer, **parts)  # type: ignore[arg-type]  # the same
+        server = partial(HttpServer, faults=self.faults, counters=self.counters, pace=self.pace)
+        self.server = server("hub", self.answer)
+        self.cdn_server = server("cdn", self.storage.answer)
 
     @classmethod
     def from_folder(cls, directory: Path) -> Hub:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from urllib.parse import quote, quote_plus
 
 import pytest
 import trio
@@ -67,7 +68,8 @@ async def test_a_range_past_the_end_is_416_with_the_size(client, asked):
 
 async def test_a_known_etag_is_304_and_another_if_range_gets_the_whole_file(hub, client):
     hub.configure({"cdn": "direct"})
-    assert (await client.ask(FILE, If_None_Match=f'"{SHA256}"')).status == 304
+    unchanged = await client.ask(FILE, If_None_Match=f'"{SHA256}"')
+    assert (unchanged.status, unchanged.body, unchanged.complete) == (304, b"", True)
     assert (await client.ask(FILE, Range="bytes=0-1", If_Range='"other"')).status == 200
     assert (await client.ask(FILE, Range="bytes=0-1", If_Range=f'"{SHA256}"')).status == 206
 
@@ -186,6 +188,17 @@ async def test_a_gated_repo_is_listed_for_all_and_given_to_those_who_were_let_in
         assert (reply.status, reply.headers["x-error-code"]) == (status, "GatedRepo")
         assert (await client.ask("/api/models/acme/gated/auth-check", token=token)).status == status
     assert (await client.ask("/acme/gated/resolve/main/config.json", token="hf_alice")).status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["../evil", "/abs", "a\\b", "nul\0", "x" * 5000, "Config.json", "name with +#&%?.txt", "日本.bin"]
+)
+async def test_names_that_a_daemon_must_survive_can_be_served(hub, client, path):
+    hub.add_repo("model", "acme/hostile", {path: b"1", "config.json": b"2"})
+    assert path in {entry["path"] for entry in (await client.ask("/api/models/acme/hostile/tree/main?recursive=true")).json()}
+    assert (await client.fetch(f"/acme/hostile/resolve/main/{quote(path)}")).body == b"1"
+    by_query = await client.fetch(f"/api/v1/models/acme/hostile/repo?Revision=master&FilePath={quote_plus(path)}")
+    assert by_query.body == b"1"
 
 
 async def test_whoami_knows_tokens(client):
