@@ -58,6 +58,7 @@ LINKS_PER_ADDRESS_MAX: Final = 8  # open mode: ids are free to mint, addresses l
 PEER_EXCHANGE_S: Final = 30.0
 REMEMBERED_BYTES_MAX: Final = 64 * KIB  # peers.json: LINKS_MAX peers take half
 ANSWERS_AT_ONCE_MAX: Final = 8  # over all links; one answer may be 16 MiB
+CATCH_UPS_AT_ONCE_MAX: Final = 4  # inventories being read; each may be 8 MB on its way in
 INVENTORY_ENTRIES_KEPT_MAX: Final = 200_000  # of all peers together: ~30 MB
 TICKET_S: Final = 10.0
 DATA_IDLE_S: Final = 30.0  # a data connection is kept for the next order for so long; the seeder waits twice that

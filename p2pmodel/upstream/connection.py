@@ -1,0 +1,146 @@
+"""Connections to hubs, as httpcore2 wants them, with a say in where they lead.
+
+A hub chooses where it redirects us, so a name is resolved here, every address it has is judged, and the connection goes
+to a judged address: nothing resolves the name a second time. TCP_USER_TIMEOUT ends a connection whose other end vanished
+as fast as a connect fails, without limiting how long a live hub may think.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpcore2
+import trio
+
+from p2pmodel.errors import WrongAnswerError
+from p2pmodel.limits import HUB_CONNECT_TIMEOUT_S
+from p2pmodel.upstream.url import Url, is_global
+
+_USER_TIMEOUT_MS: Final = round(HUB_CONNECT_TIMEOUT_S * 1000)
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The IP addresses of a name, best first. Raises OSError."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
+async def dial(address: str, port: int) -> trio.abc.Stream:
+    """Raises OSError."""
+    stream = await trio.open_tcp_stream(address, port)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+    return stream
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """The seam to the network; a test or a simulation brings its own."""
+
+    resolve: Callable[[str, int], Awaitable[list[str]]] = resolve
+    dial: Callable[[str, int], Awaitable[trio.abc.Stream]] = dial
+
+
+class GuardedBackend(httpcore2.AsyncNetworkBackend):
+    """Dials for one upstream. `home` is its endpoint: that leads wherever the user configured it, everything else to the
+    internet only, unless the endpoint itself is local. Without a `home` (towards a proxy) nothing is judged."""
+
+    def __init__(self, wires: Wires, home: Url | None) -> None:
+        self._wires = wires
+        self._home = home
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore2's interface
+        local_address: str | None = None,  # noqa: ARG002  # httpcore2's interface
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002  # httpcore2's interface
+    ) -> httpcore2.AsyncNetworkStream:
+        with _mapped(httpcore2.ConnectTimeout, httpcore2.ConnectError, timeout):
+            addresses = await self._wires.resolve(host, port)
+            await self._judge(host, port, addresses)
+            return _Stream(await self._dial_one_of(addresses, port))
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    async def _judge(self, host: str, port: int, addresses: list[str]) -> None:
+        home = self._home
+        if home is None or (host, port) == (home.host, home.port) or all(map(is_global, addresses)):
+            return
+        if all(map(is_global, await self._wires.resolve(home.host, home.port))):
+            raise WrongAnswerError(f"{home.authority} redirects to {host}, which is no address of the internet")
+
+    async def _dial_one_of(self, addresses: list[str], port: int) -> trio.abc.Stream:
+        """Each address in turn gets an equal share of the time that is left, the last one all of it."""
+        deadline = trio.current_effective_deadline()
+        failure: OSError = OSError("no address")
+        for left in range(len(addresses), 0, -1):
+            share = (deadline - trio.current_time()) / left
+            with trio.move_on_after(share):
+                try:
+                    return await self._wires.dial(addresses[-left], port)
+                except OSError as error:
+                    failure = error
+        raise failure
+
+
+class _Stream(httpcore2.AsyncNetworkStream):
+    """A trio stream behind httpcore2's interface."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore2's interface
+        with _mapped(httpcore2.ReadTimeout, httpcore2.ReadError, timeout):
+            return bytes(await self._stream.receive_some(max_bytes))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore2's interface
+        with _mapped(httpcore2.WriteTimeout, httpcore2.WriteError, timeout):
+            await self._stream.send_all(buffer)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore2's interface
+    ) -> httpcore2.AsyncNetworkStream:
+        secure = trio.SSLStream(self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True)
+        try:
+            with _mapped(httpcore2.ConnectTimeout, httpcore2.ConnectError, timeout):
+                await secure.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(self._stream)
+            raise
+        return _Stream(secure)
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401  # httpcore2's interface
+        stream = self._stream
+        if info == "ssl_object":
+            return stream if isinstance(stream, trio.SSLStream) else None  # it is asked for selected_alpn_protocol() alone
+        while isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        if info == "is_readable":
+            return isinstance(stream, trio.SocketStream) and stream.socket.is_readable()
+        return None
+
+
+@contextmanager
+def _mapped(late: type[Exception], broken: type[Exception], timeout: float | None) -> Iterator[None]:
+    """A deadline, and trio's and the system's errors as httpcore2's."""
+    try:
+        with trio.fail_after(float("inf") if timeout is None else timeout):
+            yield
+    except trio.TooSlowError as error:
+        raise late("too slow") from error
+    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+        raise broken(str(error.__cause__ or error)) from error

@@ -1,0 +1,80 @@
+"""What the router needs to know of a hub's way of speaking."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from p2pmodel.content import Blob, BlobId, FileEntry, Hub, Repo
+from p2pmodel.errors import P2pmodelError, WrongAnswerError
+from p2pmodel.limits import KIB, LISTING_BYTES_MAX
+from p2pmodel.upstream.client import Client, Headers
+
+_PAGE_BYTES_MIN: Final = 32 * KIB  # what a request counts for at least: 2,000 requests a listing are enough
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A repo at a commit, as a hub lists it for one credential. `open` is False where files may want more than listings."""
+
+    commit: str
+    files: tuple[FileEntry, ...]
+    entries: bytes  # the hub's own entries, a JSON array, Xet triggers removed
+    open: bool
+
+
+class Dialect(Protocol):
+    """Errors of all verbs: NotFoundError and its kinds, NotAuthorisedError; what `Client` raises passes through."""
+
+    hub: Hub
+
+    def credentials(self, token: str) -> Headers: ...
+
+    async def listing(self, client: Client, repo: Repo, revision: str, token: str | None) -> Listing:
+        """Complete, or an error."""
+
+    async def commit(self, client: Client, repo: Repo, revision: str, token: str | None) -> str: ...
+
+    async def info(self, client: Client, repo: Repo, revision: str, token: str | None) -> bytes: ...
+
+    async def may_read(self, client: Client, repo: Repo, commit: str, path: str, token: str | None) -> bool: ...
+
+    def file_target(self, repo: Repo, commit: str, path: str) -> str: ...
+
+    def refusal(self, what: str, status: int, headers: Mapping[str, str], *, had_token: bool) -> P2pmodelError:
+        """What an answer that is no success means, where a file was asked for. `what` names it for a person."""
+
+
+def file_entry(path: object, size: object, algorithm: str, digest: object) -> FileEntry:
+    """A file of a listing, checked. Raises WrongAnswerError: a listing that cannot be taken whole is not taken."""
+    try:
+        size = operator.index(size)  # type: ignore[arg-type]  # which is what is found out here
+        blob = Blob(BlobId.parse(f"{algorithm}:{digest}"), size) if digest else None
+        return FileEntry(str(path), size, blob)
+    except (TypeError, ValueError) as error:
+        raise WrongAnswerError(
+            f"The hub lists a file that cannot be kept here: {error}",
+            next_step="Ask the owner of the repo to rename or mend it.",
+        ) from None
+
+
+def without_xet(value: Any) -> Any:  # noqa: ANN401  # JSON
+    """JSON without the fields that make clients look for a Xet server, which we are not."""
+    if isinstance(value, dict):
+        return {key: without_xet(item) for key, item in value.items() if not key.lower().startswith("xet")}
+    return [without_xet(item) for item in value] if isinstance(value, list) else value
+
+
+class Budget:
+    """How many bytes the pages of one listing may have together; as none is free, no listing goes on for ever."""
+
+    def __init__(self) -> None:
+        self._left = LISTING_BYTES_MAX
+
+    def spend(self, page: bytes) -> None:
+        """Raises WrongAnswerError."""
+        self._left -= max(len(page), _PAGE_BYTES_MIN)
+        if self._left < 0:
+            raise WrongAnswerError("The hub's listing does not come to an end.")

@@ -1,0 +1,75 @@
+"""A client's own request handed to a hub, and the answer handed back: what has to be changed in the headers on the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from p2pmodel.delivery.ports import HubRequest
+from p2pmodel.upstream.client import Answer, Client, Headers
+
+_HOP_BY_HOP: Final = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"}
+    | {"transfer-encoding", "upgrade"}
+)
+_CREDENTIALS: Final = frozenset({"authorization", "cookie"})
+_REPLACED: Final = frozenset({"host", "accept-encoding", "expect", "content-length"})
+_OF_THAT_HOST: Final = frozenset({"alt-svc", "strict-transport-security"})  # true of the hub, not of a gateway
+_LINK: Final = re.compile(r"<([^>]*)>([^<]*?)(?:,\s*(?=<)|$)")
+
+
+def request_headers(request: HubRequest, client: Client) -> Headers:
+    """What the hub gets. A client's credential goes to the hub itself and to no mirror of it; ours is not lent."""
+    dropped = _HOP_BY_HOP | _REPLACED | _named_by_connection(request.headers)
+    if not client.upstream.vouches:
+        dropped |= _CREDENTIALS
+    headers = [(name, value) for name, value in request.headers if name.lower() not in dropped]
+    headers.append(("Accept-Encoding", "identity"))
+    if request.body is not None:
+        length = next((value for name, value in request.headers if name.lower() == "content-length"), None)
+        headers.append(("Transfer-Encoding", "chunked") if length is None else ("Content-Length", length))
+    return headers
+
+
+def answer_headers(answer: Answer, client: Client) -> Headers:
+    """What the client gets: nothing that is between us and the hub, nothing that leads past us or to a Xet server."""
+    dropped = _HOP_BY_HOP | _OF_THAT_HOST | _named_by_connection(answer.raw_headers)
+    headers = []
+    for name, value in answer.raw_headers:
+        key = name.lower()
+        if key in dropped or key.startswith("x-xet-"):
+            continue
+        rewritten = _REWRITTEN[key](value, client) if key in _REWRITTEN else value
+        if rewritten:
+            headers.append((name, rewritten))
+    return headers
+
+
+def _named_by_connection(headers: Sequence[tuple[str, str]]) -> frozenset[str]:
+    values = (value for name, value in headers if name.lower() == "connection")
+    return frozenset(token.strip().lower() for value in values for token in value.split(","))
+
+
+def _location(value: str, client: Client) -> str:
+    target = client.home_target(value)
+    return value if target is None else f"{{endpoint}}{target}"
+
+
+def _link(value: str, client: Client) -> str:
+    links = [(match[1], match[2].strip()) for match in _LINK.finditer(value)]
+    return ", ".join(f"<{_location(url, client)}>{rest}" for url, rest in links if "xet-auth" not in rest)
+
+
+def _set_cookie(value: str, client: Client) -> str:
+    """A cookie of the hub becomes one of the gateway, which is neither of that domain nor behind TLS."""
+    pair, *attributes = [part.strip() for part in value.split(";")]
+    named = {name.lower(): setting.strip() for name, _, setting in (attribute.partition("=") for attribute in attributes)}
+    domain = named.get("domain", "").lstrip(".").lower()
+    if domain and client.home.host != domain and not client.home.host.endswith(f".{domain}"):
+        return ""
+    kept = [attribute for attribute in attributes if attribute.partition("=")[0].lower() not in {"domain", "secure"}]
+    return "; ".join([pair, *kept])
+
+
+_REWRITTEN: Final = {"location": _location, "content-location": _location, "link": _link, "set-cookie": _set_cookie}

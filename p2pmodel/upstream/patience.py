@@ -1,0 +1,77 @@
+"""Which hosts asked for patience, and until when. A hub's budget is the cluster's: what one node hears it tells the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+import trio
+
+from p2pmodel.limits import HUB_PATIENCE_MAX_S
+
+_UNSAID_S: Final = 10.0  # a 429 that names no time
+_REMAINING: Final = re.compile(r"\br(?:emaining)?=(\d+)")
+_RESET: Final = re.compile(r"\b(?:t|reset)=(\d+)")
+
+
+class Patience:
+    """`on_busy(host, seconds)` is called for what a host itself said, not for what peers say of it."""
+
+    def __init__(self, on_busy: Callable[[str, float], None]) -> None:
+        self._on_busy = on_busy
+        self._until: dict[str, float] = {}
+
+    def heed(self, host: str, status: int, headers: Mapping[str, str]) -> float | None:
+        """Take note of what an answer asks for; returns the seconds if it asks for any."""
+        seconds = asked_for(status, headers)
+        if seconds:
+            self.rest(host, seconds)
+            self._on_busy(host, min(seconds, HUB_PATIENCE_MAX_S))
+        return seconds
+
+    def rest(self, host: str, seconds: float) -> None:
+        """Do not ask `host` for so long (at most HUB_PATIENCE_MAX_S)."""
+        now = trio.current_time()
+        self._until = {known: until for known, until in self._until.items() if until > now}
+        self._until[host] = max(self._until.get(host, 0.0), now + min(seconds, HUB_PATIENCE_MAX_S))
+
+    def until(self, host: str) -> float:
+        """Trio time; 0 when nothing was asked or it is over."""
+        until = self._until.get(host, 0.0)
+        return until if until > trio.current_time() else 0.0
+
+
+def asked_for(status: int, headers: Mapping[str, str]) -> float | None:
+    """The seconds of patience that an answer asks for: Retry-After (RFC 9110 §10.2.3) of a 429 or 503, or a RateLimit
+    whose remaining quota is 0 (draft-ietf-httpapi-ratelimit-headers), on whatever status. None if it asks for none."""
+    refused = status == HTTPStatus.TOO_MANY_REQUESTS
+    if refused or status == HTTPStatus.SERVICE_UNAVAILABLE:
+        seconds = _retry_after(headers)
+        if seconds is not None:
+            return seconds
+    spent = [_seconds_of(policy) for policy in headers.get("ratelimit", "").split('",') if _is_spent(policy)]
+    return max(spent, default=_UNSAID_S if refused else None)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    text = headers.get("retry-after", "").strip()
+    if text.isdecimal() and text.isascii():
+        return float(text[:9])
+    try:
+        # Measured by the hub's own clock: ours may be wrong.
+        return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_spent(policy: str) -> bool:
+    remaining = _REMAINING.search(policy)
+    return remaining is not None and int(remaining[1][:9]) == 0
+
+
+def _seconds_of(policy: str) -> float:
+    reset = _RESET.search(policy)
+    return float(reset[1][:9]) if reset else _UNSAID_S

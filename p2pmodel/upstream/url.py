@@ -1,0 +1,62 @@
+"""URLs as data: parsed once, by one parser, and connected to from the parsed parts."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import quote, urljoin, urlsplit
+
+_PORTS: Final = {"http": 80, "https": 443}
+_KEPT: Final = "".join(chr(code) for code in range(0x21, 0x7F))  # what a Location may carry as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    scheme: str
+    host: str  # lower case, IPv6 without brackets
+    port: int
+    target: str  # path and query, raw
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError unless it is plain http or https, without a user name."""
+        parts = urlsplit(text)
+        if parts.scheme not in _PORTS or not parts.hostname or not text.isascii() or "@" in parts.netloc:
+            raise ValueError("not a plain http or https address")
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], target)
+
+    def join(self, location: str) -> Self:
+        """Where a Location or Link header on an answer of this URL leads. Raises ValueError as `parse`."""
+        return self.parse(urljoin(str(self), quote(location.strip(), safe=_KEPT, encoding="latin-1")))
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Who is asked: a credential for one origin is none of another's business."""
+        return self.scheme, self.host, self.port
+
+    @property
+    def authority(self) -> str:
+        """Host, and port where it is not the scheme's own: the Host header, and how we name a host to peers."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.target}"
+
+
+def is_global(address: str) -> bool:
+    """Whether an IP address is one of the internet's, not of a machine, LAN or cloud's metadata service."""
+    parsed = ipaddress.ip_address(address)
+    inner = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    judged = inner or parsed
+    return judged.is_global and not judged.is_multicast
+
+
+def is_local_name(host: str) -> bool:
+    """Whether a host that nobody has resolved yet is plainly none of the internet's."""
+    try:
+        return not is_global(host)
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))

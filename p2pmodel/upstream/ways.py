@@ -1,0 +1,66 @@
+"""The upstreams in the order in which they are worth asking now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import trio
+
+from p2pmodel.content import Hub
+from p2pmodel.errors import UnavailableError
+from p2pmodel.limits import HUB_DOWN_S
+from p2pmodel.upstream.client import Client
+from p2pmodel.upstream.dialect import Dialect
+
+
+@dataclass(slots=True, eq=False)
+class Way:
+    """One upstream: its connections, its dialect and its health."""
+
+    client: Client
+    dialect: Dialect
+    down_until: float = 0.0
+    trouble: str = ""
+
+    @property
+    def hub(self) -> Hub:
+        return self.client.upstream.hub
+
+    @property
+    def down(self) -> bool:
+        return self.down_until > trio.current_time()
+
+    @property
+    def resting(self) -> bool:
+        return self.client.resting_until > 0
+
+    def gone(self, trouble: str) -> None:
+        """It was not heard of at all: others come first for a while."""
+        self.down_until = trio.current_time() + HUB_DOWN_S
+        self.trouble = trouble
+
+    def answered(self) -> None:
+        self.down_until = 0.0
+
+
+class Ways:
+    """Every configured way, by priority."""
+
+    def __init__(self, ways: Iterable[Way], *, offline: bool) -> None:
+        self._ways = sorted(ways, key=lambda way: way.client.upstream.priority)
+        self._offline = offline
+
+    def __iter__(self) -> Iterator[Way]:
+        return iter(self._ways)
+
+    def to(self, hub: Hub) -> list[Way]:
+        """The best first: those that are up and not asked for patience, by priority. Raises UnavailableError for none."""
+        if self._offline:
+            raise UnavailableError(
+                "This node is offline (node.offline, HF_HUB_OFFLINE).", next_step="Only what is here or at a peer can be had."
+            )
+        ways = [way for way in self._ways if way.hub is hub]
+        if not ways:
+            raise UnavailableError(f"No upstream for {hub} is configured.", next_step="Add one to [[upstream]].")
+        return sorted(ways, key=lambda way: (way.down, way.resting))
