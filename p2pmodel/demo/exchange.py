@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from p2pmodel.demo.repos import Content
 
-_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
+_NUMBER: Final = re.compile("[0-9]{1,18}")
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,10 @@ class Request:
 
     @property
     def path(self) -> str:
-        return urlsplit(self.target).path if "://" in self.target else self.target.partition("?")[0]
+        path = self.target.partition("?")[0]
+        if path.startswith("http://"):  # as sent to a proxy
+            return "/" + path.removeprefix("http://").partition("/")[2]
+        return path
 
     @property
     def steers(self) -> bool:
@@ -48,7 +52,7 @@ class Request:
 
     def number(self, name: str, default: int) -> int:
         text = self.asked(name)
-        return int(text) if text.isdecimal() else default
+        return int(text) if _NUMBER.fullmatch(text) else default
 
     @property
     def base_url(self) -> str:

@@ -109,18 +109,9 @@ class HuggingFace:
 
     def _paths_info(self, request: Request, parts: dict[str, str]) -> Answer:
         repo, commit, _ = self._located(request, parts)
-        try:
-            if request.headers.get("content-type", "").startswith("application/json"):
-                form: Mapping[str, Any] = json.loads(request.body)
-            else:
-                form = parse_qs(request.body.decode())
-        except ValueError:
-            raise RefusedError(json_answer(400, {"error": "unreadable body"})) from None
-        paths = form.get("paths", [])
-        expand = str(form.get("expand", "")).lower().strip("[]'") in {"true", "1"}
+        paths, expand = _asked_paths(request)
         by_path = {entry.path: entry for entry in commit.listing(recursive=True) or []}
-        wanted = [by_path[path] for path in ([paths] if isinstance(paths, str) else paths) if path in by_path]
-        return json_answer(200, [self._entry(repo, entry, expand=expand) for entry in wanted])
+        return json_answer(200, [self._entry(repo, by_path[path], expand=expand) for path in paths if path in by_path])
 
     def _refs(self, request: Request, parts: dict[str, str]) -> Answer:
         repo = self._repo(request, parts)
@@ -237,6 +228,20 @@ def _revision_and_path(rest: str) -> tuple[str, str]:
     depth = 3 if rest.startswith(_BRANCH_PREFIXES) else 1
     steps = rest.split("/")
     return unquote("/".join(steps[:depth])), unquote("/".join(steps[depth:]))
+
+
+def _asked_paths(request: Request) -> tuple[list[str], bool]:
+    """The paths of a form or a JSON object, and whether their commits are asked for too."""
+    try:
+        if request.headers.get("content-type", "").startswith("application/json"):
+            asked = json.loads(request.body)
+            paths, expand = asked["paths"], asked.get("expand", False)
+        else:
+            form = parse_qs(request.body.decode())
+            paths, expand = form["paths"], form.get("expand", [""])[0].lower() in {"true", "1"}
+        return [str(path) for path in ([paths] if isinstance(paths, str) else paths)], bool(expand)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise RefusedError(json_answer(400, {"error": "expected paths, and perhaps expand"})) from None
 
 
 def _commit_of(repo: HubRepo, revision: str) -> Commit:

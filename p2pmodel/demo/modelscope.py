@@ -33,7 +33,7 @@ class ModelScope:
             Route.of("ms login", "POST", r"/api/v1/login", self._login),
             Route.of("ms list", "PUT", r"/api/v1/models/?", self._list),
             Route.of("ms files", "GET", rf"/api/v1/{_REPO}/repo/files", self._files),
-            Route.of("ms tree", "GET", r"/api/v1/(?P<kind>datasets)/(?P<name>\d+)/repo/tree", self._tree),
+            Route.of("ms tree", "GET", r"/api/v1/(?P<kind>datasets)/(?P<name>[0-9]{1,18})/repo/tree", self._tree),
             Route.of("ms tree", "GET", rf"/api/v1/{_REPO}/repo/tree", self._tree),
             Route.of("ms file", "GET HEAD", rf"/api/v1/{_REPO}/repo", self._file),
             Route.of("ms revisions", "GET", rf"/api/v1/{_REPO}/revisions", self._revisions),

@@ -158,7 +158,10 @@ def _opened(body: bytes | Span) -> Iterator[int]:
     if isinstance(body, bytes) or isinstance(body.content.body, bytes):
         yield -1
         return
-    fd = os.open(body.content.body, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open(body.content.body, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise trio.BrokenResourceError(f"{body.label} is no longer on disk") from error
     try:
         yield fd
     finally:

@@ -82,6 +82,46 @@ async def test_garbage_ends_its_own_connection_only(hub, client):
     assert (await client.fetch(FILE)).body == WEIGHTS
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"target": "http://[/x"},
+        {"target": "http://hub.example"},
+        {"target": "*", "method": "OPTIONS"},
+        {"target": FILE, "Range": "bytes=" + "9" * 5000 + "-"},
+        {"target": "/api/models?limit=" + "9" * 5000},
+        {"target": "/api/v1/datasets/" + "9" * 5000 + "/repo/tree"},
+        {"target": "/acme/tiny/resolve/%ff%00/x"},
+        {"target": "/acme/tiny/resolve/main/x", "Cookie": "\x01=;;="},
+        {
+            "target": "/api/models/acme/tiny/paths-info/main",
+            "method": "POST",
+            "body": b'[["x"]]',
+            "Content-Type": "application/json",
+        },
+        {
+            "target": "/api/models/acme/tiny/paths-info/main",
+            "method": "POST",
+            "body": b'{"paths": [[]]}',
+            "Content-Type": "application/json",
+        },
+        {"target": "/api/models/acme/tiny/paths-info/main", "method": "POST", "body": b"\xff"},
+        {"target": "/api/v1/login", "method": "POST", "body": b"7"},
+    ],
+)
+async def test_a_senseless_request_gets_an_answer_and_harms_nobody(client, asked):
+    assert (await client.ask(**asked)).status in {200, 302, 400, 401, 404, 405}
+    assert (await client.fetch(FILE)).body == WEIGHTS
+
+
+async def test_a_file_that_vanished_from_the_disk_costs_one_connection(hub, client, tmp_path):
+    (tmp_path / "w").write_bytes(WEIGHTS)
+    hub.add_repo("model", "acme/disk", {"w.bin": tmp_path / "w"})
+    (tmp_path / "w").unlink()
+    assert not (await client.fetch("/acme/disk/resolve/main/w.bin")).complete
+    assert (await client.fetch(FILE)).body == WEIGHTS
+
+
 async def test_an_idle_connection_is_closed_in_the_end(hub, autojump_clock):
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
