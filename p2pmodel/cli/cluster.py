@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ def join(token: str, key_file: Path | None) -> None:
     """Make this node a member of the cluster that printed TOKEN (- reads it from stdin, out of sight of `ps`)."""
     from p2pmodel.peering.membership import parse_join_token  # noqa: PLC0415  # brings cryptography
 
-    given = click.get_text_stream("stdin").readline().strip() if token == _STDIN else token.strip()
+    given = sys.stdin.readline().strip() if token == _STDIN else token.strip()
     parse_join_token(given)
     _write_key(key_file, given)
 
@@ -69,9 +70,7 @@ def _write_key(chosen: Path | None, token: str) -> None:
     if not file.exists():
         _create(file, token)
     elif config.read_secret(file) != token:
-        raise ConfigError(
-            f"{file} holds a cluster's key already.", next_step="Move it away if this node shall leave that cluster."
-        )
+        raise ConfigError(f"{file} holds a cluster's key already.", next_step="Move it away to leave that cluster.")
     click.echo(f"The cluster's key is in {file}.", err=True)
     if chosen:
         click.echo(f'Set cluster.key_file = "{file}" in the config, so that the daemon finds it.', err=True)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,14 @@ class _Wanted:
     exclude: tuple[str, ...]
     offline: bool
     hub_token: str | None = field(default=None, repr=False)
+
+    def names(self, path: str) -> bool:
+        """Whether a file is among those asked for; an earlier fetch may have brought others."""
+        if self.files and path not in self.files:
+            return False
+        if self.include and not any(fnmatchcase(path, pattern) for pattern in self.include):
+            return False
+        return not any(fnmatchcase(path, pattern) for pattern in self.exclude)
 
     def events(self, daemon: LocalDaemon) -> Iterator[FetchEvent]:
         query = {
@@ -93,6 +102,7 @@ def command(
     except KeyboardInterrupt:
         click.echo("What was fetched is kept; the same command resumes.", err=True)
         raise
+    assert done.path is not None
     path = Path(done.path)
     if target is not None:
         path = _export(path, target, wanted)
@@ -143,9 +153,13 @@ def _as_daemon(settings: Settings, wanted: _Wanted, follow: Callable[[LocalDaemo
 
 
 def _export(snapshot: Path, target: Path, wanted: _Wanted) -> Path:
-    from p2pmodel.store import export  # noqa: PLC0415  # only with --to
+    from p2pmodel.store.export import export  # noqa: PLC0415  # only with --to
+    from p2pmodel.store.freshness import Freshness  # noqa: PLC0415
+    from p2pmodel.store.tree import Leaf  # noqa: PLC0415
 
-    return export(snapshot, target, wanted)
+    files = [(file.relative_to(snapshot).as_posix(), file.resolve()) for file in sorted(snapshot.rglob("*")) if file.is_file()]
+    export([Leaf(path, sealed.name, sealed, Freshness(0)) for path, sealed in files if wanted.names(path)], target)
+    return target.absolute()
 
 
 def _hub_token(hub: Hub) -> str | None:

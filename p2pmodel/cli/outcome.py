@@ -38,9 +38,8 @@ _BRANCHES: Final = (
 def failure(name: str, message: str, next_step: str) -> errors.P2pmodelError:
     """What failed in the daemon, by the name of its error there, as an exception of the same branch here."""
     kind = getattr(errors, name, None)
-    is_ours = isinstance(kind, type) and issubclass(kind, errors.P2pmodelError)
-    branch = next((each for each in _BRANCHES if is_ours and issubclass(kind, each)), errors.P2pmodelError)
-    return branch(message, next_step=next_step)
+    branches = (branch for branch in _BRANCHES if isinstance(kind, type) and issubclass(kind, branch))
+    return next(branches, errors.P2pmodelError)(message, next_step=next_step)
 
 
 def report(error: BaseException) -> int:

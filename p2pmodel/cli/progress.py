@@ -32,7 +32,7 @@ class FetchEvent(msgspec.Struct, kw_only=True):
     peers: int = 0
     upstream: int = 0
     rate: float = 0.0
-    path: str = ""
+    path: str | None = None
 
     @property
     def done(self) -> int:

@@ -1,0 +1,40 @@
+# `make demo` and `make test` work from a bare clone with Python 3.11 or newer; everything they need goes into .venv.
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11 python,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint format clean
+
+demo: .venv/ready
+	@$(BIN)/p2pmodel demo
+
+test: .venv/ready
+	@$(BIN)/pytest -q
+
+# What takes minutes, other people's clients, or root: each skips with its reason where it cannot run.
+test-slow: .venv/ready .venv/clients
+	@$(BIN)/pytest -q -m 'clients or lab or soak'
+
+lint: .venv/ready
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/mypy
+
+format: .venv/ready
+	@$(BIN)/ruff check -q --fix .
+	@$(BIN)/ruff format -q .
+
+clean:
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+.venv/ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "p2pmodel needs Python 3.11 or newer." >&2; exit 1; }
+	@echo "Setting up .venv (once; about a minute)" >&2
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.venv/clients: pyproject.toml | .venv/ready
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,clients]'
+	@touch $@

@@ -1,0 +1,40 @@
+"""`p2pmodel list`: what is held here."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from p2pmodel.cli import local_daemon
+from p2pmodel.cli.options import json_option, settings_options
+from p2pmodel.cli.progress import amount
+from p2pmodel.cli.report import SnapshotReport, SnapshotsReport, print_json, print_table
+from p2pmodel.settings import Settings
+
+
+@click.command("list")
+@json_option
+@settings_options
+def command(settings: Settings, *, as_json: bool) -> None:
+    """Show the snapshots that are held here, whole or in part."""
+    document = local_daemon.find(settings).get("/-/api/snapshots")
+    if as_json:
+        print_json(document)
+        return
+    snapshots = msgspec.convert(document, SnapshotsReport).snapshots
+    if not snapshots:
+        click.echo("Nothing is held here yet. `p2pmodel fetch REPO` brings a model.", err=True)
+        return
+    print_table(("REPO", "REVISION", "FILES", "SIZE", "HUB"), map(_row, sorted(snapshots, key=lambda each: each.repo)))
+
+
+def _row(snapshot: SnapshotReport) -> tuple[str, ...]:
+    whole = snapshot.files_here == snapshot.files
+    kind = "" if snapshot.type == "model" else f" ({snapshot.type})"
+    return (
+        snapshot.repo + kind + ("" if snapshot.public else " (private)"),
+        ", ".join([*snapshot.revisions, snapshot.commit[:12]]),
+        f"{snapshot.files}" if whole else f"{snapshot.files_here} of {snapshot.files}",
+        amount(snapshot.bytes) if whole else f"{amount(snapshot.bytes_here)} of {amount(snapshot.bytes)}",
+        snapshot.hub,
+    )

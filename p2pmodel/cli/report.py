@@ -1,0 +1,91 @@
+"""What the daemon's JSON API reports, as far as commands show it; and how commands print tables. Unknown fields are passed
+on with `--json` and otherwise ignored, so that a command of one version reads a daemon of the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+import msgspec
+
+
+class StoreReport(msgspec.Struct, kw_only=True):
+    bytes: int = 0
+    quota: int = 0
+
+
+class DownloadReport(msgspec.Struct, kw_only=True):
+    blob: str
+    bytes: int
+    chunks: int
+    chunks_here: int = 0
+    bytes_peers: int = 0
+    bytes_upstream: int = 0
+    holders: int = 0
+
+
+class StatusReport(msgspec.Struct, kw_only=True):
+    """`/-/api/status`."""
+
+    node_id: str
+    name: str
+    version: str
+    state_dir: str
+    gateway: str
+    peering: str
+    mode: str
+    offline: bool = False
+    peers: int = 0
+    store: StoreReport = msgspec.field(default_factory=StoreReport)
+    downloads: list[DownloadReport] = []
+
+
+class PeerReport(msgspec.Struct, kw_only=True):
+    node_id: str
+    address: str = ""
+    name: str = ""
+    received: int = 0
+    sent: int = 0
+    rate: float = 0.0  # bytes/s received of late
+    blobs: int = 0
+    resting: bool = False  # gave wrong bytes, so it is not asked for a while
+
+
+class PeersReport(msgspec.Struct, kw_only=True):
+    """`/-/api/peers`: the linked ones."""
+
+    peers: list[PeerReport] = []
+
+
+class SnapshotReport(msgspec.Struct, kw_only=True):
+    hub: str
+    type: str
+    repo: str
+    commit: str
+    revisions: list[str] = []
+    files: int = 0
+    files_here: int = 0
+    bytes: int = 0
+    bytes_here: int = 0
+    public: bool = True
+
+
+class SnapshotsReport(msgspec.Struct, kw_only=True):
+    """`/-/api/snapshots`: what is held here."""
+
+    snapshots: list[SnapshotReport] = []
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=2))
+
+
+def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell."""
+    table = [heading, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(heading))]
+    for row in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,56 @@
+"""`p2pmodel status`: this node in plain words: who can join, what is shared, what is under way."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+import msgspec
+
+from p2pmodel.cli import local_daemon
+from p2pmodel.cli.options import json_option, settings_options
+from p2pmodel.cli.progress import amount
+from p2pmodel.cli.report import DownloadReport, StatusReport, print_json
+from p2pmodel.settings import Settings
+
+_WHO: Final = {
+    "open": "open: any p2pmodel on this machine's subnets may link and share public models; private ones stay here.",
+    "closed": "closed: only nodes with this cluster's key can link (`p2pmodel cluster token` shows it).",
+    "hardened": "hardened: only nodes with a certificate of this cluster's authority can link.",
+    "off": "off: no peers; this node shares nothing and serves this machine alone.",
+}
+
+
+@click.command("status")
+@json_option
+@settings_options
+def command(settings: Settings, *, as_json: bool) -> None:
+    """Show this node: who can join and what is shared, what is held, what is under way."""
+    document = local_daemon.find(settings).get("/-/api/status")
+    if as_json:
+        print_json(document)
+        return
+    status = msgspec.convert(document, StatusReport)
+    quota = f" of {amount(status.store.quota)}" if status.store.quota else ""
+    hubs = "not asked (offline)" if status.offline else "asked for what no peer has"
+    for name, value in (
+        ("Node", f"{status.name} ({status.node_id[:12]}), p2pmodel {status.version}"),
+        ("Cluster", _WHO.get(status.mode, status.mode)),
+        ("Peers", f"{status.peers} linked, listening on {status.peering}" if status.mode != "off" else "none"),
+        ("Hubs", hubs),
+        ("Clients", f"{status.gateway}; `p2pmodel env` prints what they need"),
+        ("Store", f"{amount(status.store.bytes)}{quota} in {status.state_dir}"),
+    ):
+        click.echo(f"{name + ':':<9} {value}")
+    for download in status.downloads:
+        click.echo(_transfer(download))
+    if not status.downloads:
+        click.echo("Nothing is under way.")
+
+
+def _transfer(download: DownloadReport) -> str:
+    share = download.chunks_here / download.chunks if download.chunks else 1.0
+    return (
+        f"{download.blob[:19]}  {share:4.0%} of {amount(download.bytes)} "
+        f"(peers {amount(download.bytes_peers)}, hub {amount(download.bytes_upstream)}; {download.holders} peers hold some)"
+    )
