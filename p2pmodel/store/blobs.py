@@ -1,0 +1,437 @@
+"""A blob on disk, open: a partial file that fills up, is sealed, and may be found damaged and become partial again.
+
+What must be known to change this file:
+- `held` is what this run wrote or hashed, `claimed` what an earlier run's record says, `_dirty` what no record says yet.
+- The order that survives a power cut: data, sync, record, sync (`commit`); sync, index row, rename, directory sync (`finish`).
+- After a failed sync the kernel calls the pages clean although they may be lost: what was not yet recorded is dropped.
+- Locks are taken in this order: `_files` (one at a time moves files of this blob), the store's own, `_state` (moments).
+  Keeper.give_back may be called under any of them.
+- Writes run outside of the locks; a chunk is unmarked before its bytes change and marked after.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from p2pmodel.content import Blob, BlobHasher, BlobId, ChunkMap, Grade, Manifest, Seal, chunk_count, chunk_size, chunk_start
+from p2pmodel.content.manifest import DIGEST_BYTES
+from p2pmodel.errors import StoreDamagedError, StoreError
+from p2pmodel.store.disk import Disk
+from p2pmodel.store.freshness import Freshness
+from p2pmodel.store.layout import Shelf, own_directory
+from p2pmodel.store.record import Claim, RecordFile
+
+log = structlog.get_logger()
+
+
+class Keeper(Protocol):
+    """What an open blob needs of its store."""
+
+    def reserve(self, size: int) -> None:
+        """Room for so many bytes, made if need be. Raises StoreFullError."""
+
+    def give_back(self, size: int) -> None: ...
+
+    def committed(self, chunks: int) -> None:
+        """Statistics."""
+
+    def twin(self, stored: DiskBlob, alias: BlobId) -> DiskBlob | None:
+        """The sealed blob of that other name, opened for the caller, who closes it."""
+
+    def put_manifest(self, stored: DiskBlob, digests: bytes, seal: Seal | None, alias: BlobId | None) -> None: ...
+
+    def sealed(self, stored: DiskBlob, alias: BlobId | None) -> None: ...
+
+    def joined(self, stored: DiskBlob, twin: DiskBlob) -> None: ...
+
+    def unsealed(self, stored: DiskBlob) -> None: ...
+
+    def published(self, stored: DiskBlob) -> None: ...
+
+    def released(self, stored: DiskBlob) -> None: ...
+
+
+class DiskBlob:
+    """A `StoredBlob` (delivery/ports.py). Made by `Store.open`."""
+
+    def __init__(
+        self, keeper: Keeper, disk: Disk, shelf: Shelf, blob: Blob, *, path: Path, fd: int, record: RecordFile, fresh: Freshness
+    ) -> None:
+        count = chunk_count(blob.size)
+        self.blob = blob
+        self.private = shelf.private
+        self.sealed = False
+        self.held, self.own, self.claimed = ChunkMap(count), ChunkMap(count), ChunkMap(count)
+        self.seal: Seal | None = None
+        self.fresh = fresh
+        self.path = path
+        self.users = 0  # the store counts
+        self._keeper = keeper
+        self._disk = disk
+        self._shelf = shelf
+        self._fd = fd
+        self._record = record
+        self._digests = bytearray(count * DIGEST_BYTES)
+        self._known = ChunkMap(count)  # chunks with a digest
+        self._claimed_own = ChunkMap(count)
+        self._dirty = ChunkMap(count)  # held, not recorded
+        self._taken_back = ChunkMap(count)  # dropped, and maybe recorded
+        self._sealing = False
+        self._joined = False  # reads another name's file; its own is gone
+        self._files = threading.RLock()
+        self._state = threading.Lock()
+
+    # As the store finds it
+
+    def load_manifest(self, digests: bytes, seal: Seal | None) -> None:
+        """Digests that a whole-file check has proven, from the index."""
+        self._digests[:] = digests
+        self._known = ChunkMap.full(self._known.count)
+        self.seal = seal
+
+    def load_sealed(self) -> None:
+        self.sealed = True
+        self.held = ChunkMap.full(self.held.count)
+
+    def load_claims(self, claims: Iterable[tuple[int, Claim]]) -> None:
+        for index, claim in claims:
+            if index in self._known and self.digest(index) != claim.digest:
+                continue  # what an earlier run took for true was proven wrong
+            self._set_digest(index, claim.digest)
+            self.claimed.add(index)
+            if claim.grade is Grade.OWN:
+                self._claimed_own.add(index)
+
+    def mend(self) -> None:
+        """A sealed file that was cut short or has grown is put right in place; its last chunk is to be fetched again."""
+        if self.sealed and os.fstat(self._fd).st_size != self.blob.size:
+            self._lose(range(self.held.count)[-1:], forget_digests=False)
+
+    # Reading
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def digest(self, index: int) -> bytes | None:
+        return bytes(self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]) if index in self._known else None
+
+    def read_into(self, index: int, buffer: memoryview) -> None:
+        """`buffer` takes the chunk exactly or has room to spare. Raises StoreDamagedError if the file ends before."""
+        size = chunk_size(self.blob.size, index)
+        if self._disk.read_into(self._fd, buffer[:size], chunk_start(index)) < size:
+            raise StoreDamagedError(f"The file of {self.blob.id} ends before chunk {index}.")
+
+    def manifest(self) -> Manifest:
+        self._prove()
+        if not self._known.complete:
+            raise StoreError(f"{self.blob.id} is not complete.")
+        return Manifest(self.blob, bytes(self._digests))
+
+    def check(self, index: int) -> bool:
+        self._prove()
+        if index not in self.held:
+            return False
+        if self.fresh.covers_still(index, self._fd) if self.sealed else self.fresh.covers(index):
+            return True
+        if self._is_right(index):
+            self.fresh.add(index)
+            return True
+        log.warning("chunk_damaged", blob=str(self.blob.id), chunk=index)
+        self._lose([index], forget_digests=False)
+        return False
+
+    # Writing
+
+    def write(self, index: int, data: memoryview, digest: bytes, grade: Grade) -> None:
+        size = chunk_size(self.blob.size, index)
+        if len(data) != size or len(digest) != DIGEST_BYTES:
+            raise ValueError(f"chunk {index} of {self.blob} with {len(data)} bytes and a digest of {len(digest)}")
+        with self._state:
+            if self.sealed or self._sealing:
+                return  # a hedge that lost its race
+            if index in self.held and self.digest(index) == digest:
+                self._regrade(index, grade)
+                return
+            counted = self._unmark(index)
+        if not counted:
+            self._keeper.reserve(size)
+        try:
+            self._disk.write(self._fd, data, chunk_start(index))
+        except StoreError:
+            self._keeper.give_back(size)
+            raise
+        with self._state:
+            self._set_digest(index, digest)
+            self._mark(index, own=grade is Grade.OWN)
+            self._dirty.add(index)
+
+    def confirm(self, index: int) -> bool:
+        if index not in self.claimed and index not in self.held:
+            return False
+        right = self._is_right(index)
+        if not right and index in self.held:
+            self._lose([index], forget_digests=True)
+            return False
+        with self._state:
+            if index not in self.claimed:  # held, perhaps since a moment ago
+                return index in self.held
+            if right:
+                self.claimed.discard(index)
+                self._mark(index, own=index in self._claimed_own)
+            else:
+                self._forget([index], forget_digests=True)
+        return right
+
+    def drop(self, chunks: Iterable[int]) -> None:
+        self._lose(chunks, forget_digests=True)
+
+    def commit(self) -> None:
+        with self._files:
+            with self._state:
+                if self.sealed:
+                    return
+                new, self._dirty = self._dirty, ChunkMap(self._dirty.count)
+                gone, self._taken_back = self._taken_back - new, ChunkMap(new.count)
+                claims = [(index, self._claim(index)) for index in new] + [(index, None) for index in gone]
+            if not claims:
+                return
+            if new:
+                self._sync_or_drop(new, self._disk.sync_data)
+            try:
+                self._record.append(claims)
+            except StoreError:
+                with self._state:
+                    self._dirty |= new & self.held
+                    self._taken_back |= gone
+                raise
+            self._keeper.committed(len(new))
+
+    def finish(self, alias: BlobId | None, seal: Seal) -> None:
+        with self._files:
+            with self._state:
+                if not self.held.complete:
+                    raise StoreError(f"{self.blob.id} is not complete.")
+                self._sealing = not self.sealed
+            try:
+                if self._sealing:
+                    self._seal(alias, seal)
+                elif not self._joined:
+                    self._keeper.put_manifest(self, bytes(self._digests), seal, alias)
+                self.seal = seal
+            finally:
+                self._sealing = False
+
+    def publish(self, shelf: Shelf) -> None:
+        """The hub gave this blob without a token: it moves to the shelf that everybody may read."""
+        with self._files:
+            if not self.private or self._joined:
+                return
+            target = shelf.sealed(self.blob.id) if self.sealed else shelf.partial(self.blob.id)
+            if self.sealed:
+                self._make_room_for(target, shelf)
+            elif self._record.path.exists():
+                self._disk.rename(self._record.path, shelf.record(self.blob.id))
+                self._record.path = shelf.record(self.blob.id)
+            with self.fresh.our_change(self._fd):
+                if self.sealed:
+                    self._disk.chmod(self._fd, shelf.file_mode)
+                self._disk.rename(self.path, target)
+            self._disk.sync_directory(target.parent)
+            self.path, self._shelf, self.private = target, shelf, False
+            self._record.path = shelf.record(self.blob.id)
+            self._keeper.published(self)
+
+    def close(self) -> None:
+        """What is held is recorded, so that the next run may claim it; failing at that loses time, not truth."""
+        try:
+            self.commit()
+        except StoreError as error:
+            log.warning("chunks_not_recorded", blob=str(self.blob.id), reason=str(error))
+        self._keeper.released(self)
+
+    def shut(self) -> None:
+        """The last user is gone: close the files. Called by the store, under its lock."""
+        with self._state:
+            self._record.close()
+            os.close(self._fd)
+            self._fd = -1
+
+    def remove_partial(self) -> None:
+        """Nothing of it is here, and nobody wants it: leave no file behind."""
+        self._record.remove()
+        self._disk.unlink(self.path)
+
+    @property
+    def unrecorded(self) -> ChunkMap:
+        """Chunks on disk that the next run will know nothing of."""
+        return self._dirty.copy()
+
+    # Sealing and unsealing
+
+    def _seal(self, alias: BlobId | None, seal: Seal) -> None:
+        twin = self._keeper.twin(self, alias) if alias else None
+        if twin is not None:
+            with closing(twin):
+                self._join(twin)
+            return
+        self._disk.chmod(self._fd, self._shelf.file_mode)
+        self._sync_or_drop(self._dirty, self._disk.sync)
+        self._keeper.put_manifest(self, bytes(self._digests), seal, alias)
+        target = self._shelf.sealed(self.blob.id)
+        if self.path != target:
+            self._make_room_for(target, self._shelf)
+            self._disk.rename(self.path, target)
+            self.path = target
+        self._disk.sync_directory(target.parent)
+        self._record.remove()
+        self._now_sealed()
+        self._keeper.sealed(self, alias)
+
+    def _join(self, twin: DiskBlob) -> None:
+        """The same bytes are sealed under the alias: keep that file, and read from it under the same descriptor."""
+        os.dup2(twin.fileno(), self._fd, inheritable=False)
+        self._joined = True
+        self._record.remove()
+        self._disk.unlink(self.path)
+        self._now_sealed()
+        self._keeper.joined(self, twin)
+
+    def _now_sealed(self) -> None:
+        self.fresh.settle(self._fd)
+        with self._state:
+            self.sealed = True
+            self._dirty = ChunkMap(self._dirty.count)
+            self._taken_back = ChunkMap(self._dirty.count)
+
+    def _lose(self, chunks: Iterable[int], *, forget_digests: bool) -> None:
+        with self._state:
+            if not (self.sealed or self._sealing):
+                self._forget(chunks, forget_digests=forget_digests)
+                return
+        with self._files:
+            with self._state:
+                self._forget(chunks, forget_digests=forget_digests and not self.sealed)
+                if self.sealed:  # what no manifest speaks for cannot be told right from wrong any more
+                    self._forget(self.held - self._known, forget_digests=True)
+            if self.sealed:
+                self._unseal()
+
+    def _unseal(self) -> None:
+        """Partial again, in place: hard links elsewhere see the repair, those of our own trees are taken away meanwhile.
+        The digests of a sealed blob stay proven, so what is still held may leave as before."""
+        if not self._joined:
+            self._record_what_is_left()
+            self._disk.chmod(self._fd, 0o600)
+            try:
+                writable = self._disk.open(self.path, writable=True)
+            except FileNotFoundError:
+                raise StoreDamagedError(f"The file of {self.blob.id} was removed while it was in use.") from None
+            os.dup2(writable, self._fd, inheritable=False)  # readers keep their descriptor's number
+            os.close(writable)
+            self._disk.resize(self._fd, self.blob.size)
+            partial = self._shelf.partial(self.blob.id)
+            self._disk.rename(self.path, partial)
+            self.path = partial
+            self._disk.sync_directory(partial.parent)
+        with self._state:
+            self.sealed = False
+            for index in self.held:  # in place: others hold on to these maps
+                self.own.add(index)
+        self._keeper.unsealed(self)
+
+    def _record_what_is_left(self) -> None:
+        try:
+            self._record.append([(index, Claim(self._known_digest(index), Grade.OWN)) for index in self.held])
+        except StoreError as error:  # costs fetching them again after a restart
+            log.warning("chunks_not_recorded", blob=str(self.blob.id), reason=str(error))
+
+    def _prove(self) -> None:
+        """A sealed blob whose manifest the index lost: hash it whole, once; believe nothing if the whole is wrong."""
+        if not self.sealed or self._known.complete:
+            return
+        with self._files:
+            if not self.sealed or self._known.complete:
+                return
+            whole = BlobHasher(self.blob.id.algorithm, self.blob.size)
+            sizes = (chunk_size(self.blob.size, index) for index in range(self.held.count))
+            self.fresh.settle(self._fd)
+            digests = [self._disk.digest(self._fd, chunk_start(i), size, whole) for i, size in enumerate(sizes)]
+            if whole.id() != self.blob.id:
+                log.warning("blob_damaged", blob=str(self.blob.id))
+                self._lose(range(self.held.count), forget_digests=True)
+                return
+            self._keeper.put_manifest(self, b"".join(digests), None, None)
+            with self._state:
+                self.load_manifest(b"".join(digests), None)
+            for index in self.held:
+                self.fresh.add(index)
+
+    def _sync_or_drop(self, new: ChunkMap, sync: Callable[[int], None]) -> None:
+        try:
+            sync(self._fd)
+        except StoreError:
+            with self._state:
+                self._forget(new | self._dirty, forget_digests=True)
+            raise
+
+    def _make_room_for(self, target: Path, shelf: Shelf) -> None:
+        if own_directory(target.parent, shelf.directory_mode):
+            self._disk.sync_directory(target.parent.parent)
+
+    # Marks; the caller holds `_state`
+
+    def _mark(self, index: int, *, own: bool) -> None:
+        self.held.add(index)
+        self.fresh.add(index)
+        if own:
+            self.own.add(index)
+
+    def _regrade(self, index: int, grade: Grade) -> None:
+        if grade is Grade.OWN and index not in self.own:
+            self.own.add(index)
+            self._dirty.add(index)
+
+    def _unmark(self, index: int) -> bool:
+        """Whether its bytes were counted."""
+        counted = index in self.held or index in self.claimed
+        if counted:
+            self._taken_back.add(index)
+        for chunks in (self.held, self.own, self.claimed, self._known, self._dirty):
+            chunks.discard(index)
+        self.fresh.discard(index)
+        return counted
+
+    def _forget(self, chunks: Iterable[int], *, forget_digests: bool) -> None:
+        freed = 0
+        for index in chunks:
+            known = index in self._known
+            if self._unmark(index):
+                freed += chunk_size(self.blob.size, index)
+            if known and not forget_digests:
+                self._known.add(index)
+        self._keeper.give_back(freed)
+
+    def _set_digest(self, index: int, digest: bytes) -> None:
+        self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES] = digest
+        self._known.add(index)
+
+    def _known_digest(self, index: int) -> bytes:
+        return bytes(self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
+
+    def _claim(self, index: int) -> Claim:
+        return Claim(self._known_digest(index), Grade.OWN if index in self.own else Grade.HEARSAY)
+
+    def _is_right(self, index: int) -> bool:
+        """Whether the bytes on disk are those of the digest; what the disk cannot read is not."""
+        try:
+            found = self._disk.digest(self._fd, chunk_start(index), chunk_size(self.blob.size, index))
+        except StoreError:
+            return False
+        return found == self.digest(index)

@@ -1,0 +1,103 @@
+"""What lies on disk: the listing at start, and the opening of one blob. The files decide; a crash may have left half a move
+or half a seal behind, which is finished or cleared away here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from p2pmodel.content import Blob, BlobId, Seal, chunk_count
+from p2pmodel.content.manifest import DIGEST_BYTES
+from p2pmodel.store import record
+from p2pmodel.store.blobs import DiskBlob, Keeper
+from p2pmodel.store.disk import Disk
+from p2pmodel.store.freshness import Freshness
+from p2pmodel.store.index import Known
+from p2pmodel.store.layout import Layout, Shelf
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    blob: Blob
+    private: bool
+    sealed: bool
+    chunks: frozenset[int] | None = None  # of a partial blob: those recorded
+
+
+def take_stock(layout: Layout, disk: Disk, known: Mapping[BlobId, Known]) -> Iterator[Found]:
+    """Every blob once. Names and sizes only: nothing is hashed, so a start takes no longer than the listings."""
+    seen: set[BlobId] = set()
+    for shelf in layout.shelves():
+        for blob, file in shelf.sealed_blobs():
+            if blob not in seen:
+                seen.add(blob)
+                size = known[blob].size if blob in known else file.stat(follow_symlinks=False).st_size
+                with suppress(ValueError):  # larger than any blob: not ours
+                    yield Found(Blob(blob, size), shelf.private, sealed=True)
+    for shelf in layout.shelves():
+        for blob in shelf.partial_blobs():
+            found = None if blob in seen else _partial(layout, shelf, disk, blob)
+            if found is not None:
+                seen.add(blob)
+                yield found
+            elif not _elsewhere(layout, shelf, blob):
+                disk.unlink(shelf.record(blob))
+                disk.unlink(shelf.partial(blob))
+
+
+def _partial(layout: Layout, shelf: Shelf, disk: Disk, blob: BlobId) -> Found | None:
+    recorded = record.read(shelf.record(blob))
+    if recorded is None or recorded.blob.id != blob:
+        return None
+    other = layout.shelf(private=not shelf.private).partial(blob)
+    if not shelf.partial(blob).exists():
+        if not other.exists():
+            return None
+        disk.rename(other, shelf.partial(blob))  # it was being made public, and its record went first
+    return Found(recorded.blob, shelf.private, sealed=False, chunks=frozenset(recorded.claims))
+
+
+def _elsewhere(layout: Layout, shelf: Shelf, blob: BlobId) -> bool:
+    """Whether the other shelf's listing is still to come and may want this file."""
+    return not shelf.private and layout.private.record(blob).exists()
+
+
+def open_blob(
+    keeper: Keeper, disk: Disk, shelf: Shelf, blob: Blob, *, known: tuple[bytes, Seal | None] | None, fresh: Freshness
+) -> DiskBlob:
+    """Open what is there, sealed or partial, or begin a partial file. `known` are digests that the index says are proven."""
+    path, sealed = shelf.sealed(blob.id), True
+    log_file = record.RecordFile(disk, shelf.record(blob.id), blob)
+    claims: Mapping[int, record.Claim] = {}
+    try:
+        fd = disk.open(path, writable=False)
+    except FileNotFoundError:
+        path, sealed = shelf.partial(blob.id), False
+        fd, recorded = _open_partial(disk, shelf, blob)
+        if recorded is not None:
+            log_file = record.RecordFile(disk, shelf.record(blob.id), blob, length=recorded.length)
+            claims = recorded.claims
+    stored = DiskBlob(keeper, disk, shelf, blob, path=path, fd=fd, record=log_file, fresh=fresh)
+    if known is not None and len(known[0]) == chunk_count(blob.size) * DIGEST_BYTES:
+        stored.load_manifest(*known)
+    if sealed:
+        stored.load_sealed()
+    else:
+        stored.load_claims(claims.items())
+    return stored
+
+
+def _open_partial(disk: Disk, shelf: Shelf, blob: Blob) -> tuple[int, record.Recorded | None]:
+    path = shelf.partial(blob.id)
+    try:
+        path.chmod(0o600)  # read-only if a crash came between the seal's steps
+        fd = disk.open(path, writable=True)
+    except FileNotFoundError:
+        return disk.create(path, blob.size), None
+    if os.fstat(fd).st_size != blob.size:
+        disk.resize(fd, blob.size)
+    recorded = record.read(shelf.record(blob.id))
+    return fd, recorded if recorded is not None and recorded.blob == blob else None

@@ -1,0 +1,422 @@
+"""The store on disk (port: delivery/ports.py `Store`): layout, index, inventory, trees and open blobs, put together.
+
+The files say which blobs are here and whether they are sealed; what this module keeps in memory is an image of them, made
+at start from directory listings. One lock guards it; nothing that takes long runs under it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from p2pmodel.content import Blob, BlobId, FileEntry, Hub, Repo, Seal, Snapshot, chunk_count, chunk_size
+from p2pmodel.delivery.ports import BlobState
+from p2pmodel.errors import StoreError, StoreFullError
+from p2pmodel.limits import USES_PENDING_MAX
+from p2pmodel.store.blobs import DiskBlob
+from p2pmodel.store.disk import Disk
+from p2pmodel.store.eviction import Candidate, victims
+from p2pmodel.store.export import export
+from p2pmodel.store.freshness import Freshness
+from p2pmodel.store.index import Index
+from p2pmodel.store.inventory import PARTIAL, REMOVED, SEALED, Inventory
+from p2pmodel.store.layout import Layout
+from p2pmodel.store.stock import open_blob, take_stock
+from p2pmodel.store.tree import CacheTree, Leaf
+from p2pmodel.wire.messages import InventoryEntry
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class StoreStatistics:
+    """Bytes are those of chunks that are here; a partial file is sparse."""
+
+    quota_bytes: int = 0
+    bytes_sealed: int = 0
+    bytes_partial: int = 0
+    chunks_committed: int = 0
+    chunks_damaged: int = 0
+    blobs_evicted: int = 0
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of a blob without opening it."""
+
+    blob: Blob
+    private: bool
+    sealed: bool
+    held: int  # chunks, while nobody has it open
+    bytes: int  # of those
+    used: int  # unix seconds
+    fresh: Freshness
+    live: DiskBlob | None = None
+
+    @property
+    def state(self) -> BlobState:
+        held = len(self.live.held | self.live.claimed) if self.live else self.held
+        return BlobState(self.blob, held, self.sealed, self.private)
+
+
+class Store:
+    """Verbs block and may be called from any thread. `fsync` off is for tests and throw-away nodes: a crash of the machine
+    then loses what it likes. Errors of the constructor: StoreBusyError, StoreTooNewError, StoreDamagedError, StoreError."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        fsync: bool = True,
+        quota_bytes: int = 0,
+        min_free_bytes: int = 0,
+        disk: Disk | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.statistics = StoreStatistics(quota_bytes=quota_bytes)
+        self._min_free_bytes = min_free_bytes
+        self._clock = clock
+        self._disk = disk or Disk(fsync=fsync)
+        self._lock = threading.RLock()
+        self._count_lock = threading.Lock()  # innermost: guards the two byte counts
+        self._inventory = Inventory()
+        self._entries: dict[BlobId, _Entry] = {}
+        self._uses: dict[BlobId, int] = {}  # newer than the index knows
+        with ExitStack() as undo:
+            self.layout = Layout(state_dir)
+            undo.callback(self.layout.unlock)
+            self._index = Index(self.layout.index, fsync=fsync)
+            undo.callback(self._index.close)
+            self._trees = {
+                (hub, shelf.private): CacheTree(shelf.tree(hub), shelf.partials, mode=shelf.directory_mode)
+                for hub in Hub
+                for shelf in self.layout.shelves()
+            }
+            self._aliases = self._index.aliases()
+            self._take_stock()
+            self._undo = undo.pop_all()
+
+    def close(self) -> None:
+        """Blobs still open are recorded and shut; their users can do no more with them."""
+        with self._undo:
+            for stored in [entry.live for entry in self._entries.values() if entry.live is not None]:
+                stored.users = 1
+                stored.close()
+            self._index.touch(self._uses)
+
+    # Blobs
+
+    def find(self, blob: BlobId) -> BlobState | None:
+        with self._lock:
+            entry = self._entry(blob)
+            return entry.state if entry else None
+
+    def blobs(self) -> Sequence[BlobState]:
+        with self._lock:
+            return [entry.state for entry in self._entries.values()]
+
+    def open(self, blob: Blob, *, private: bool) -> DiskBlob:
+        with self._lock:
+            entry = self._load(blob, private=private)
+            stored = entry.live
+            if stored is None:
+                raise AssertionError("a loaded entry is open")
+            stored.users += 1
+            self._use(entry)
+        if stored.private and not private:
+            try:
+                stored.publish(self.layout.public)
+            except StoreError:
+                stored.close()
+                raise
+        return stored
+
+    def remove(self, blob: BlobId) -> None:
+        """Delete a blob and our links to it. Raises StoreError while it is in use."""
+        with self._lock:
+            entry = self._entry(blob)
+            if entry is None:
+                return
+            if entry.live is not None:
+                raise StoreError(f"{entry.blob.id} is in use.", next_step="Try again when its transfers are done.")
+            self._remove(entry)
+
+    # What peers may know
+
+    def inventory(self) -> tuple[int, bytes]:
+        with self._lock:
+            return self._inventory.sequence, self._inventory.digest
+
+    def inventory_since(self, sequence: int) -> Sequence[InventoryEntry] | None:
+        with self._lock:
+            return self._inventory.since(sequence)
+
+    # Snapshots, refs, documents, pins
+
+    def put_snapshot(self, snapshot: Snapshot) -> None:
+        self._index.put_snapshot(snapshot)
+
+    def snapshot(self, repo: Repo, commit: str) -> Snapshot | None:
+        return self._index.snapshot(repo, commit)
+
+    def snapshots(self) -> Sequence[tuple[Repo, str]]:
+        return self._index.snapshots()
+
+    def put_ref(self, repo: Repo, revision: str, commit: str) -> None:
+        self._index.put_ref(repo, revision, commit)
+
+    def ref(self, repo: Repo, revision: str) -> str | None:
+        return self._index.ref(repo, revision)
+
+    def put_document(self, key: str, body: bytes) -> None:
+        self._index.put_document(key, body)
+
+    def document(self, key: str) -> bytes | None:
+        return self._index.document(key)
+
+    def pin(self, repo: Repo, commit: str) -> None:
+        """Keep the blobs of a snapshot from eviction."""
+        self._index.pin(repo, commit)
+
+    def unpin(self, repo: Repo, commit: str) -> None:
+        self._index.unpin(repo, commit)
+
+    def pins(self) -> Sequence[tuple[Repo, str]]:
+        return self._index.pins()
+
+    def materialise(self, snapshot: Snapshot, files: Sequence[FileEntry]) -> Path:
+        """In the public tree, unless the snapshot or one of the files is private: then the whole of it is this uid's alone."""
+        leaves, private = self._leaves(files)
+        private = private or not snapshot.public
+        tree = self._trees[snapshot.repo.hub, private]
+        revisions = self._index.revisions(snapshot.repo, snapshot.commit)
+        return tree.materialise(snapshot.repo, snapshot.commit, revisions, leaves)
+
+    def export(self, files: Sequence[FileEntry], target: Path) -> None:
+        """Hand files out into a directory: hard link, else reflink, else copy. Raises StoreError for one that is not sealed
+        here, or whose place is taken by another file."""
+        leaves, _ = self._leaves(files)
+        if len(leaves) < len(files):
+            missing = {file.path for file in files} - {leaf.path for leaf in leaves}
+            raise StoreError(f"{min(missing)} is not here.", next_step="Fetch it first.")
+        export(leaves, target)
+
+    # For open blobs (blobs.py `Keeper`)
+
+    def reserve(self, size: int) -> None:
+        if self.statistics.quota_bytes or self._min_free_bytes:
+            with self._lock:
+                self._make_room(size)
+        self._count(partial=size)
+
+    def give_back(self, size: int) -> None:
+        self._count(partial=-size)
+
+    def committed(self, chunks: int) -> None:
+        with self._count_lock:
+            self.statistics.chunks_committed += chunks
+
+    def twin(self, stored: DiskBlob, alias: BlobId) -> DiskBlob | None:
+        with self._lock:
+            entry = self._entry(alias)
+            if entry is None or not entry.sealed or entry.live is stored or entry.blob.size != stored.blob.size:
+                return None
+            blob = entry.blob
+        twin = self.open(blob, private=stored.private)
+        if twin.sealed:
+            return twin
+        twin.close()
+        return None
+
+    def put_manifest(self, stored: DiskBlob, digests: bytes, seal: Seal | None, alias: BlobId | None) -> None:
+        self._index.put_blob(stored.blob, digests, seal, alias, used=int(self._clock()))
+        if alias is not None:
+            with self._lock:
+                self._aliases[alias] = stored.blob.id
+
+    def sealed(self, stored: DiskBlob, alias: BlobId | None) -> None:
+        self._count(partial=-stored.blob.size, sealed=stored.blob.size)
+        with self._lock:
+            self._entries[stored.blob.id].sealed = True
+            self._announce(stored)
+            half = self._entries.get(alias) if alias else None
+            if half is not None and half.live is None and not half.sealed:
+                self._remove(half)
+
+    def joined(self, stored: DiskBlob, twin: DiskBlob) -> None:
+        self._count(partial=-stored.blob.size)
+        self._index.put_alias(stored.blob.id, twin.blob.id)
+        with self._lock:
+            del self._entries[stored.blob.id]
+            self._aliases[stored.blob.id] = twin.blob.id
+            self._announce(stored, gone=True)
+        stored.private = twin.private
+
+    def unsealed(self, stored: DiskBlob) -> None:
+        with self._lock:
+            self.statistics.chunks_damaged += len(stored.held.missing())
+            entry = self._entries.get(stored.blob.id)
+            if entry is None or entry.live is not stored:
+                return
+            entry.sealed = False
+            self._count(partial=stored.blob.size, sealed=-stored.blob.size)
+            self._announce(stored)
+            self._unlink_from_trees(stored.blob.id)
+
+    def published(self, stored: DiskBlob) -> None:
+        with self._lock:
+            self._entries[stored.blob.id].private = False
+            self._announce(stored)
+
+    def released(self, stored: DiskBlob) -> None:
+        with self._lock:
+            stored.users -= 1
+            if stored.users:
+                return
+            entry = self._entries.get(stored.blob.id)
+            if entry is not None and entry.live is stored:
+                self._leave(entry, stored)
+            stored.shut()
+
+    # The image in memory; all of it under the lock
+
+    def _take_stock(self) -> None:
+        known = self._index.blobs()
+        states: dict[Blob, int] = {}
+        for found in take_stock(self.layout, self._disk, known):
+            blob, chunks = found.blob, found.chunks or ()
+            used = known[blob.id].used if blob.id in known else int(self._clock())
+            fresh = Freshness(chunk_count(blob.size))
+            here = blob.size if found.sealed else _bytes(blob, chunks)
+            self._entries[blob.id] = _Entry(blob, found.private, found.sealed, len(chunks), here, used, fresh)
+            self._count(**{"sealed" if found.sealed else "partial": here})
+            if not found.private:
+                states[blob] = SEALED if found.sealed else PARTIAL
+        self._inventory.begin_with(states)
+
+    def _entry(self, blob: BlobId) -> _Entry | None:
+        return self._entries.get(blob) or self._entries.get(self._aliases.get(blob, blob))
+
+    def _load(self, blob: Blob, *, private: bool) -> _Entry:
+        """The entry of a blob, with its files open: found, or begun."""
+        entry = self._entry(blob.id)
+        if entry is not None and entry.blob.size != blob.size:
+            self._drop_other_size(entry, blob)
+            entry = None
+        if entry is None:
+            entry = _Entry(blob, private, sealed=False, held=0, bytes=0, used=0, fresh=Freshness(chunk_count(blob.size)))
+        if entry.live is None:
+            shelf, known = self.layout.shelf(private=entry.private), self._index.digests(entry.blob.id)
+            stored = open_blob(self, self._disk, shelf, entry.blob, known=known, fresh=entry.fresh)
+            if stored.sealed != entry.sealed:  # its file was removed behind our back, or a seal failed at its last step
+                self._recount(entry, stored)
+            entry.live = self._entries.setdefault(entry.blob.id, entry).live = stored
+            self._announce(stored)
+            stored.mend()
+        return entry
+
+    def _recount(self, entry: _Entry, stored: DiskBlob) -> None:
+        self._count(**{"sealed" if entry.sealed else "partial": -entry.bytes})
+        entry.sealed = stored.sealed
+        self._count(**{"sealed": entry.blob.size} if entry.sealed else {"partial": _bytes(entry.blob, stored.claimed)})
+
+    def _drop_other_size(self, entry: _Entry, blob: Blob) -> None:
+        """Two sizes for one name: a sealed blob knows its own; a partial one may have been begun on a wrong word."""
+        if entry.sealed or entry.live is not None:
+            raise StoreError(f"{blob.id} has {entry.blob.size} bytes here, not {blob.size}: a hub states a wrong size.")
+        self._remove(entry)
+
+    def _leave(self, entry: _Entry, stored: DiskBlob) -> None:
+        here, lost = stored.held | stored.claimed, stored.unrecorded
+        entry.live = None
+        entry.held = len(here - lost)
+        entry.bytes = entry.blob.size if entry.sealed else _bytes(entry.blob, here - lost)
+        self._count(partial=-_bytes(entry.blob, lost))
+        if here or stored.sealed:
+            return
+        del self._entries[entry.blob.id]
+        self._announce(stored, gone=True)
+        try:
+            stored.remove_partial()
+        except StoreError as error:
+            log.warning("partial_not_removed", blob=str(entry.blob.id), reason=str(error))
+
+    def _remove(self, entry: _Entry) -> None:
+        blob, shelf = entry.blob, self.layout.shelf(private=entry.private)
+        for path in (shelf.sealed(blob.id), shelf.partial(blob.id), shelf.record(blob.id)):
+            self._disk.unlink(path)
+        self._unlink_from_trees(blob.id)
+        self._index.forget_blob(blob.id)
+        del self._entries[blob.id]
+        self._aliases = {alias: name for alias, name in self._aliases.items() if name != blob.id}
+        self._count(**{"sealed" if entry.sealed else "partial": -entry.bytes})
+        if not entry.private:
+            self._inventory.set(blob, REMOVED)
+
+    def _make_room(self, size: int) -> None:
+        counts = self.statistics
+        over = counts.bytes_sealed + counts.bytes_partial + size - counts.quota_bytes if counts.quota_bytes else 0
+        short = self._min_free_bytes + size - self._disk.free(self.layout.root) if self._min_free_bytes else 0
+        if max(over, short) <= 0:
+            return
+        pinned = self._pinned()
+        idle = [
+            entry for entry in self._entries.values() if entry.sealed and entry.live is None and entry.blob.id not in pinned
+        ]
+        chosen = victims((Candidate(entry.blob, entry.used) for entry in idle), max(over, short))
+        if not chosen:
+            why = "The store's quota is used up" if over > 0 else "The device has less free than store.min_free"
+            raise StoreFullError(
+                f"{why}, and nothing may be evicted.", next_step="Raise the setting, or remove or unpin models."
+            )
+        for blob in chosen:
+            log.info("blob_evicted", blob=str(blob.id), bytes=blob.size)
+            self._remove(self._entries[blob.id])
+            counts.blobs_evicted += 1
+
+    def _pinned(self) -> set[BlobId]:
+        snapshots = [self._index.snapshot(repo, commit) for repo, commit in self._index.pins()]
+        names = {file.blob.id for snapshot in snapshots if snapshot for file in snapshot.files if file.blob}
+        return names | {self._aliases[name] for name in names if name in self._aliases}
+
+    def _leaves(self, files: Sequence[FileEntry]) -> tuple[list[Leaf], bool]:
+        """Those of the files that are sealed here, and whether one of them is private."""
+        leaves, private = [], False
+        with self._lock:
+            for file in files:
+                entry = self._entry(file.blob.id) if file.blob else None
+                if file.blob is not None and entry is not None and entry.sealed:
+                    path = self.layout.shelf(private=entry.private).sealed(entry.blob.id)
+                    leaves.append(Leaf(file.path, file.blob.id.hex, path, entry.fresh))
+                    private = private or entry.private
+        return leaves, private
+
+    def _unlink_from_trees(self, blob: BlobId) -> None:
+        names = [blob.hex, *(alias.hex for alias, name in self._aliases.items() if name == blob)]
+        for tree in self._trees.values():
+            tree.forget(names)
+
+    def _announce(self, stored: DiskBlob, *, gone: bool = False) -> None:
+        if not stored.private:
+            self._inventory.set(stored.blob, REMOVED if gone else SEALED if stored.sealed else PARTIAL)
+
+    def _use(self, entry: _Entry) -> None:
+        entry.used = self._uses[entry.blob.id] = int(self._clock())
+        if len(self._uses) >= USES_PENDING_MAX:
+            self._index.touch(self._uses)
+            self._uses.clear()
+
+    def _count(self, *, sealed: int = 0, partial: int = 0) -> None:
+        with self._count_lock:
+            self.statistics.bytes_sealed += sealed
+            self.statistics.bytes_partial += partial
+
+
+def _bytes(blob: Blob, chunks: Iterable[int]) -> int:
+    return sum(chunk_size(blob.size, index) for index in chunks)

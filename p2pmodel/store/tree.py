@@ -1,0 +1,129 @@
+"""A Hugging Face cache tree over the sealed files: `models--org--name/{blobs,refs,snapshots}`, nothing stored twice.
+
+`blobs/<etag>` is a hard link to the sealed file, `snapshots/<commit>/<path>` a relative symlink to it, `refs/<revision>`
+a file with the commit. Paths and revisions come from a hub: they are checked, walked by descriptors, and every link is
+made aside and renamed into place, so that whatever lies there before is replaced (a file, a link) or refused (a
+directory), never followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from p2pmodel.content import Repo, check_path
+from p2pmodel.errors import StoreError
+from p2pmodel.store.beneath import directory
+from p2pmodel.store.disk import disk_errors
+from p2pmodel.store.freshness import Freshness
+
+_COMMIT: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
+_ETAG: Final = re.compile(r"[0-9a-f]{40,64}")
+_NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP})
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A file of a snapshot that is sealed here."""
+
+    path: str
+    etag: str
+    sealed: Path
+    fresh: Freshness  # a new link moves the file's ctime, which must not count as somebody's change
+
+
+class CacheTree:
+    """One hub's tree on one shelf. `aside` is a directory of ours on the same file system, for links in the making."""
+
+    def __init__(self, root: Path, aside: Path, *, mode: int) -> None:
+        self.root = root
+        self._aside = aside / f"link-{root.name}"
+        self._mode = mode
+        self._lock = threading.Lock()
+
+    def materialise(self, repo: Repo, commit: str, revisions: Iterable[str], leaves: Sequence[Leaf]) -> Path:
+        """The snapshot's directory. A leaf whose file is gone meanwhile is left out. Raises StoreError."""
+        if not _COMMIT.fullmatch(commit) or ".." in commit:
+            raise StoreError(f"{commit[:200]!r} is no name for a snapshot's directory.")
+        folder = folder_of(repo)
+        with self._lock, disk_errors(f"linking {repo} into the cache tree"):
+            with directory(self.root, (folder, "snapshots", commit), mode=self._mode):
+                pass
+            for leaf in leaves:
+                if self._link(folder, leaf):
+                    self._point(folder, commit, leaf)
+            for revision in revisions:
+                self._refer(folder, revision, commit)
+        return self.root / folder / "snapshots" / commit
+
+    def forget(self, etags: Iterable[str]) -> None:
+        """Take the links of a damaged or removed blob away from every repo."""
+        names = [etag for etag in etags if _ETAG.fullmatch(etag)]
+        with self._lock, disk_errors("unlinking from the cache tree"):
+            for folder in os.listdir(self.root):  # noqa: PTH208  # names are what is wanted
+                for name in names:
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        (self.root / folder / "blobs" / name).unlink()
+
+    def _link(self, folder: str, leaf: Leaf) -> bool:
+        if not _ETAG.fullmatch(leaf.etag):
+            raise StoreError(f"{leaf.etag[:200]!r} is no name for a blob.")
+        with directory(self.root, (folder, "blobs"), mode=self._mode) as fd:
+            try:
+                sealed = leaf.sealed.lstat()
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.stat(leaf.etag, dir_fd=fd), sealed):
+                        return True
+                with leaf.fresh.our_change(leaf.sealed):
+                    self._make_hard_or_soft(leaf.sealed)
+            except FileNotFoundError:
+                return False
+            self._put(fd, leaf.etag)
+        return True
+
+    def _make_hard_or_soft(self, sealed: Path) -> None:
+        self._aside.unlink(missing_ok=True)
+        try:
+            os.link(sealed, self._aside, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            self._aside.symlink_to(Path("../..") / os.path.relpath(sealed, self.root))
+
+    def _point(self, folder: str, commit: str, leaf: Leaf) -> None:
+        *parents, name = check_path(leaf.path).split("/")
+        target = "../" * (len(parents) + 2) + f"blobs/{leaf.etag}"
+        with directory(self.root, (folder, "snapshots", commit, *parents), mode=self._mode) as fd:
+            with suppress(OSError):  # not there, or no link: made below
+                if os.readlink(name, dir_fd=fd) == target:  # pathlib knows no dir_fd
+                    return
+            self._aside.unlink(missing_ok=True)
+            self._aside.symlink_to(target)
+            self._put(fd, name)
+
+    def _refer(self, folder: str, revision: str, commit: str) -> None:
+        try:
+            *parents, name = check_path(revision).split("/")
+        except ValueError:
+            return  # a branch that no file can be named after is found through the gateway alone
+        with directory(self.root, (folder, "refs", *parents), mode=self._mode) as fd:
+            self._aside.unlink(missing_ok=True)
+            self._aside.write_text(commit, "ascii")
+            self._aside.chmod(0o644)
+            self._put(fd, name)
+
+    def _put(self, fd: int, name: str) -> None:
+        os.rename(self._aside, name, dst_dir_fd=fd)  # pathlib knows no dir_fd
+
+
+def folder_of(repo: Repo) -> str:
+    """`models--org--name`, as huggingface_hub names it. A `--` within a name (which it refuses) is written so that no two
+    repos share a folder: `%` is in no repo's name."""
+    return "--".join([f"{repo.kind}s", *(segment.replace("--", "-%2D") for segment in repo.name.split("/"))])
