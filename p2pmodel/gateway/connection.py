@@ -86,7 +86,8 @@ class ClientConnection:
             while await self._serve_one():
                 self._http.start_next_cycle()
                 self._patience_s = KEEP_ALIVE_S
-            await self._stream.finish()
+            if self._http.our_state is not h11.IDLE:  # between requests nothing can be lost
+                await self._stream.finish()
         except* trio.BrokenResourceError:
             pass  # the client is gone
         finally:
@@ -285,6 +286,9 @@ class _Sized:
 
 
 def _read(head: h11.Request) -> Request:
+    if sum(len(name) + len(value) for name, value in head.headers) + len(head.target) > REQUEST_HEAD_BYTES_MAX:
+        # h11 bounds only what is incomplete, and a head may come in one piece.
+        raise h11.RemoteProtocolError("The head of the request is too long", error_status_hint=431)
     names = {name for name, _ in head.headers}
     if b"content-length" in names and b"transfer-encoding" in names:
         raise BadRequestError("A request has one length, not Content-Length and Transfer-Encoding")

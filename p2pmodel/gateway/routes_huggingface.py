@@ -8,6 +8,7 @@ handed on to the hub. Nothing leads a client to Xet, whose storage it would then
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -55,7 +56,7 @@ class HuggingFaceRoutes:
             line("hf_paths", post, "/api/{kinds}/{repo}/paths-info/{revision}", self._paths_info, takes_body=True),
             line("hf_xet", READ, "/api/{kinds}/{repo}/xet-(?:read|write)-token/{revision}", _no_xet),
             line("hf_info", READ, "/api/{kinds}/{repo}/revision/{revision}", self._info),
-            line("hf_pass", ANY, "/api/{kinds}/{segment}/" + _PARTS, self._pass_on, takes_body=True),
+            line("hf_pass", ANY, "/api/{kinds}/{repo}/" + _PARTS, self._pass_on, takes_body=True),
             line("hf_info", READ, "/api/{kinds}/{repo}", self._info),
             line("hf_pass", ANY, "/{rest}", self._pass_on, takes_body=True),
         )
@@ -112,16 +113,25 @@ class HuggingFaceRoutes:
     async def _hub_first(self, call: Call, answer: Callable[[], Awaitable[Response]], body: bytes | None = None) -> Response:
         """The hub knows more than we keep (dates, scans, last commits); without it, what we know is better than nothing."""
         try:
-            return await pass_on_json(self._upstreams, Hub.HUGGINGFACE, call, body)
+            return _explained(call, await pass_on_json(self._upstreams, Hub.HUGGINGFACE, call, body))
         except UnavailableError:
             return await answer()
 
     async def _pass_on(self, call: Call) -> Response:
-        return await pass_on(self._upstreams, Hub.HUGGINGFACE, call)
+        return _explained(call, await pass_on(self._upstreams, Hub.HUGGINGFACE, call))
 
 
 async def _no_xet(_call: Call) -> Response:
     return refusal(404, _NO_XET, ("X-Error-Message", _NO_XET))
+
+
+def _explained(call: Call, response: Response) -> Response:
+    """The hub tells a stranger "401" for a repo that is not there or not for him. Over https its clients know what that
+    means; over http they need the code."""
+    named = {name.lower() for name, _ in response.headers}
+    if response.status == 401 and "repo" in call.values and "x-error-code" not in named:  # noqa: PLR2004  # Unauthorized
+        return replace(response, headers=[*response.headers, ("X-Error-Code", "RepoNotFound")])
+    return response
 
 
 def _repo(call: Call) -> Repo:
@@ -135,7 +145,8 @@ def _names_only(info: bytes) -> bytes:
     """Delivery keeps the answer that has sizes and hashes too; the hub gives them to those who ask."""
     try:
         about = msgspec.json.decode(info, type=dict[str, Any])
-        about["siblings"] = [{"rfilename": sibling["rfilename"]} for sibling in about.get("siblings") or ()]
+        if "siblings" in about:
+            about["siblings"] = [{"rfilename": sibling["rfilename"]} for sibling in about["siblings"]]
     except (msgspec.DecodeError, KeyError, TypeError) as error:
         raise WrongAnswerError("What the hub says about the repo cannot be read.") from error
     return msgspec.json.encode(about)

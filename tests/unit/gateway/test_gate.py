@@ -1,0 +1,103 @@
+import base64
+
+import pytest
+
+from p2pmodel.gateway.gate import Gate, hosts_of
+from p2pmodel.gateway.request import Request
+
+HOSTS = hosts_of(7276, ["model-box.lan"])
+OWN = ("host", "localhost:7276")
+
+
+def verdict(*headers, token=None, method="GET"):
+    refused = Gate(HOSTS, token).check(Request(method, "/", list(headers)))
+    return refused.status if refused else None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:7276", "127.0.0.1:7276", "[::1]:7276", "LOCALHOST:7276", "model-box.lan", "model-box.lan:7276"]
+)
+def test_our_own_names_pass(host):
+    assert verdict(("host", host)) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example:7276", "localhost", "localhost:80", "127.0.0.1.nip.io:7276", "", "localhost:7276.evil.example"]
+)
+def test_any_other_name_is_misdirected(host):
+    assert verdict(("host", host)) == 421
+
+
+def test_a_request_without_a_host_is_misdirected():
+    assert verdict() == 421
+
+
+def test_port_80_is_left_out_by_clients():
+    assert "localhost" in hosts_of(80)
+    assert "localhost" not in hosts_of(7276)
+
+
+SITE = "sec-fetch-site"
+HOSTILE = {
+    "fetch": [("origin", "https://evil.example"), (SITE, "cross-site")],
+    "no-cors fetch": [(SITE, "cross-site"), ("sec-fetch-mode", "no-cors")],
+    "img": [(SITE, "cross-site"), ("sec-fetch-dest", "image")],
+    "script": [(SITE, "cross-site"), ("sec-fetch-dest", "script")],
+    "iframe": [(SITE, "cross-site"), ("sec-fetch-dest", "iframe")],
+    "form": [("origin", "null"), (SITE, "cross-site")],
+    "websocket": [("origin", "https://evil.example"), ("upgrade", "websocket")],
+    "preflight": [("origin", "https://evil.example"), ("access-control-request-method", "PUT")],
+    "put": [("origin", "https://evil.example")],
+    "same site, other port": [(SITE, "same-site")],
+    "another service of this machine": [("origin", "http://localhost:3000"), (SITE, "same-site")],
+}
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_what_a_web_page_sends_is_forbidden(shape):
+    assert verdict(OWN, *HOSTILE[shape]) == 403
+
+
+def test_our_own_page_passes():
+    assert verdict(OWN, (SITE, "same-origin")) is None
+    assert verdict(OWN, ("origin", "http://localhost:7276"), (SITE, "same-origin")) is None
+    assert verdict(OWN, (SITE, "none")) is None
+
+
+def basic(password):
+    return "Basic " + base64.b64encode(f"user:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [("x-p2pmodel-token", "s3cret"), ("authorization", "Bearer s3cret"), ("authorization", basic("s3cret"))],
+)
+def test_the_gateway_token_is_taken_where_a_client_can_put_it_and_goes_no_further(shown):
+    assert verdict(OWN, shown, token="s3cret") is None
+    kept = Gate(HOSTS, "s3cret").without_token(Request("GET", "/", [OWN, shown]))
+    assert list(kept.headers) == [OWN]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        ("x-p2pmodel-token", "wrong"),
+        ("authorization", "Bearer wrong"),
+        ("authorization", "Basic %%%"),
+        ("authorization", "s3cret"),
+        ("accept", "*/*"),
+        ("authorization", "Bearer sécret"),
+    ],
+)
+def test_without_the_token_nobody_passes(shown):
+    assert verdict(OWN, shown, token="s3cret") == 401
+
+
+def test_the_hubs_token_stays_beside_our_own():
+    request = Request("GET", "/", [OWN, ("x-p2pmodel-token", "s3cret"), ("authorization", "Bearer hf_abc")])
+    assert Gate(HOSTS, "s3cret").without_token(request).access.token == "hf_abc"
+
+
+def test_no_token_shows_in_a_repr():
+    assert "s3cret" not in repr(Gate(HOSTS, "s3cret"))
+    assert "s3cret" not in repr(Request("GET", "/", [("authorization", "Bearer s3cret")]))

@@ -1,0 +1,32 @@
+import pytest
+
+from p2pmodel.gateway.interim import CONTINUE, PROCESSING, interim_response
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "unknown/None; hf_hub/2.4.0; python/3.11.7",
+        "transformers/5.23.0; hf_hub/1.33.0; python/3.12",
+        "modelscope/1.40.2; python/3.11",
+        "python-requests/2.34.2",
+        "python-httpx/0.28.1",
+        "curl/8.14.1",
+    ],
+)
+def test_clients_that_were_seen_to_wait_on_100_get_it(agent):
+    assert interim_response(agent, "1.1") == CONTINUE
+
+
+@pytest.mark.parametrize("agent", ["undici", "node", "undici/6.0"])
+def test_node_gets_102_as_a_100_breaks_it(agent):
+    assert interim_response(agent, "1.1") == PROCESSING
+
+
+@pytest.mark.parametrize("agent", [None, "", "Wget/1.24", "Mozilla/5.0 nodeish", "llama-cpp/b1"])
+def test_unknown_clients_wait_in_silence(agent):
+    assert interim_response(agent, "1.1") == b""
+
+
+def test_http_1_0_knows_no_interim_response():
+    assert interim_response("curl/8.14.1", "1.0") == b""
