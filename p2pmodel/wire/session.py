@@ -127,12 +127,9 @@ class Session:
             if event is None:
                 return self._out_of_data()
             self._received(event)
-        except ValueError as error:
-            raise self._broken("bad_request", str(error)) from None
-        except PeerProtocolError as error:
-            if not self.closed:
-                self._broken("bad_request", str(error))
-            raise
+        except (ValueError, PeerProtocolError) as error:
+            self._break(error)
+            raise PeerProtocolError(str(error)) from None
         return event
 
     def take_body(self, buffer: memoryview) -> int:
@@ -186,9 +183,7 @@ class Session:
         lowest, highest = self._versions
         version = min(highest, hello.version)
         if version < max(lowest, hello.version_min):
-            raise self._broken(
-                "version", f"we speak versions {lowest} to {highest}, the peer {hello.version_min} to {hello.version}"
-            )
+            raise _NoCommonVersionError(f"we speak {lowest} to {highest}, the peer {hello.version_min} to {hello.version}")
         self.version = version
         self._peer_abilities = frozenset(hello.abilities)
         self._agree_on_abilities()
@@ -197,13 +192,17 @@ class Session:
         if self._own_abilities is not None and self._peer_abilities is not None:
             self.abilities = self._own_abilities & self._peer_abilities
 
-    def _broken(self, code: str, reason: str) -> PeerProtocolError:
+    def _break(self, offence: Exception) -> None:
         """Close on the peer's fault; the farewell tells it why, unless the middle of a chunk is no place for a frame."""
         self.state = State.CLOSED
-        if not self.body_to_send:
-            self.farewell = encode(Problem(code=code, text=_printable(reason)))
         self._buffer.clear()
-        return PeerProtocolError(reason)
+        if not self.body_to_send:
+            code = "version" if isinstance(offence, _NoCommonVersionError) else "bad_request"
+            self.farewell = encode(Problem(code=code, text=_printable(str(offence))))
+
+
+class _NoCommonVersionError(ValueError):
+    """An offence with a code of its own."""
 
 
 def _note(message: Message, *, questions: Questions, answers: Questions) -> None:

@@ -90,10 +90,12 @@ def usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def builder(subject: str, issuer: str, key: Ed25519PublicKey, serial: int) -> x509.CertificateBuilder:
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (issuer, subject)]
-    return x509.CertificateBuilder(
-        *names, key, serial, dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2119, 1, 1, tzinfo=dt.UTC)
-    )
+    begin, end = dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2119, 1, 1, tzinfo=dt.UTC)
+    return x509.CertificateBuilder(named(issuer), named(subject), key, serial, begin, end)
+
+
+def named(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
 @dataclass(frozen=True)
@@ -150,13 +152,20 @@ def tls_context(trusted: Cluster, own: x509.Certificate | None, key: Ed25519Priv
 
 
 def frame(fields: Fields) -> bytes:
-    body = msgpack.packb(fields)
+    body: bytes = msgpack.packb(fields)
     return struct.pack(">I", len(body)) + body
 
 
 def complaints(value: Any, schema: Fields) -> Iterator[str]:  # noqa: ANN401  # whatever came
     """How a decoded value breaks its part of schema/messages.json, where bytes are counted as hex."""
-    kinds = {"object": dict, "array": list, "integer": int, "number": (int, float), "boolean": bool, "string": str}
+    kinds: dict[str, Any] = {
+        "object": dict,
+        "array": list,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "string": str,
+    }
     kind = bytes if "contentEncoding" in schema else kinds[schema["type"]] if "type" in schema else str
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         yield f"{value!r} is no {schema.get('type', 'tag')}"
@@ -165,7 +174,7 @@ def complaints(value: Any, schema: Fields) -> Iterator[str]:  # noqa: ANN401  # 
         for name in value.keys() & schema["properties"].keys() - {"t"}:
             yield from (f"{name}: {why}" for why in complaints(value[name], schema["properties"][name]))
     else:
-        size = 2 * len(value) if isinstance(value, bytes) else len(value) if isinstance(value, str | list) else value
+        size: Any = 2 * len(value) if isinstance(value, bytes) else len(value) if isinstance(value, str | list) else value
         least = schema.get("minLength", schema.get("minimum", 0))
         most = schema.get("maxLength", schema.get("maxItems", schema.get("maximum", size)))
         if not least <= size <= most or (isinstance(value, str) and not re.search(schema.get("pattern", ""), value)):
@@ -325,7 +334,7 @@ def _(node: Node) -> None:
         assert isinstance(key, Ed25519PublicKey)
         name = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
         expect(name == node_id(key), "the common name is not the node id")
-        node.notes.append(f"node {name}")
+        node.notes.append(f"node {node_id(key)}")
 
 
 def refused(node: Node, context: ssl.SSLContext) -> None:
@@ -529,10 +538,11 @@ def _(node: Node) -> None:
 
 def manifest(link: Connection, blob: bytes, size: int) -> bytes:
     """The digests of a sealed blob, their root and seal checked (manifest.md)."""
-    page, digests = link.ask("ask_manifest", "manifest", blob=blob), b""
+    digests = b""
+    page = link.ask("ask_manifest", "manifest", blob=blob)
     while True:
         expect(page["t"] == "manifest" and page["first"] * 32 == len(digests), f"answered {page}")
-        digests += page["digests"]
+        digests += bytes(page["digests"])
         if page["last"]:
             break
         page = link.until("manifest", "problem", request=link.request)
@@ -684,7 +694,7 @@ def run(node: Node, *, quick: bool) -> bool:
     results = {"PASS": 0, "FAIL": 0, "SKIP": 0}
     with socket.create_connection((node.host, node.port), PATIENCE_S) as silent:
         patient = functools.partial(silence, raw=silent, since=time.monotonic())
-        slow = [] if quick else [("a connection that stays silent is closed", patient)]
+        slow: list[tuple[str, Case]] = [] if quick else [("a connection that stays silent is closed", patient)]
         for promise, check in [*CASES, *slow]:
             result, why = judge(check, node)
             results[result] += 1

@@ -98,7 +98,7 @@ def test_both_sides_agree_on_the_highest_version_in_common(say, ours, theirs, ag
 def test_without_a_common_version_the_peer_is_told_and_left():
     session = Session(Role.DIALLER, versions=(1, 2))
     session.receive_bytes(encode(Hello(version=4, version_min=3, boot=bytes(8), port=1)))
-    with pytest.raises(PeerProtocolError, match="versions 1 to 2"):
+    with pytest.raises(PeerProtocolError, match="we speak 1 to 2, the peer 3 to 4"):
         session.next_event()
     farewell = decode(session.farewell[4:])
     assert isinstance(farewell, Problem)
