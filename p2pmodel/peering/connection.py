@@ -1,0 +1,144 @@
+"""A wire session on a stream: messages in, messages out, chunk bodies past both. All that goes wrong is a SourceError."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Final, TypeVar
+
+import trio
+
+from p2pmodel.delivery.ports import Span
+from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceBusyError, SourceError
+from p2pmodel.network import ByteStream
+from p2pmodel.peering.statistics import Traffic
+from p2pmodel.wire import CLOSED, NEED_DATA, Session, Unknown
+from p2pmodel.wire.messages import Bye, Chunk, Message, Problem
+
+M = TypeVar("M", bound=Message)
+
+_SCRATCH_BYTES: Final = 16 * 1024  # what may be received together with a frame, and so copied once more: 0.4 % of a chunk
+_FAREWELL_TIMEOUT_S: Final = 1.0
+_ERRORS: Final[Mapping[str, type[SourceError]]] = {"busy": SourceBusyError}
+
+
+def error_of(problem: Problem) -> SourceError:
+    """What a peer's problem means to the one who asked."""
+    return _ERRORS.get(problem.code, SourceError)(f"the peer answered {problem.code}: {problem.text}".rstrip(": "))
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """A deadline for the other end, and one name for all the ways in which a connection ends."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise ShortAnswerError(f"the peer made no progress for {seconds:g} s") from None
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise ShortAnswerError(f"the connection broke: {error}") from error
+
+
+class Connection:
+    """One task may send while another receives. `patience_s` is how long the peer may be without progress either way."""
+
+    def __init__(self, stream: ByteStream, session: Session, *traffic: Traffic, patience_s: float = math.inf) -> None:
+        self.stream = stream
+        self.session = session
+        self.traffic = list(traffic)  # who keeps count: this room, and the peer once it is known
+        self.patience_s = patience_s
+        self.received = 0  # bytes
+        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self._halfway = False  # a frame or chunk has begun to leave: nothing else may follow before its end
+
+    # Receiving
+
+    async def receive(self) -> Message | Unknown | None:
+        """The next message; None once the other end has closed."""
+        while (event := self.session.next_event()) is NEED_DATA:
+            self.session.receive_bytes(self._scratch[: await self._receive_into(self._scratch)])
+        return None if event is CLOSED else event
+
+    async def listen(self) -> Message | Unknown:
+        """The next message; a Problem, a Bye or the end of the stream is raised."""
+        message = await self.receive()
+        if isinstance(message, Problem):
+            raise error_of(message)
+        if message is None or isinstance(message, Bye):
+            raise ShortAnswerError("the peer closed the connection")
+        return message
+
+    async def expect(self, kind: type[M]) -> M:
+        """The same, where only one kind of message may come."""
+        message = await self.listen()
+        if not isinstance(message, kind):
+            raise PeerProtocolError(f"{type(message).__name__} where {kind.__name__} was due")
+        return message
+
+    async def receive_body(self, buffer: memoryview, received: Callable[[memoryview], None]) -> None:
+        """Fill `buffer` with the chunk that was announced; `received` sees each piece while it is hot."""
+        done = self.session.take_body(buffer)
+        if done:
+            received(buffer[:done])
+        while done < len(buffer):
+            count = await self._receive_into(buffer[done:])
+            if not count:
+                raise ShortAnswerError("the connection ended in the middle of a chunk")
+            self.session.body_received(count)
+            received(buffer[done : done + count])
+            done += count
+
+    async def _receive_into(self, buffer: memoryview) -> int:
+        with patience(self.patience_s):
+            count = await self.stream.receive_into(buffer)
+        self.received += count
+        for each in self.traffic:
+            each.received += count
+        return count
+
+    # Sending
+
+    async def send(self, *messages: Message) -> None:
+        """Send frames together. If this is cancelled half-way, the connection can only be closed."""
+        if self.session.closed:
+            raise ShortAnswerError("the connection is closed")
+        frames = b"".join([self.session.send(message) for message in messages])
+        self._halfway = True
+        with patience(self.patience_s):
+            await self.stream.send_all(frames)
+        self._sent(len(frames))
+
+    async def send_chunk(self, announcement: Chunk, span: Span) -> None:
+        """A chunk, from the file it lies in. Raises OSError if the file fails."""
+        frame = self.session.send(announcement)
+        self._halfway = True
+        with patience(self.patience_s):
+            await self.stream.send_all(frame)
+            await self.stream.send_file(span.fd, span.offset, span.length)
+        self.session.body_sent(span.length)
+        self._sent(len(frame) + span.length)
+
+    def _sent(self, count: int) -> None:
+        self._halfway = False
+        for each in self.traffic:
+            each.sent += count
+
+    # The end
+
+    async def aclose(self, reason: str = "") -> None:
+        """Say why, if the other end still listens, and close."""
+        try:
+            with trio.move_on_after(_FAREWELL_TIMEOUT_S, shield=True):
+                await self._say_farewell(reason)
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+    async def _say_farewell(self, reason: str) -> None:
+        if self._halfway:
+            return
+        farewell = self.session.farewell if self.session.closed else self.session.send(Bye(reason=reason))
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # nobody listens any more
+            if farewell:
+                await self.stream.send_all(farewell)
+            await self.stream.aclose()

@@ -1,0 +1,357 @@
+"""The room's main object: finds peers, keeps one link to each, and is delivery's `Neighbours`."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from p2pmodel.content import BlobId, NodeId
+from p2pmodel.delivery.ports import Blocking, PeerEvents, Source
+from p2pmodel.errors import ConfigError, SourceError
+from p2pmodel.limits import ANSWERS_AT_ONCE_MAX, CATCH_UPS_AT_ONCE_MAX, DATA_IDLE_S, PEER_EXCHANGE_S, PEERS_PER_MESSAGE_MAX
+from p2pmodel.network import Address, Candidate, Network
+from p2pmodel.network import Listener as NetworkListener
+from p2pmodel.peering import remembered
+from p2pmodel.peering.alone import NoSource
+from p2pmodel.peering.connection import Connection
+from p2pmodel.peering.dialler import Dialler
+from p2pmodel.peering.directory import Directory
+from p2pmodel.peering.inventories import Inventories
+from p2pmodel.peering.link import Attention, Link, Question
+from p2pmodel.peering.links import Links, Neighbour
+from p2pmodel.peering.listener import Listener, Reception
+from p2pmodel.peering.report import PeerReport, report_peers
+from p2pmodel.peering.secure import Secure
+from p2pmodel.peering.seeder import Seeder
+from p2pmodel.peering.source import PeerSource
+from p2pmodel.peering.statistics import PeeringStatistics
+from p2pmodel.peering.subnets import OwnSubnets, on_this_machine
+from p2pmodel.peering.tickets import Tickets
+from p2pmodel.wire.messages import (
+    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN,
+    AskInventory,
+    AskTicket,
+    Hello,
+    Inventory,
+    Message,
+    PeerAddress,
+    Peers,
+    Ping,
+    Problem,
+    Ticket,
+)
+
+log = structlog.get_logger()
+
+_REMEMBER_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeeringSettings:
+    """What the user can say about links. `peers` are dialled besides whom discovery finds, and may be anywhere."""
+
+    listen: Address
+    advertise: Address | None = None  # what to tell others, where it is not what they see
+    plain_data: bool = True  # public chunks may travel outside TLS
+    peers: tuple[Address, ...] = ()
+
+
+class Peering:
+    """`closed` says that TLS keeps strangers out: then peers may be anywhere, and count by id instead of by address.
+
+    `inventory` tells where our own stands; `dice` must be unpredictable outside a simulation (`random.SystemRandom()`).
+    Without a `state_dir` no peer is remembered.
+    """
+
+    def __init__(
+        self,
+        settings: PeeringSettings,
+        *,
+        node: NodeId,
+        boot: bytes,
+        closed: bool,
+        network: Network,
+        secure: Secure,
+        inventory: Callable[[], tuple[int, bytes]],
+        blocking: Blocking,
+        dice: random.Random,
+        state_dir: Path | None = None,
+        near: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.statistics = PeeringStatistics()
+        self.inventories = Inventories()
+        self.port = 0  # once it listens
+        self._settings = settings
+        self._node = node
+        self._boot = boot
+        self._closed = closed
+        self._network = network
+        self._secure = secure
+        self._blocking = blocking
+        self._dice = dice
+        self._file = state_dir / "peers.json" if state_dir else None
+        self._near = near or OwnSubnets()
+        self._plain = settings.plain_data
+        self._static_hosts = {peer.host for peer in settings.peers}
+        self._links = Links(closed=closed)
+        self._directory = Directory(own=node, near=lambda host: closed or self._near(host), dice=dice)
+        self._dialler = Dialler(
+            own=node,
+            directory=self._directory,
+            links=self._links,
+            network=network,
+            secure=secure,
+            hello=self._hello,
+            live=self._dialled_link,
+            statistics=self.statistics,
+        )
+        self._tickets = Tickets(dice)
+        self._answering = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
+        self._catching_up = trio.CapacityLimiter(CATCH_UPS_AT_ONCE_MAX)
+        self._doors = trio.CancelScope()
+        self._attention = Attention(self._heard, self._answer, inventory, self.statistics)
+        self._events: PeerEvents
+        self._seeder: Seeder
+
+    # Neighbours
+
+    def linked(self) -> Sequence[NodeId]:
+        return self._links.nodes()
+
+    def weight(self, peer: NodeId) -> str:
+        neighbour = self._links.find(peer)
+        if self._closed or neighbour is None:
+            return peer
+        link = neighbour.link
+        return _address_weight(link.connection.stream.remote.host, link.address.port)
+
+    def own_weight(self) -> str:
+        host = self._links.own_host()
+        return self._node if self._closed or host is None else _address_weight(host, self._advertised_port())
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        if neighbour := self._links.find(peer):
+            neighbour.link.send(message)
+
+    async def ask(self, peer: NodeId, question: Message) -> Sequence[Message]:
+        neighbour = self._links.find(peer)
+        if neighbour is None:
+            raise SourceError("there is no link to this peer")
+        assert isinstance(question, Question)
+        return await neighbour.link.ask(question)
+
+    def source(self, peer: NodeId) -> Source:
+        neighbour = self._links.find(peer)
+        return neighbour.source if neighbour else NoSource()
+
+    # What doors and discovery ask
+
+    def heard(self, candidate: Candidate) -> None:
+        """A hint from discovery."""
+        self._directory.heard(candidate, trio.current_time())
+        self._dialler.stir()
+
+    def peers(self) -> list[PeerReport]:
+        """Linked peers and candidates."""
+        return report_peers(self._links, self._directory.entries(), self.inventories)
+
+    def peers_by_state(self) -> Counter[str]:
+        return Counter(report.state for report in self.peers())
+
+    def holders(self, blob: BlobId) -> dict[NodeId, int]:
+        """Which linked peers hold a blob: 1 in part, 2 sealed."""
+        return self.inventories.holders(blob)
+
+    # Life
+
+    async def run(self, events: PeerEvents, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Starts with the bound port; raises ConfigError if that cannot be had."""
+        self._events = events
+        self._seeder = Seeder(events, self.statistics)
+        await self._recall()
+        listener = await self._listen()
+        self.port = listener.port
+        async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
+            closing.push_async_callback(listener.aclose)
+            nursery.start_soon(self._keep_doors_open, listener, nursery)
+            nursery.start_soon(self._exchange_peers)
+            nursery.start_soon(self._expire_connections)
+            if self._file:
+                nursery.start_soon(self._remember, self._file)
+            log.info("peering.listening", port=self.port)
+            task_status.started(self.port)
+
+    def close_doors(self) -> None:
+        """Accept and dial no more; the links live on until `run` is cancelled."""
+        self._doors.cancel()
+
+    async def _listen(self) -> NetworkListener:
+        where = self._settings.listen
+        try:
+            return await self._network.listen(where.host, where.port)
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot listen for peers at {where}: {error.strerror or error}.",
+                next_step="Choose another peering.listen, or stop what uses this one.",
+            ) from error
+
+    async def _keep_doors_open(self, listener: NetworkListener, nursery: trio.Nursery) -> None:
+        reception = Reception(
+            admits=self._admits, hello=self._hello, spend=self._spend, link=self._accepted_link, seed=self._seed
+        )
+        door = Listener(secure=self._secure, plain=self._plain, reception=reception, statistics=self.statistics)
+        with self._doors:
+            async with trio.open_nursery() as doors:
+                doors.start_soon(listener.serve, door.handle, nursery)
+                doors.start_soon(self._dialler.run, nursery)
+
+    async def _exchange_peers(self) -> None:
+        while True:
+            await trio.sleep(PEER_EXCHANGE_S)
+            for each in self._links:
+                each.link.send(self._peers_for(each.link))
+
+    async def _expire_connections(self) -> None:
+        while True:
+            await trio.sleep(DATA_IDLE_S / 2)
+            for each in self._links:
+                await each.source.expire(trio.current_time())
+
+    # Memory
+
+    async def _recall(self) -> None:
+        now = trio.current_time()
+        for peer in self._settings.peers:
+            self._directory.heard(Candidate(peer, None, "static"), now)
+        for candidate in await self._blocking(remembered.load, self._file) if self._file else ():
+            self._directory.heard(candidate, now)
+
+    async def _remember(self, file: Path) -> None:
+        known: set[Candidate] = set()
+        while True:
+            await trio.sleep(_REMEMBER_EVERY_S)
+            candidates = self._directory.to_remember()
+            if candidates and known != set(candidates):
+                known = set(candidates)
+                try:
+                    await self._blocking(remembered.save, file, candidates)
+                except OSError as error:
+                    log.warning("peers.file_unwritable", path=str(file), error=error.strerror)
+
+    # Links
+
+    def _hello(self) -> Hello:
+        return Hello(version=PROTOCOL_VERSION, version_min=PROTOCOL_VERSION_MIN, boot=self._boot, port=self._advertised_port())
+
+    def _advertised_port(self) -> int:
+        return self._settings.advertise.port if self._settings.advertise else self.port
+
+    def _admits(self, host: str) -> bool:
+        return self._closed or host in self._static_hosts | self._dialler.static_hosts or self._near(host)
+
+    async def _dialled_link(self, connection: Connection, peer: NodeId, hello: Hello, address: Address) -> None:
+        await self._live(connection, peer, hello, address, dialler=self._node)
+
+    async def _accepted_link(self, connection: Connection, peer: NodeId, hello: Hello) -> None:
+        if peer == self._node:
+            return
+        address = Address(connection.stream.remote.host, hello.port)
+        self._directory.met(address, peer, trio.current_time())
+        await self._live(connection, peer, hello, address, dialler=peer)
+
+    async def _live(self, connection: Connection, peer: NodeId, hello: Hello, address: Address, *, dialler: NodeId) -> None:
+        """A link from its beginning to its end."""
+        link = Link(connection, peer=peer, address=address, hello=hello, dialler=dialler, attention=self._attention)
+        if refusal := self._links.refusal(link):
+            self.statistics.refused += refusal != "duplicate"
+            await connection.aclose(refusal)
+            return
+        source = PeerSource(link, network=self._network, secure=self._secure, plain=self._plain, statistics=self.statistics)
+        neighbour = Neighbour(link, source)
+        self._appear(neighbour)
+        try:
+            await link.run()
+        finally:
+            self._vanish(neighbour)
+            await source.aclose()
+
+    def _appear(self, neighbour: Neighbour) -> None:
+        link = neighbour.link
+        if old := self._links.put(neighbour):
+            old.link.cut("replaced")
+            self._events.unlinked(link.peer)
+        self.statistics.links_opened += 1
+        log.info("link.up", peer=link.peer, address=str(link.address))
+        link.send(self._peers_for(link))
+        self._events.linked(link.peer)
+
+    def _vanish(self, neighbour: Neighbour) -> None:
+        if not self._links.remove(neighbour):
+            return  # another link has taken its place
+        link, now = neighbour.link, trio.current_time()
+        log.info("link.down", peer=link.peer, reason=link.ended)
+        self.inventories.forget(link.peer)
+        self._directory.lost(link.peer, now - link.since, now)
+        self._dialler.stir()
+        self._events.unlinked(link.peer)
+
+    def _peers_for(self, link: Link) -> Peers:
+        others = [each.link for each in self._links if each.link is not link and each.link.address.port]
+        chosen = self._dice.sample(others, min(len(others), PEERS_PER_MESSAGE_MAX))
+        return Peers(nodes=[PeerAddress(node=each.peer, host=each.address.host, port=each.address.port) for each in chosen])
+
+    # What peers say
+
+    def _heard(self, link: Link, message: Message) -> None:
+        if isinstance(message, Peers):
+            for each in message.nodes:
+                self.heard(Candidate(Address(each.host, each.port), NodeId(each.node), "exchange"))
+        elif isinstance(message, Ping):
+            if self.inventories.behind(link.peer, link.boot, message.sequence) and not link.catching_up:
+                link.catching_up = True
+                link.start(self._catch_up, link)
+        else:
+            self._events.received(link.peer, message)
+
+    async def _catch_up(self, link: Link) -> None:
+        """Read what is new in a peer's inventory."""
+        try:
+            question = AskInventory(request=1, boot=link.boot, since=self.inventories.since(link.peer, link.boot))
+            async with self._catching_up:
+                pages = await link.ask(question)
+            self.inventories.update(link.peer, [page for page in pages if isinstance(page, Inventory)])
+        except SourceError as error:
+            log.debug("inventory.not_read", peer=link.peer, error=str(error))
+        finally:
+            link.catching_up = False
+
+    async def _answer(self, link: Link, question: Question) -> Sequence[Message]:
+        if not isinstance(question, AskTicket):
+            async with self._answering:
+                return await self._events.answer(link.peer, question)
+        ticket = self._tickets.issue(link.peer, trio.current_time())
+        if ticket is None:
+            return [Problem(request=question.request, code="busy")]
+        return [Ticket(request=question.request, ticket=ticket, plain=self._plain)]
+
+    def _spend(self, ticket: bytes) -> NodeId | None:
+        return self._tickets.spend(ticket, trio.current_time())
+
+    async def _seed(self, connection: Connection, peer: NodeId) -> None:
+        neighbour = self._links.find(peer)
+        if neighbour is not None:  # else it has left since it asked for the ticket
+            await self._seeder.seed(connection, peer, neighbour.link.traffic)
+
+
+def _address_weight(host: str, port: int) -> str:
+    """An address counts once however many daemons it runs, except on loopback, where only our own machine's can be."""
+    return str(Address(host, port)) if on_this_machine(host) else host
