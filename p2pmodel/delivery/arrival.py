@@ -56,12 +56,12 @@ class FlightSink:
                 self._wrong(index, "are not those that the hub gave us")
             self._statistics.count(self._kind, "wrong")
             raise WrongBytesError(f"The hub gave two different answers for chunk {index} of {download.blob.id}.")
-        if self._kind == "peer":
-            vouched = download.vouched_digest(index)
-            if vouched is not None and vouched != digest:  # one of two peers is wrong and we cannot tell which: no strike
-                download.swarm.refuse(self._flight.source, index)
-                self._statistics.count(self._kind, "wrong")
-                raise WrongBytesError(f"Chunk {index} of {download.blob.id} is not what another member sealed.")
+        if self._kind == "peer" and (signer := download.contradicts_seal(index, digest)) is not None:
+            if signer == self._flight.source:
+                self._wrong(index, "are not what it sealed itself")
+            download.swarm.refuse(self._flight.source, index)  # one of two is wrong and we cannot tell which: no strike
+            self._statistics.count(self._kind, "wrong")
+            raise WrongBytesError(f"Chunk {index} of {download.blob.id} is not what {signer} sealed.")
         if known == digest and (own or grade is not Grade.OWN):
             self._statistics.count(self._kind, "twice")
         else:

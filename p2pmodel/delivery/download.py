@@ -52,6 +52,7 @@ class Download:
         self.failure: P2pmodelError | None = None
         self.received: Counter[str] = Counter()  # bytes by "peers" and "upstream"
         self.users = 0
+        self.scope = trio.CancelScope()
         self.givers: dict[int, str] = {}  # chunk → the peer it came from
         self._around = around
         self._statistics = statistics
@@ -60,7 +61,7 @@ class Download:
         self._nursery: trio.Nursery | None = None
         self._hub_failure: P2pmodelError | None = None
         self._uncommitted = 0
-        self._manifest: Manifest | None = None
+        self._sealed: tuple[Manifest, NodeId] | None = None  # a member's manifest, and whose seal it is
         self._mismatches = 0
         self.sealing = Sealing(self.blob)
         self.swarm = Swarm(
@@ -79,6 +80,10 @@ class Download:
     def over(self) -> bool:
         return self.stored.sealed or self.failure is not None
 
+    def settled(self, now: float) -> bool:
+        """Whether it is known what the peers hold and want."""
+        return self.over or (self._nursery is not None and self.swarm.settled(now))
+
     def may_leave(self, chunk: int) -> bool:
         """Whether a client may get this chunk's bytes now."""
         return self.stored.sealed or chunk in self.stored.own
@@ -96,21 +101,30 @@ class Download:
     # The task
 
     async def run(self) -> None:
-        """Returns when the blob is sealed or `failure` says why not."""
+        """Returns when the blob is sealed, `failure` says why not, or `scope` was cancelled."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._start(nursery)
-                await self._seal()
-                nursery.cancel_scope.cancel()
+            with self.scope:
+                if not self.stored.sealed:
+                    await self._bring()
         except* P2pmodelError as group:
             self.failure = self.failure or first_error(group)
         finally:
-            self._nursery = None
             with trio.CancelScope(shield=True):
-                if not self.stored.sealed:
+                if self._uncommitted and not self.stored.sealed:
                     await self._commit()
+            if not self.stored.sealed:
+                self.failure = self.failure or UnavailableError(f"The download of {self.blob.id} was given up.")
             self.wake()
+
+    async def _bring(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                self._start(nursery)
+                await self._seal()
+            finally:
+                self._nursery = None
+                nursery.cancel_scope.cancel()
 
     def _start(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self._confirm_claimed)
@@ -123,6 +137,7 @@ class Download:
         if not self.stored.private:
             for peer in self._around.neighbours.linked():
                 self.peer_linked(peer)
+        self.wake()
 
     def add_location(self, location: Location) -> None:
         """Another place on a hub where the same bytes lie (or another user's credential for it)."""
@@ -174,8 +189,7 @@ class Download:
 
     def _fail(self, error: P2pmodelError) -> None:
         self.failure = self.failure or error
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+        self.scope.cancel()
 
     async def _give_up_when_hopeless(self) -> None:
         while True:
@@ -310,7 +324,7 @@ class Download:
             case Have() if message.size == self.blob.size:
                 chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
                 self.swarm.has(peer, chunks, sealed=message.sealed, wanted=message.wanted, now=now)
-                if message.sealed and self._manifest is None and self._nursery is not None:
+                if message.sealed and self._sealed is None and self._nursery is not None:
                     self._nursery.start_soon(self._learn_manifest, peer)
             case Held():
                 self.swarm.got(peer, unpack_indices(message.chunks), now)
@@ -320,16 +334,18 @@ class Download:
                 return
         self.wake()
 
-    def vouched_digest(self, chunk: int) -> bytes | None:
-        """What a member's seal says a chunk's digest is."""
-        return self._manifest.digest(chunk) if self._manifest is not None else None
+    def contradicts_seal(self, chunk: int, digest: bytes) -> NodeId | None:
+        """The node whose seal says that this chunk has another digest."""
+        if self._sealed is None or self._sealed[0].digest(chunk) == digest:
+            return None
+        return self._sealed[1]
 
     async def _learn_manifest(self, peer: NodeId) -> None:
         """A sealed manifest, so that a chunk from anybody else is held against its signer's word on arrival."""
         try:
             pages = await self._around.neighbours.ask(peer, AskManifest(request=0, blob=self.blob.id.to_bytes()))
-            manifest, _ = assemble_manifest(self.blob, pages)
-            self._manifest = self._manifest or manifest
+            manifest, seal = assemble_manifest(self.blob, pages)
+            self._sealed = self._sealed or (manifest, seal.node)
         except (SourceError, ValueError):
             return  # the chunks are checked against their senders' own claims then, and the blob's hash in the end
 

@@ -21,7 +21,6 @@ class Downloads:
         self._around = around
         self._herald = herald
         self._active: dict[BlobId, Download] = {}
-        self._scopes: dict[BlobId, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -51,8 +50,9 @@ class Downloads:
             yield download
         finally:
             download.users -= 1
-            if download.users == 0 and self._active.get(blob.id) is download:
-                self._scopes[blob.id].cancel()
+            if download.users == 0:
+                self._forget(download)
+                download.scope.cancel()
 
     async def _begin(self, blob: Blob, location: Location, *, private: bool) -> Download:
         stored = await self._around.blocking(lambda: self._around.store.open(blob, private=private))
@@ -61,25 +61,23 @@ class Downloads:
             stored.close()  # somebody else began it while we opened the file
             return running
         download = Download(stored, self._around, self._herald, [location], self.statistics)
-        scope = trio.CancelScope()
         self._active[blob.id] = download
-        self._scopes[blob.id] = scope
         assert self._nursery is not None
-        self._nursery.start_soon(self._run, download, stored, scope)
+        self._nursery.start_soon(self._run, download, stored)
         return download
 
-    async def _run(self, download: Download, stored: StoredBlob, scope: trio.CancelScope) -> None:
+    async def _run(self, download: Download, stored: StoredBlob) -> None:
         try:
-            with scope:
-                if not stored.sealed:
-                    await download.run()
+            await download.run()
         finally:
+            self._forget(download)
             self._send_interest(download, on=False)
-            if self._active.get(download.blob.id) is download:
-                del self._active[download.blob.id]
-                del self._scopes[download.blob.id]
             stored.close()
-            download.wake()
+
+    def _forget(self, download: Download) -> None:
+        """No one else may join it: it is ending."""
+        if self._active.get(download.blob.id) is download:
+            del self._active[download.blob.id]
 
     def _send_interest(self, download: Download, *, on: bool) -> None:
         if not download.stored.private:

@@ -14,7 +14,7 @@ import trio
 from p2pmodel.content import chunk_size, chunk_start, chunks_covering
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.ports import Blocking, Span, StoredBlob
-from p2pmodel.errors import StoreDamagedError, UnavailableError
+from p2pmodel.errors import StoreDamagedError
 from p2pmodel.limits import CHUNK_BYTES, READER_WINDOW_CHUNKS, SMALL_RANGE_BYTES
 
 _LARGE_BLOB_BYTES: Final = 4 * SMALL_RANGE_BYTES  # below, waiting for the whole file costs about what the range would
@@ -43,7 +43,7 @@ class BlobReader:
         self.sources = self._named_sources(self._download, here=here)
 
     async def _start(self, download: Download) -> None:
-        while not download.over and not download.swarm.settled(trio.current_time()):
+        while not download.settled(trio.current_time()):
             await download.change(until=download.swarm.wake_at(trio.current_time()))
         self._streams = download.swarm.solo or self._small(download)
         self._ask(download)
@@ -102,8 +102,6 @@ class BlobReader:
     async def _wait(self, download: Download) -> None:
         if download.failure is not None:
             raise download.failure
-        if download.over and not self._stored.sealed:
-            raise UnavailableError(f"The download of {download.blob.id} was given up.", next_step="Ask again.")
         await download.change()
 
     def _named_sources(self, download: Download, *, here: bool) -> str:

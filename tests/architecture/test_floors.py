@@ -18,7 +18,20 @@ FLOORS = {
     "demo": 7, "cli": 8, "__main__": 9,
 }  # fmt: skip
 PURE_ROOMS = {"errors", "limits", "content", "wire", "swarm"}
-WORLD = {"trio", "socket", "os", "pathlib", "threading", "time", "datetime", "asyncio", "subprocess", "secrets", "tempfile", "ssl"}
+WORLD = {
+    "trio",
+    "socket",
+    "os",
+    "pathlib",
+    "threading",
+    "time",
+    "datetime",
+    "asyncio",
+    "subprocess",
+    "secrets",
+    "tempfile",
+    "ssl",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -54,7 +67,9 @@ def test_a_module_imports_only_its_own_room_or_a_lower_floor(module):
         assert FLOORS[other] < FLOORS[here], f"{module} imports {other}, which is not below {here}"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if room(m) in PURE_ROOMS], ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if room(m) in PURE_ROOMS], ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_the_pure_floors_do_not_touch_the_world(module):
     roots = {name.split(".")[0] for name in imports(module)}
     assert not roots & WORLD

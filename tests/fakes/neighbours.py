@@ -19,6 +19,7 @@ class Lan:
         self.cut = set()  # nodes off the LAN
         self.liars = set()
         self.flippers = set()  # nodes whose bytes do not have the digest that they claim
+        self.mute = set()  # nodes that do not answer questions (so their lies are not held against their own seals)
         self.silent = set()  # nodes that take orders and never answer
         self.sent = {}  # bytes by node
         self.free_at = {}
@@ -85,7 +86,7 @@ class MemoryNeighbours:
 
     async def ask(self, peer, question):
         await trio.sleep(self.lan.delay)
-        if not self.lan.reach(self.node, peer):
+        if not self.lan.reach(self.node, peer) or peer in self.lan.mute:
             raise SourceError("gone")
         pages = await self.lan.nodes[peer].answer(self.node, question)
         if isinstance(pages[0], Problem):

@@ -61,7 +61,9 @@ def test_a_chunk_map_refuses_bits_beyond_its_last_chunk():
         ChunkMap.span(9, range(8, 10))
 
 
-@pytest.mark.parametrize("text", ["", "sha256:", "sha256:" + "A" * 64, "sha256:" + "a" * 63, "md5:" + "a" * 32, "sha256:../" + "a" * 61])
+@pytest.mark.parametrize(
+    "text", ["", "sha256:", "sha256:" + "A" * 64, "sha256:" + "a" * 63, "md5:" + "a" * 32, "sha256:../" + "a" * 61]
+)
 def test_a_blob_name_is_parsed_strictly(text):
     with pytest.raises(ValueError, match="not a blob name"):
         BlobId.parse(text)
@@ -102,7 +104,9 @@ def test_a_hostile_file_name_is_refused(path):
         check_path(path)
 
 
-@pytest.mark.parametrize("path", ["a", ".gitattributes", "sub/dir/model-00001-of-00002.safetensors", "ünï/cödé 文件.txt", "a..b", "...x", "con_x"])
+@pytest.mark.parametrize(
+    "path", ["a", ".gitattributes", "sub/dir/model-00001-of-00002.safetensors", "ünï/cödé 文件.txt", "a..b", "...x", "con_x"]
+)
 def test_an_ordinary_file_name_passes(path):
     assert check_path(path) == path
 
