@@ -1,10 +1,12 @@
 """Clients that wait for a cold file: kept alive before the head, noticed when they leave. Time is the test's own."""
 
+import time
+
 import pytest
 import trio
 import trio.testing
 
-from p2pmodel.limits import INTERIM_INTERVAL_S, REQUEST_HEAD_TIMEOUT_S, VIGIL_S
+from p2pmodel.limits import INTERIM_INTERVAL_S, REQUEST_HEAD_TIMEOUT_S, VIGIL_S, WRITE_TIMEOUT_S
 
 TARGET = "/org/model/resolve/main/w.bin"
 
@@ -83,3 +85,18 @@ async def test_a_head_that_comes_too_slowly_is_cut_off(rig, mock_clock):
     await pass_time(mock_clock, 4)
     assert (await slow.answer()).status == 408
     assert await silent.rest() == b""
+
+
+async def test_a_client_that_takes_nothing_is_cut_off_and_holds_no_thread(rig, mock_clock):
+    rig.add("org/model", {"w.bin": bytes(24 << 20)})
+    rig.delivery.span_bytes = 24 << 20
+    client = await rig.connect()
+    await client.get(TARGET, read=False)
+    await client.take(1)
+    for _ in range(100):  # the thread gives up in real time, the wait after it in ours
+        await trio.to_thread.run_sync(time.sleep, 0.01)
+        mock_clock.jump(WRITE_TIMEOUT_S)
+        if rig.delivery.given_up:
+            break
+    assert rig.delivery.given_up == 1
+    assert rig.gateway.statistics.bytes_out == 0
