@@ -187,7 +187,7 @@ class Client:
         )
         begun = trio.current_time()
         try:
-            with _translated(url):
+            with _translated(url, head=True):
                 response = await self._pool(url).handle_async_request(request)
         except P2pmodelError:
             self.statistics.failed(self.upstream.name)
@@ -284,14 +284,14 @@ async def _drain(answer: Answer) -> None:
 
 
 @contextmanager
-def _translated(url: Url) -> Iterator[None]:
+def _translated(url: Url, *, head: bool = False) -> Iterator[None]:
     """httpcore2's errors as ours. Their texts name hosts and causes, never headers."""
     try:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:
         raise UnreachableError(f"{url.authority} cannot be reached ({error})", gone=True) from error
     except httpcore2.TimeoutException as error:
-        raise UnreachableError(f"{url.authority} does not answer in time", gone=True) from error
+        raise UnreachableError(f"{url.authority} does not answer in time", gone=head) from error
     except (httpcore2.NetworkError, httpcore2.RemoteProtocolError) as error:
         raise UnreachableError(f"{url.authority} broke the connection ({error})") from error
     except httpcore2.LocalProtocolError:  # its text would quote the header

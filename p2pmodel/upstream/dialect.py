@@ -12,7 +12,7 @@ from p2pmodel.errors import P2pmodelError, WrongAnswerError
 from p2pmodel.limits import KIB, LISTING_BYTES_MAX
 from p2pmodel.upstream.client import Client, Headers
 
-_PAGE_BYTES_MIN: Final = 32 * KIB  # what a request counts for at least: 2,000 requests a listing are enough
+_PAGE_BYTES_MIN: Final = 64 * KIB  # what a page counts for at least: 1,000 pages of 200 files are enough
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,7 @@ class _Attempts:
         self._choices = choices
         self._rng = rng
         self._failures = 0  # without progress in between
+        self._asked_at = 0.0
         self._silent_since: float | None = None  # nothing at all was heard from then on
         self._rests: dict[_Choice, float] = {}
 
@@ -129,6 +130,7 @@ class _Attempts:
         if seconds > 0:
             best.way.client.statistics.waits_s += seconds
             await trio.sleep(seconds + self._rng.uniform(0, 0.5))  # the cluster was told the same moment
+        self._asked_at = trio.current_time()
         return best
 
     async def failed(self, choice: _Choice, error: P2pmodelError, *, progressed: bool) -> None:
@@ -152,13 +154,16 @@ class _Attempts:
         self._failures += 1
         if error.gone:
             choice.way.gone(str(error))
-            self._silent_since = now if self._silent_since is None else self._silent_since
-        silent = self._silent_since is not None and now - self._silent_since >= HUB_CONNECT_TIMEOUT_S
-        if silent or self._failures >= HUB_TRIES_MAX:
+            self._silent_since = self._silent_since or self._asked_at
+        else:
+            self._silent_since = None
+        pause = min(_BACKOFF_MAX_S, _BACKOFF_S * 2 ** (self._failures - 1)) * self._rng.uniform(0.5, 1.5)
+        if any(not other.way.down for other in self._choices if other is not choice):
+            pause = 0.0  # another upstream is there: no reason to wait
+        silent_s = 0.0 if self._silent_since is None else now + pause - self._silent_since
+        if silent_s > HUB_CONNECT_TIMEOUT_S or self._failures >= HUB_TRIES_MAX:
             raise ShortAnswerError(str(error)) from error
-        if len(self._choices) > 1 and any(not other.way.down for other in self._choices):
-            return  # another upstream is there: no reason to wait
-        await trio.sleep(min(_BACKOFF_MAX_S, _BACKOFF_S * 2 ** (self._failures - 1)) * self._rng.uniform(0.5, 1.5))
+        await trio.sleep(pause)
 
     def _rested(self, choice: _Choice) -> float:
         return max(self._rests.get(choice, 0.0), choice.way.client.resting_until)

@@ -1,4 +1,7 @@
-"""A small internet in memory, in virtual time: the demo hub and its storage under names of their own, and a router to them."""
+"""A small internet in memory: the demo hub and its storage under names of their own, and a router to them.
+
+Nothing here touches a real socket, so tests that wait take `autojump_clock`.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ CDN_ADDRESS = "151.101.2.2"
 
 
 @pytest.fixture
-def internet(autojump_clock, nursery):
+def internet(nursery):
     return Internet(nursery)
 
 

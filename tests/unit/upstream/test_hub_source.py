@@ -65,7 +65,7 @@ async def test_connections_are_used_again(internet, hub, put, big, sink, router)
 
 
 @pytest.mark.parametrize("effect", ["truncate_at", "reset_at"])
-async def test_a_broken_connection_goes_on_at_the_next_missing_chunk(effect, hub, put, big, sink, router):
+async def test_a_broken_connection_goes_on_at_the_next_missing_chunk(autojump_clock, effect, hub, put, big, sink, router):
     file = put(big)
     hub.fault("blobs", host="cdn", times=1, **{effect: CHUNK_BYTES + 100})
     async with router() as opened:
@@ -75,7 +75,7 @@ async def test_a_broken_connection_goes_on_at_the_next_missing_chunk(effect, hub
     assert ranges(hub)[1] == f"bytes={CHUNK_BYTES}-{len(big) - 1}"
 
 
-async def test_a_stalled_hub_is_given_up_after_the_read_timeout(hub, put, big, sink, router):
+async def test_a_stalled_hub_is_given_up_after_the_read_timeout(autojump_clock, hub, put, big, sink, router):
     file = put(big)
     hub.fault("blobs", host="cdn", times=1, stall_at=CHUNK_BYTES + 100)
     begun = trio.current_time()
@@ -85,7 +85,7 @@ async def test_a_stalled_hub_is_given_up_after_the_read_timeout(hub, put, big, s
     assert HUB_READ_TIMEOUT_S <= trio.current_time() - begun < HUB_READ_TIMEOUT_S + 3
 
 
-async def test_a_hub_that_always_breaks_off_is_tried_five_times(hub, put, big, sink, router):
+async def test_a_hub_that_always_breaks_off_is_tried_five_times(autojump_clock, hub, put, big, sink, router):
     file = put(big)
     hub.fault("blobs", host="cdn", truncate_at=1000)
     async with router() as opened:
@@ -95,7 +95,7 @@ async def test_a_hub_that_always_breaks_off_is_tried_five_times(hub, put, big, s
     assert sink.chunks == {}
 
 
-async def test_tries_are_counted_anew_after_progress(hub, put, big, sink, router):
+async def test_tries_are_counted_anew_after_progress(autojump_clock, hub, put, big, sink, router):
     file = put(big)
     for _ in range(3):
         hub.fault("blobs", host="cdn", times=HUB_TRIES_MAX - 1, truncate_at=10)
@@ -106,7 +106,7 @@ async def test_tries_are_counted_anew_after_progress(hub, put, big, sink, router
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_server_errors_are_retried_with_growing_pauses(status, hub, put, big, sink, router):
+async def test_server_errors_are_retried_with_growing_pauses(autojump_clock, status, hub, put, big, sink, router):
     file = put(big)
     hub.fault("resolve", status=status, times=3)
     begun = trio.current_time()
@@ -117,7 +117,7 @@ async def test_server_errors_are_retried_with_growing_pauses(status, hub, put, b
 
 
 @pytest.mark.parametrize("on_host", ["hub", "cdn"])
-async def test_a_429_is_waited_out_and_told(on_host, hub, put, big, sink, router):
+async def test_a_429_is_waited_out_and_told(autojump_clock, on_host, hub, put, big, sink, router):
     file = put(big)
     hub.fault("resolve|blobs", host=on_host, status=429, headers={"Retry-After": "20"}, times=1)
     busy = []
@@ -129,7 +129,7 @@ async def test_a_429_is_waited_out_and_told(on_host, hub, put, big, sink, router
     assert busy == [(f"{on_host}.example", 20)]
 
 
-async def test_a_429_for_longer_than_a_minute_is_the_callers_decision(hub, put, big, sink, router):
+async def test_a_429_for_longer_than_a_minute_is_the_callers_decision(autojump_clock, hub, put, big, sink, router):
     file = put(big)
     hub.fault("resolve", status=429, headers={"Retry-After": "120"})
     async with router() as opened:
@@ -142,7 +142,7 @@ async def test_a_429_for_longer_than_a_minute_is_the_callers_decision(hub, put, 
     assert hub.stats()["requests_total"] == 1
 
 
-async def test_a_hub_that_says_429_for_ever_is_given_up(hub, put, big, sink, router):
+async def test_a_hub_that_says_429_for_ever_is_given_up(autojump_clock, hub, put, big, sink, router):
     file = put(big)
     hub.fault("resolve", status=429, headers={"Retry-After": "1"})
     async with router() as opened:
@@ -226,7 +226,7 @@ async def test_a_file_that_is_gone_is_no_retry(hub, put, big, sink, router):
     assert hub.stats()["requests_total"] == 1
 
 
-async def test_a_source_fails_over_to_the_next_upstream(internet, hub, put, big, sink, router, make_upstream):
+async def test_a_source_fails_over_to_the_next_upstream(autojump_clock, internet, hub, put, big, sink, router, make_upstream):
     file = put(big)
     first = make_upstream("dead", endpoint="http://dead.example")
     internet.add("dead.example", "151.101.9.9")
@@ -252,7 +252,9 @@ async def test_a_mirrors_bytes_are_hearsay(hub, put, big, sink, router, make_ups
     assert sink.grades == {Grade.HEARSAY}
 
 
-async def test_one_blob_is_read_from_the_other_hub_when_one_is_gone(internet, hub, put, big, sink, router, make_upstream):
+async def test_one_blob_is_read_from_the_other_hub_when_one_is_gone(
+    autojump_clock, internet, hub, put, big, sink, router, make_upstream
+):
     file = put(big)
     on_scope = put.func(hub, big, hub=Hub.MODELSCOPE, kind="dataset")
     gone = make_upstream("gone", endpoint="http://gone.example")
@@ -261,7 +263,7 @@ async def test_one_blob_is_read_from_the_other_hub_when_one_is_gone(internet, hu
     assert sink.body == big
 
 
-async def test_a_hub_that_is_gone_is_known_to_be_within_five_seconds(internet, hub, put, big, sink, router):
+async def test_a_hub_that_is_gone_is_known_to_be_within_five_seconds(autojump_clock, internet, hub, put, big, sink, router):
     file = put(big)
     for address in ("192.0.2.1", "151.101.3.3"):  # a black hole, a refusal
         internet.names["hub.example"] = [address]
@@ -269,10 +271,10 @@ async def test_a_hub_that_is_gone_is_known_to_be_within_five_seconds(internet, h
         async with router() as opened:
             with pytest.raises((SourceError, UnavailableError)):
                 await opened.source([file.location]).fetch(file.order(), sink)
-        assert trio.current_time() - begun < 8.5
+        assert trio.current_time() - begun < 5
 
 
-async def test_bulk_reads_share_one_limit(hub, put, big, sink, router):
+async def test_bulk_reads_share_one_limit(autojump_clock, hub, put, big, sink, router):
     file = put(big)
     hub.pace.rate = 50e6
     async with router(connections=2) as opened:
