@@ -16,7 +16,7 @@ from p2pmodel.settings import Settings
 @json_option
 @settings_options
 def command(settings: Settings, *, as_json: bool) -> None:
-    """Show the snapshots that are held here, whole or in part."""
+    """Show the public snapshots that are held here, whole or in part."""
     document = local_daemon.find(settings).get("/-/api/snapshots")
     if as_json:
         print_json(document)
@@ -32,7 +32,7 @@ def _row(snapshot: SnapshotReport) -> tuple[str, ...]:
     whole = snapshot.files_here == snapshot.files
     kind = "" if snapshot.type == "model" else f" ({snapshot.type})"
     return (
-        snapshot.repo + kind + ("" if snapshot.public else " (private)"),
+        snapshot.repo + kind,
         ", ".join([*snapshot.revisions, snapshot.commit[:12]]),
         f"{snapshot.files}" if whole else f"{snapshot.files_here} of {snapshot.files}",
         amount(snapshot.bytes) if whole else f"{amount(snapshot.bytes_here)} of {amount(snapshot.bytes)}",

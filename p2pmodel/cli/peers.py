@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount
+from p2pmodel.cli.progress import amount, seconds
 from p2pmodel.cli.report import PeersReport, print_json, print_table
 from p2pmodel.settings import Settings
 
@@ -26,17 +28,22 @@ def command(settings: Settings, *, as_json: bool) -> None:
         click.echo("No peer is linked. Nodes on other subnets are found by `--set peering.peers=HOST:7277`.", err=True)
         return
     print_table(
-        ("NODE", "ADDRESS", "HOLDS", "RECEIVED", "SENT", "RATE", "TRUST"),
+        ("NODE", "ADDRESS", "LINKED", "ROUND TRIP", "HOLDS", "RECEIVED", "SENT", "TRUST"),
         (
             (
-                f"{peer.node_id[:12]} {peer.name}".strip(),
+                peer.node_id[:12],
                 peer.address,
+                _or_dash(peer.linked_for_s, seconds),
+                _or_dash(peer.rtt_s, lambda rtt_s: f"{rtt_s * 1000:.1f} ms"),
                 f"{peer.blobs} blobs",
                 amount(peer.received),
                 amount(peer.sent),
-                f"{amount(peer.rate)}/s" if peer.rate else "-",
                 "rested: gave wrong bytes" if peer.resting else "each chunk is checked",
             )
             for peer in peers
         ),
     )
+
+
+def _or_dash(value: float | None, words: Callable[[float], str]) -> str:
+    return "-" if value is None else words(value)

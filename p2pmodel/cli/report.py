@@ -46,10 +46,10 @@ class StatusReport(msgspec.Struct, kw_only=True):
 class PeerReport(msgspec.Struct, kw_only=True):
     node_id: str
     address: str = ""
-    name: str = ""
+    linked_for_s: float | None = None
+    rtt_s: float | None = None
     received: int = 0
     sent: int = 0
-    rate: float = 0.0  # bytes/s received of late
     blobs: int = 0
     resting: bool = False  # gave wrong bytes, so it is not asked for a while
 
@@ -70,11 +70,10 @@ class SnapshotReport(msgspec.Struct, kw_only=True):
     files_here: int = 0
     bytes: int = 0
     bytes_here: int = 0
-    public: bool = True
 
 
 class SnapshotsReport(msgspec.Struct, kw_only=True):
-    """`/-/api/snapshots`: what is held here."""
+    """`/-/api/snapshots`: what is held here; private repos are not told to everybody on this machine."""
 
     snapshots: list[SnapshotReport] = []
 

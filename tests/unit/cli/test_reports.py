@@ -82,13 +82,13 @@ def test_json_is_the_daemons_own_document(run, daemon):
 
 def test_list_shows_what_is_whole_and_what_is_not(run, daemon):
     whole = {"hub": "huggingface", "type": "model", "repo": "org/a", "commit": "c" * 40, "revisions": ["main"], "files": 3}
-    part = whole | {"repo": "org/b", "type": "dataset", "files_here": 1, "bytes": 4000, "bytes_here": 1000, "public": False}
+    part = whole | {"repo": "org/b", "type": "dataset", "files_here": 1, "bytes": 4000, "bytes_here": 1000}
     daemon.documents["snapshots"] = {"snapshots": [part, whole | {"files_here": 3, "bytes": 5_000_000}]}
     code, out, _ = run("list")
     lines = out.splitlines()
     assert code == 0
     assert lines[1].split() == ["org/a", "main,", "cccccccccccc", "3", "5.0", "MB", "huggingface"]
-    assert lines[2].startswith("org/b (dataset) (private)")
+    assert lines[2].startswith("org/b (dataset)")
     assert "1 of 3" in lines[2]
     assert "1.0 kB of 4.0 kB" in lines[2]
 
@@ -101,19 +101,13 @@ def test_nothing_held_is_said_apart_from_results(run, daemon):
 
 
 def test_peers_shows_who_is_there_and_who_gave_wrong_bytes(run, daemon):
-    peer = {
-        "node_id": "0123456789abcdef",
-        "name": "gpu-2",
-        "address": "10.0.0.2:7277",
-        "received": 2_000_000,
-        "sent": 1000,
-        "blobs": 4,
-    }
-    daemon.documents["peers"] = {"peers": [peer, peer | {"node_id": "f" * 40, "resting": True}]}
-    out = run("peers")[1]
-    assert "0123456789ab gpu-2" in out
-    assert "2.0 MB" in out
-    assert out.splitlines()[2].endswith("rested: gave wrong bytes")
+    whom = {"node_id": "0123456789abcdef", "address": "10.0.0.2:7277", "linked_for_s": 75.2, "rtt_s": 0.0012}
+    peer = whom | {"received": 2_000_000, "sent": 1000, "blobs": 4, "resting": False}
+    daemon.documents["peers"] = {"peers": [peer, peer | {"linked_for_s": None, "resting": True}]}
+    _, good, resting = run("peers")[1].splitlines()
+    assert good.split("  ")[:4] == ["0123456789ab", "10.0.0.2:7277", "1 min 15 s", "1.2 ms"]
+    assert "2.0 MB" in good
+    assert resting.endswith("rested: gave wrong bytes")
 
 
 # env
