@@ -12,7 +12,7 @@ is discovery's.
 from p2pmodel.peering.alone import Alone
 from p2pmodel.peering.identity import Identity
 from p2pmodel.peering.membership import Membership, Mode, new_join_token, parse_join_token
-from p2pmodel.peering.peering import Peering, PeeringSettings
+from p2pmodel.peering.peering import Peering
 from p2pmodel.peering.report import PeerReport
 from p2pmodel.peering.secure import SECURE_FIRST_BYTE, Secure
 from p2pmodel.peering.statistics import PeeringStatistics
@@ -27,7 +27,6 @@ __all__ = [
     "Mode",
     "PeerReport",
     "Peering",
-    "PeeringSettings",
     "PeeringStatistics",
     "Secure",
     "TcpNetwork",

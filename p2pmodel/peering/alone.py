@@ -20,6 +20,9 @@ class NoSource:
 class Alone:
     """`Neighbours` with nobody in it."""
 
+    def __init__(self, node: NodeId) -> None:
+        self._node = node
+
     def linked(self) -> Sequence[NodeId]:
         return ()
 
@@ -27,7 +30,7 @@ class Alone:
         return peer
 
     def own_weight(self) -> str:
-        return ""
+        return self._node
 
     def send(self, peer: NodeId, message: Message) -> None:
         """Nobody hears it."""

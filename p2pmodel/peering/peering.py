@@ -6,9 +6,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, Protocol
 
 import structlog
 import trio
@@ -55,14 +54,29 @@ log = structlog.get_logger()
 _REMEMBER_EVERY_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeeringSettings:
-    """What the user can say about links. `peers` are dialled besides whom discovery finds, and may be anywhere."""
+class Place(Protocol):
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
 
-    listen: Address
-    advertise: Address | None = None  # what to tell others, where it is not what they see
-    plain_data: bool = True  # public chunks may travel outside TLS
-    peers: tuple[Address, ...] = ()
+
+class PeeringSettings(Protocol):
+    """What the user can say about links (`p2pmodel.settings.PeeringSettings`)."""
+
+    @property
+    def listen(self) -> Place: ...
+    @property
+    def advertise(self) -> Place | None:
+        """What to tell others, where it is not what they see."""
+
+    @property
+    def plain_data(self) -> Literal["public", "never"]:
+        """Which chunks may travel outside TLS."""
+
+    @property
+    def peers(self) -> Sequence[Place]:
+        """Whom to dial besides those whom discovery finds; they may be anywhere."""
 
 
 class Peering:
@@ -100,7 +114,7 @@ class Peering:
         self._dice = dice
         self._file = state_dir / "peers.json" if state_dir else None
         self._near = near or OwnSubnets()
-        self._plain = settings.plain_data
+        self._plain = settings.plain_data == "public"
         self._static_hosts = {peer.host for peer in settings.peers}
         self._links = Links(closed=closed)
         self._directory = Directory(own=node, near=lambda host: closed or self._near(host), dice=dice)
@@ -231,7 +245,7 @@ class Peering:
     async def _recall(self) -> None:
         now = trio.current_time()
         for peer in self._settings.peers:
-            self._directory.heard(Candidate(peer, None, "static"), now)
+            self._directory.heard(Candidate(Address(peer.host, peer.port), None, "static"), now)
         for candidate in await self._blocking(remembered.load, self._file) if self._file else ():
             self._directory.heard(candidate, now)
 

@@ -15,8 +15,9 @@ from p2pmodel.delivery.ports import Order, Span
 from p2pmodel.errors import SourceError
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.network import Address, ByteStream, Candidate
-from p2pmodel.peering import SECURE_FIRST_BYTE, Identity, Membership, Peering, PeeringSettings, TcpNetwork, TlsSecure
+from p2pmodel.peering import SECURE_FIRST_BYTE, Identity, Membership, Peering, TcpNetwork, TlsSecure
 from p2pmodel.peering.connection import Connection
+from p2pmodel.settings import HostPort, PeeringSettings
 from p2pmodel.wire import Role, Secrecy, Session
 from p2pmodel.wire.messages import AskTicket, Attach, Attached, Get, Hello, Ping, Pong, Problem, Ticket
 
@@ -309,7 +310,7 @@ async def tcp_node(blob_file, nursery):
         identity = identity or Identity.generate()
         member = membership(identity)
         peering = Peering(
-            PeeringSettings(listen=Address("127.0.0.1", 0), **settings),
+            PeeringSettings(listen=HostPort("127.0.0.1", 0), **settings),
             node=identity.node,
             boot=os.urandom(8),
             closed=member.mode != "open",
@@ -343,7 +344,7 @@ async def memory_node(blob_file, memory_network, nursery):
         host = f"10.0.0.{number}"
         name = node or f"{number:040x}"
         peering = Peering(
-            PeeringSettings(listen=Address("0.0.0.0", 7277), **settings),
+            PeeringSettings(listen=HostPort("0.0.0.0", 7277), **settings),
             node=name,
             boot=boot or bytes([number]) * 8,
             closed=closed,

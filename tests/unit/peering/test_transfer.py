@@ -37,12 +37,12 @@ def whole(sink):
 
 
 @pytest.mark.parametrize(
-    ("fetcher_plain", "seeder_plain", "tls_connections"),
-    [(True, True, 1), (True, False, 2), (False, True, 2)],
+    ("fetcher", "seeder", "tls_connections"),
+    [("public", "public", 1), ("public", "never", 2), ("never", "public", 2)],
     ids=["plain", "the seeder wants TLS", "the fetcher wants TLS"],
 )
-async def test_chunks_arrive_byte_for_byte(pair, order, sink, blob_file, fetcher_plain, seeder_plain, tls_connections):
-    one, two = await pair({"plain_data": fetcher_plain}, {"plain_data": seeder_plain})
+async def test_chunks_arrive_byte_for_byte(pair, order, sink, blob_file, fetcher, seeder, tls_connections):
+    one, two = await pair({"plain_data": fetcher}, {"plain_data": seeder})
     await one.peering.source(two.id).fetch(order, sink)
     assert whole(sink) == blob_file[2]
     assert sink.pieces == order.blob.size
@@ -75,7 +75,7 @@ async def test_both_sides_of_a_link_can_fetch_at_once(pair, order, sink, blob_fi
 
 
 async def test_a_second_order_takes_the_same_connection(pair, order, sink):
-    one, two = await pair({"plain_data": False}, {})
+    one, two = await pair({"plain_data": "never"}, {})
     source = one.peering.source(two.id)
     for _ in range(3):
         await source.fetch(order, sink)
@@ -83,7 +83,7 @@ async def test_a_second_order_takes_the_same_connection(pair, order, sink):
 
 
 async def test_a_kept_connection_that_the_peer_has_closed_costs_the_order_nothing(pair, order, sink):
-    one, two = await pair({"plain_data": False}, {})
+    one, two = await pair({"plain_data": "never"}, {})
     source = one.peering.source(two.id)
     await source.fetch(order, sink)
     with trio.CancelScope(shield=True):
@@ -93,7 +93,7 @@ async def test_a_kept_connection_that_the_peer_has_closed_costs_the_order_nothin
 
 
 async def test_many_orders_share_a_few_connections(pair, order, sink):
-    one, two = await pair({"plain_data": False}, {})
+    one, two = await pair({"plain_data": "never"}, {})
     source = one.peering.source(two.id)
     async with trio.open_nursery() as fetches:
         for index in [0, 1, 2] * 3:
@@ -102,7 +102,7 @@ async def test_many_orders_share_a_few_connections(pair, order, sink):
 
 
 async def test_a_chunk_that_the_peer_does_not_hold_is_a_source_error_and_the_connection_is_kept(pair, order, sink):
-    one, two = await pair({"plain_data": False}, {})
+    one, two = await pair({"plain_data": "never"}, {})
     source = one.peering.source(two.id)
     for _ in range(2):
         with pytest.raises(SourceError, match="not_held"):
