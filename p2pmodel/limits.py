@@ -51,7 +51,9 @@ CANDIDATES_PER_ADDRESS_MAX: Final = 8
 CANDIDATE_EXPIRY_S: Final = 60.0
 REDIAL_MIN_S: Final = 1.0
 REDIAL_MAX_S: Final = 30.0
-REDIAL_SILENT_S: Final = 300.0  # the same for one of whom nobody has heard for as long: 256 remembered dead ones cost a dial a second
+REDIAL_SILENT_S: Final = (
+    300.0  # the same for one of whom nobody has heard for as long: 256 remembered dead ones cost a dial a second
+)
 DIALS_PER_S_MAX: Final = 10.0  # a flood of false hints must not make us a scanner
 DIALS_AT_ONCE_MAX: Final = 32
 LINKS_PER_ADDRESS_MAX: Final = 8  # open mode: ids are free to mint, addresses less so
@@ -68,6 +70,10 @@ SEED_PROGRESS_TIMEOUT_S: Final = 30.0  # a peer that does not take a chunk in so
 TXT_BYTES_MAX: Final = 400  # beyond ~9,000 a record resolves nowhere; one small packet is the polite size
 REANNOUNCE_S: Final = 15.0  # two groups that met after starting apart found each other only by this
 ANNOUNCE_GAP_MIN_S: Final = 1.0  # a busy inventory must not flood the multicast group
+MDNS_RETRY_S: Final = 30.0  # no network yet, or another responder holds the port
+MDNS_WAITING_MAX: Final = 256  # records on their way from zeroconf's thread
+MDNS_RESOLVING_MAX: Final = 32  # questions asked of nodes whose announcement came in parts
+MDNS_PRESENT_MAX: Final = 512
 
 # Swarm and delivery
 RUN_CHUNKS_MAX: Final = 16  # 64 MiB: one hub request serves many chunks
@@ -116,7 +122,9 @@ ACCESS_DENY_S: Final = 30.0
 ACCESS_ENTRIES_MAX: Final = 10_000
 
 # Store
-INVENTORY_CHANGES_MAX: Final = 4096  # remembered for deltas: minutes of a busy node; who missed more gets everything (~1 MB at most)
+INVENTORY_CHANGES_MAX: Final = (
+    4096  # remembered for deltas: minutes of a busy node; who missed more gets everything (~1 MB at most)
+)
 USES_PENDING_MAX: Final = 256  # last uses kept in memory before the index learns them: eviction can bear to forget a few
 
 # Commands that ask the local daemon
@@ -126,3 +134,4 @@ API_SILENCE_S: Final = 60.0  # a fetch reports a few times a second, also while 
 
 # The house
 GRACE_S: Final = 10.0  # from SIGTERM to the last cancel
+DISCOVER_S: Final = 3.0  # how long a command that is its own daemon waits for a first peer: mDNS needs one to two

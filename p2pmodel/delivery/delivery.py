@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import trio
 
-from p2pmodel.content import Access, FileEntry, Repo, Snapshot
+from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.downloads import Downloads
@@ -84,6 +84,10 @@ class Delivery:
                 yield progress
         finally:
             fetch.give_up()
+
+    def rests(self, peer: NodeId) -> bool:
+        """Whether a peer gave wrong bytes and is not asked for a while."""
+        return self._around.standing.resting(peer, trio.current_time())
 
     def status(self) -> dict[str, object]:
         return {"downloads": [self._download_status(download) for download in self.downloads.active]}

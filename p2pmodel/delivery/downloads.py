@@ -61,7 +61,7 @@ class Downloads:
             stored.close()  # somebody else began it while we opened the file
             return running
         download = Download(stored, self._around, self._herald, [location], self.statistics)
-        self._active[blob.id] = download
+        self._active[download.blob.id] = download  # the store may know the blob by its other name
         assert self._nursery is not None
         self._nursery.start_soon(self._run, download, stored)
         return download

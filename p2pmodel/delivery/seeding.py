@@ -51,6 +51,7 @@ class Seeding:
         self._herald = herald
         self._shelf = shelf
         self._boot = boot
+        self.first_link = trio.Event()
         self._complaints: trio.MemorySendChannel[tuple[Blob, int]]
         self._complaints, self._to_recheck = trio.open_memory_channel[tuple[Blob, int]](_RECHECKS_MAX)
 
@@ -67,6 +68,7 @@ class Seeding:
     # PeerEvents
 
     def linked(self, peer: NodeId) -> None:
+        self.first_link.set()
         self._downloads.peer_linked(peer)
 
     def unlinked(self, peer: NodeId) -> None:

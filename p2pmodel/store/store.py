@@ -174,6 +174,10 @@ class Store:
     def ref(self, repo: Repo, revision: str) -> str | None:
         return self._index.ref(repo, revision)
 
+    def revisions(self, repo: Repo, commit: str) -> Sequence[str]:
+        """The branches and tags that the hub last said are this commit."""
+        return self._index.revisions(repo, commit)
+
     def put_document(self, key: str, body: bytes) -> None:
         self._index.put_document(key, body)
 
@@ -290,11 +294,11 @@ class Store:
         known = self._index.blobs()
         states: dict[Blob, int] = {}
         for found in take_stock(self.layout, self._disk, known):
-            blob, chunks = found.blob, found.chunks or ()
+            blob = found.blob
             used = known[blob.id].used if blob.id in known else int(self._clock())
             fresh = Freshness(chunk_count(blob.size))
-            here = blob.size if found.sealed else _bytes(blob, chunks)
-            self._entries[blob.id] = _Entry(blob, found.private, found.sealed, len(chunks), here, used, fresh)
+            here = blob.size if found.sealed else _bytes(blob, found.chunks)
+            self._entries[blob.id] = _Entry(blob, found.private, found.sealed, len(found.chunks), here, used, fresh)
             self._count(**{"sealed" if found.sealed else "partial": here})
             if not found.private:
                 states[blob] = SEALED if found.sealed else PARTIAL

@@ -1,0 +1,305 @@
+"""The house: the only place that knows every room. Builds them bottom up, runs them, takes leave in order.
+
+Leaving is the shutdown: withdraw from discovery → take no more clients and links → drain within the grace deadline →
+cancel → close the store. An unexpected exception ends the house; systemd starts it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+import trio
+
+from p2pmodel import __version__, config, log, sd
+from p2pmodel.content import NodeId
+from p2pmodel.delivery import Buffers, Delivery
+from p2pmodel.delivery.ports import Neighbours, Surroundings
+from p2pmodel.errors import ConfigError, P2pmodelError, first_error
+from p2pmodel.gateway import Gateway, bind
+from p2pmodel.limits import DISCOVER_S, GRACE_S
+from p2pmodel.metrics import Metrics, Sources
+from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
+from p2pmodel.reports import Reports
+from p2pmodel.settings import HostPort, Settings, UpstreamSettings
+from p2pmodel.store import Store
+from p2pmodel.swarm import Standing
+from p2pmodel.upstream import Router, Upstream
+
+T = TypeVar("T")
+logger = structlog.get_logger()
+
+_SOCKET_NAME: Final = "gateway"  # FileDescriptorName= in systemd/p2pmodel.socket
+
+
+def serve(settings: Settings) -> None:
+    """Run a daemon until SIGTERM or SIGINT. Raises P2pmodelError for what the operator must mend."""
+    log.configure(settings.log.level, settings.log.format)
+    _run(_serve, settings)
+
+
+def run_for(settings: Settings, job: Callable[[Running], T]) -> T:
+    """Be a daemon for as long as `job` takes (in a thread of its own) and return what it returns."""
+    log.configure("warning", settings.log.format)
+    return _run(_run_job, settings, job)
+
+
+def _run(main: Callable[..., Awaitable[T]], *args: object) -> T:
+    try:
+        answer: T = trio.run(main, *args)
+    except BaseExceptionGroup as group:
+        known, unknown = group.split(P2pmodelError)
+        if known is None or unknown is not None:
+            raise
+        raise first_error(known) from None
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon that is up: what `daemon.json` says."""
+
+    node_id: NodeId
+    gateway: HostPort
+    peering: int
+
+
+async def _serve(settings: Settings) -> None:
+    async with trio.open_nursery() as nursery, house(settings) as running:
+        nursery.start_soon(_watchdog)
+        sd.notify(f"READY=1\nSTATUS=Serving {running.gateway}, peers on port {running.peering}")
+        logger.info("ready", node=running.node_id, gateway=str(running.gateway), peering=running.peering, version=__version__)
+        await _told_to_stop()
+        sd.notify("STOPPING=1")
+        nursery.cancel_scope.cancel()
+
+
+async def _run_job(settings: Settings, job: Callable[[Running], T]) -> T:
+    async with house(settings, patience_s=DISCOVER_S) as running:
+        return await trio.to_thread.run_sync(job, running, abandon_on_cancel=True)
+
+
+async def _told_to_stop() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                logger.info("stopping", signal=signal.Signals(number).name)
+                return
+            logger.info("sighup_ignored", why="no setting can be changed while running yet")
+
+
+async def _watchdog() -> None:
+    """The event loop is alive as long as it comes round here."""
+    interval_s = sd.watchdog_interval_s()
+    while interval_s is not None:
+        sd.notify("WATCHDOG=1")
+        await trio.sleep(interval_s)
+
+
+@asynccontextmanager
+async def house(settings: Settings, *, patience_s: float = 0.0) -> AsyncIterator[Running]:
+    """A whole daemon, up when the context is entered, gone when it is left. `patience_s`: wait so long for a first peer."""
+    store = await trio.to_thread.run_sync(
+        lambda: Store(
+            settings.node.state_dir,
+            fsync=settings.store.fsync,
+            quota_bytes=settings.store.quota,
+            min_free_bytes=settings.store.min_free,
+        )
+    )
+    try:
+        listeners = _gateway_sockets(settings)
+        rooms = _Rooms(settings, store, own_ports={sock.getsockname()[1] for sock in listeners})
+        async with rooms.router, trio.open_nursery() as nursery:
+            try:
+                running = await rooms.start(nursery, listeners)
+                with _announced(settings.node.state_dir, running):
+                    await rooms.first_peer(patience_s)
+                    yield running
+                    await rooms.leave()
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        store.close()
+
+
+class _Rooms:
+    """The rooms of one daemon, wired. Constructing it opens nothing but the store that it is given."""
+
+    def __init__(self, settings: Settings, store: Store, own_ports: set[int]) -> None:
+        self._settings = settings
+        self._dice = random.SystemRandom()
+        self._identity, self._membership = _who_we_are(settings)
+        self._boot = secrets.token_bytes(8)
+        self._peering: Peering | None = None
+        neighbours: Neighbours = Alone(self._identity.node)
+        if self._membership is not None:
+            neighbours = self._peering = Peering(
+                settings.peering,
+                node=self._identity.node,
+                boot=self._boot,
+                closed=self._membership.filter_key is not None,
+                network=TcpNetwork(),
+                secure=TlsSecure(self._membership),
+                inventory=store.inventory,
+                blocking=_in_thread,
+                dice=self._dice,
+                state_dir=settings.node.state_dir,
+            )
+        self.router = Router(
+            [_upstream(each) for each in settings.upstreams],
+            rng=self._dice,
+            offline=settings.node.offline,
+            connections=settings.limits.upstream_connections,
+            environment=os.environ,
+            own_ports=own_ports,
+        )
+        around = Surroundings(
+            store=store,
+            upstreams=self.router,
+            neighbours=neighbours,
+            blocking=_in_thread,
+            buffers=Buffers(),
+            standing=Standing(),
+            rng=self._dice,
+            key=self._identity.key,
+            closed=self._peering is not None and self._membership is not None and self._membership.mode != "open",
+        )
+        self._delivery = Delivery(
+            around, boot=self._boot, access_allow_s=settings.access.cache, offline_grace_s=settings.access.offline_grace
+        )
+        self._reports = Reports(settings, self._identity.node, store=store, delivery=self._delivery, peering=self._peering)
+        token_file = settings.gateway.token_file
+        self._discovery = trio.CancelScope()
+        self._gateway_closed = trio.Event()
+        self._gateway = Gateway(
+            self._delivery,
+            self.router,
+            ready=lambda: None,
+            render_metrics=lambda: self._metrics.render(),
+            report=self._reports.pages(),
+            allowed_hosts=settings.gateway.allowed_hosts,
+            token=config.read_secret(token_file) if token_file else None,
+            clients_max=settings.limits.clients,
+        )
+
+        self._metrics = Metrics(self._sources(store))
+
+    def _sources(self, store: Store) -> Sources:
+        peering = self._peering
+        return Sources(
+            arrivals=self._delivery.downloads.statistics,
+            gateway=self._gateway.statistics,
+            peering=peering.statistics if peering else PeeringStatistics(),
+            upstream=self.router.statistics,
+            peers=peering.peers_by_state if peering else dict,
+            downloads=lambda: len(self._delivery.downloads.active),
+            store_bytes=lambda: {"sealed": store.statistics.bytes_sealed, "partial": store.statistics.bytes_partial},
+            store_quota_bytes=self._settings.store.quota,
+        )
+
+    async def start(self, nursery: trio.Nursery, listeners: list[socket.socket]) -> Running:
+        await nursery.start(self._delivery.run)
+        port = 0
+        if self._peering is not None:
+            port = await nursery.start(self._peering.run, self._delivery.seeding)
+            if self._settings.discovery.mdns:
+                nursery.start_soon(self._discover, self._peering)
+        await nursery.start(self._serve_clients, listeners)
+        gateway = HostPort(self._settings.gateway.listen.host, listeners[0].getsockname()[1])
+        self._reports.gateway, self._reports.peering_port = f"http://{gateway}", port
+        return Running(self._identity.node, gateway, port)
+
+    async def first_peer(self, patience_s: float) -> None:
+        """A daemon that lives for one command only should not ask the hub for what the next room has."""
+        if self._peering is not None:
+            with trio.move_on_after(patience_s):
+                await self._delivery.seeding.first_link.wait()
+
+    async def leave(self) -> None:
+        """Take leave in order; whoever is still being served then has GRACE_S."""
+        self._discovery.cancel()
+        if self._peering is not None:
+            self._peering.close_doors()
+        self._gateway.drain()
+        with trio.move_on_after(GRACE_S):
+            await self._gateway_closed.wait()
+
+    async def _serve_clients(self, listeners: list[socket.socket], task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self._gateway.serve(listeners, task_status=task_status)
+        finally:
+            self._gateway_closed.set()
+
+    async def _discover(self, peering: Peering) -> None:
+        """Until `leave`: be found and hear of others."""
+        with self._discovery:
+            await trio.sleep_forever()
+
+
+@contextmanager
+def _announced(state_dir: Path, running: Running) -> Iterator[None]:
+    """`daemon.json`, by which commands on this machine find us, for as long as we run."""
+    folder = state_dir / "run"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    file = folder / "daemon.json"
+    content = {"pid": os.getpid(), "node_id": running.node_id, "gateway": str(running.gateway), "peering": running.peering}
+    fresh = folder / f".daemon.json.{os.getpid()}"
+    fresh.write_text(json.dumps(content))
+    fresh.replace(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+async def _in_thread(function: Callable[..., T], *args: object) -> T:
+    return await trio.to_thread.run_sync(function, *args)
+
+
+def _who_we_are(settings: Settings) -> tuple[Identity, Membership | None]:
+    """This node's key, and the cluster that it belongs to (None: `cluster.mode = "off"`)."""
+    cluster = settings.cluster
+    if cluster.mode == "hardened":
+        if not (cluster.ca and cluster.cert and cluster.key):
+            raise ConfigError('cluster.mode = "hardened" needs cluster.ca, cluster.cert and cluster.key.')
+        membership = Membership.hardened(ca=cluster.ca, cert=cluster.cert, key=cluster.key)
+        return membership.identity, membership
+    identity = Identity.load(settings.node.state_dir)
+    if cluster.mode == "off":
+        return identity, None
+    if cluster.mode == "closed":
+        if cluster.key_file is None:
+            raise ConfigError('cluster.mode = "closed" needs a key.', next_step="Run `p2pmodel cluster init`.")
+        return identity, Membership.closed(identity, config.read_secret(cluster.key_file))
+    return identity, Membership.open(identity)
+
+
+def _upstream(settings: UpstreamSettings) -> Upstream:
+    return Upstream(
+        name=settings.name,
+        hub=settings.hub,
+        endpoint=settings.endpoint,
+        priority=settings.priority,
+        token=config.token_of(settings),
+        ca_file=settings.ca_file,
+        trusted=settings.trusted,
+    )
+
+
+def _gateway_sockets(settings: Settings) -> list[socket.socket]:
+    """Those that systemd holds for us across restarts, else our own."""
+    inherited = sd.listen_fds().get(_SOCKET_NAME)
+    if inherited:
+        return [socket.socket(fileno=fd) for fd in inherited]
+    return bind(*settings.gateway.listen)
