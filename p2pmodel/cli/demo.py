@@ -8,6 +8,6 @@ import click
 @click.command("demo")
 def command() -> int:
     """Show a whole cluster on this machine: a hub, three daemons, one fetch each; ends with the bytes by source."""
-    from p2pmodel.demo import cluster  # noqa: PLC0415  # the whole house
+    from p2pmodel.demo.cluster import run  # noqa: PLC0415  # the whole house
 
-    return cluster.run()
+    return run()

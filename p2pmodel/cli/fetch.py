@@ -19,7 +19,7 @@ from p2pmodel.cli.local_daemon import LocalDaemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import FetchEvent, View, view
 from p2pmodel.content.naming import Hub, Repo, RepoKind
-from p2pmodel.errors import NoDaemonError, P2pmodelError
+from p2pmodel.errors import ConfigError, NoDaemonError, P2pmodelError
 from p2pmodel.settings import GatewaySettings, HostPort, Settings
 
 _API: Final = "/-/api/fetch"
@@ -55,7 +55,6 @@ class _Wanted:
             "file": self.files,
             "include": self.include,
             "exclude": self.exclude,
-            "offline": "1" if self.offline else "",
         }
         for event in daemon.events(_API, query, hub_token=self.hub_token):
             yield msgspec.convert(event, FetchEvent)
@@ -102,14 +101,11 @@ def command(
     except KeyboardInterrupt:
         click.echo("What was fetched is kept; the same command resumes.", err=True)
         raise
-    assert done.path is not None
-    path = Path(done.path)
-    if target is not None:
-        path = _export(path, target, wanted)
+    path = done.path if target is None else str(_export(done, target, wanted))
     if not as_json:
         click.echo(path)
         return
-    document = msgspec.structs.asdict(done) | {"path": str(path), "seconds": round(time.monotonic() - started, 3)}
+    document = msgspec.structs.asdict(done) | {"path": path, "seconds": round(time.monotonic() - started, 3)}
     click.echo(json.dumps({key: value for key, value in document.items() if key not in {"event", "rate", "files_done"}}))
 
 
@@ -136,12 +132,16 @@ def _fetch(settings: Settings, wanted: _Wanted, shown: View) -> FetchEvent:
         daemon = local_daemon.find(settings)
     except NoDaemonError:
         return _as_daemon(settings, wanted, follow)
+    if wanted.offline and not daemon.get("/-/api/status").get("offline"):
+        raise ConfigError(
+            "The daemon that runs here asks hubs.", next_step="Restart it with node.offline = true, or leave --offline away."
+        )
     return follow(daemon)
 
 
 def _as_daemon(settings: Settings, wanted: _Wanted, follow: Callable[[LocalDaemon], FetchEvent]) -> FetchEvent:
     """Be the daemon while `follow` asks it: peers find it, and the next `serve` goes on with what it stored."""
-    from p2pmodel import daemon  # noqa: PLC0415  # the whole house
+    from p2pmodel.daemon import run_for  # noqa: PLC0415  # the whole house
 
     anywhere = replace(
         settings,
@@ -149,16 +149,23 @@ def _as_daemon(settings: Settings, wanted: _Wanted, follow: Callable[[LocalDaemo
         gateway=GatewaySettings(listen=HostPort("localhost", 0)),
         peering=replace(settings.peering, listen=settings.peering.listen._replace(port=0)),
     )
-    return daemon.run_for(anywhere, lambda running: follow(LocalDaemon(running.node_id, running.gateway)))
+    return run_for(anywhere, lambda running: follow(LocalDaemon(running.node_id, running.gateway)))
 
 
-def _export(snapshot: Path, target: Path, wanted: _Wanted) -> Path:
+def _export(done: FetchEvent, target: Path, wanted: _Wanted) -> Path:
     from p2pmodel.store.export import export  # noqa: PLC0415  # only with --to
     from p2pmodel.store.freshness import Freshness  # noqa: PLC0415
     from p2pmodel.store.tree import Leaf  # noqa: PLC0415
 
-    files = [(file.relative_to(snapshot).as_posix(), file.resolve()) for file in sorted(snapshot.rglob("*")) if file.is_file()]
-    export([Leaf(path, sealed.name, sealed, Freshness(0)) for path, sealed in files if wanted.names(path)], target)
+    snapshot = Path(done.path or "")
+    found = [(file.relative_to(snapshot).as_posix(), file.resolve()) for file in sorted(snapshot.rglob("*")) if file.is_file()]
+    leaves = [Leaf(path, sealed.name, sealed, Freshness(0)) for path, sealed in found if wanted.names(path)]
+    if len(leaves) != done.files:
+        raise P2pmodelError(
+            f"{snapshot} cannot be read by this user, as the daemon keeps private files to itself.",
+            next_step="Let your client download them from the gateway: see `p2pmodel env`.",
+        )
+    export(leaves, target)
     return target.absolute()
 
 

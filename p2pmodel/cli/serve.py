@@ -13,7 +13,7 @@ from p2pmodel.settings import Settings
 @setting_option("--gateway", "gateway.listen", "Where clients connect (gateway.listen).")
 @setting_option("--peering", "peering.listen", "Where other daemons connect (peering.listen).")
 def command(settings: Settings) -> None:
-    """Run the daemon in the foreground. SIGTERM lets it finish what it is sending, SIGHUP reloads the limits."""
-    from p2pmodel import daemon  # noqa: PLC0415  # the whole house
+    """Run the daemon in the foreground. SIGTERM lets it finish what it is sending."""
+    from p2pmodel.daemon import serve  # noqa: PLC0415  # the whole house
 
-    daemon.serve(settings)
+    serve(settings)

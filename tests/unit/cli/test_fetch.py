@@ -1,11 +1,14 @@
 """`p2pmodel fetch` through a running daemon."""
 
 import json
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from p2pmodel.cli import progress
 from p2pmodel.cli.progress import FetchEvent
+from p2pmodel.settings import HostPort
 
 COMMIT = "c" * 40
 
@@ -139,6 +142,33 @@ def test_interrupting_keeps_what_was_fetched_and_says_so(run, fetched, monkeypat
     assert "What was fetched is kept; the same command resumes." in err
 
 
+def test_offline_is_refused_where_the_daemon_would_ask_a_hub_all_the_same(run, fetched, snapshot):
+    fetched.documents["status"] = {"offline": False}
+    code, _, err = run("fetch", "org/model", "--offline")
+    assert code == 2
+    assert "node.offline" in err
+    fetched.documents["status"] = {"offline": True}
+    assert run("fetch", "org/model", "--offline")[:2] == (0, f"{snapshot}\n")
+
+
+def test_without_a_daemon_fetch_is_one_for_the_time_it_takes_on_free_ports(run, fetched, snapshot, state_dir, monkeypatch):
+    """`p2pmodel.daemon` is played here: what is handed to it, and that its gateway is asked."""
+    (state_dir / "run" / "daemon.json").unlink()
+    asked_for = []
+
+    def run_for(settings, job):
+        asked_for.append(settings)
+        return job(SimpleNamespace(node_id="ab" * 20, gateway=HostPort("localhost", fetched.port), peering=1))
+
+    house = ModuleType("p2pmodel.daemon")
+    house.run_for = run_for
+    monkeypatch.setitem(sys.modules, "p2pmodel.daemon", house)
+    assert run("fetch", "org/model", "--offline", "--set", "node.name=me")[:2] == (0, f"{snapshot}\n")
+    (settings,) = asked_for
+    assert (settings.gateway.listen.port, settings.peering.listen.port) == (0, 0)
+    assert (settings.node.name, settings.node.offline, settings.node.state_dir) == ("me", True, state_dir)
+
+
 # Tokens
 
 
@@ -173,14 +203,22 @@ def test_to_hard_links_the_files_into_the_directory(run, fetched, tmp_path, snap
     assert not (tmp_path / "here" / "config.json").is_symlink()
 
 
-def test_to_takes_only_the_files_that_were_asked_for(run, fetched, tmp_path):
-    run("fetch", "org/model", "--to", tmp_path / "one", "config.json")
-    run("fetch", "org/model", "--to", tmp_path / "two", "--include", "sub/*")
-    run("fetch", "org/model", "--to", tmp_path / "three", "--exclude", "*.bin")
-    found = {
-        name: [file.name for file in sorted((tmp_path / name).rglob("*")) if file.is_file()] for name in ("one", "two", "three")
-    }
-    assert found == {"one": ["config.json"], "two": ["weights.bin"], "three": ["config.json"]}
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [(("config.json",), "config.json"), (("--include", "sub/*"), "weights.bin"), (("--exclude", "*.bin"), "config.json")],
+)
+def test_to_takes_only_the_files_that_were_asked_for(run, fetched, tmp_path, selection, expected):
+    fetched.events[-1]["files"] = 1
+    assert run("fetch", "org/model", "--to", tmp_path / "out", *selection)[0] == 0
+    assert [file.name for file in (tmp_path / "out").rglob("*") if file.is_file()] == [expected]
+
+
+def test_to_fails_where_the_snapshot_is_not_for_this_user_to_read(run, fetched, tmp_path):
+    fetched.events[-1]["path"] = str(tmp_path / "private")
+    code, out, err = run("fetch", "org/model", "--to", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert "p2pmodel env" in err
+    assert not (tmp_path / "out").exists()
 
 
 # Words for people
