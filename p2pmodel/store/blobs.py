@@ -84,6 +84,7 @@ class DiskBlob:
         self._dirty = ChunkMap(count)  # held, not recorded
         self._taken_back = ChunkMap(count)  # dropped, and maybe recorded
         self._sealing = False
+        self._misplaced = False  # unsealed, and the disk failed at moving the file
         self._joined = False  # reads another name's file; its own is gone
         self._files = threading.RLock()
         self._state = threading.Lock()
@@ -153,6 +154,8 @@ class DiskBlob:
         size = chunk_size(self.blob.size, index)
         if len(data) != size or len(digest) != DIGEST_BYTES:
             raise ValueError(f"chunk {index} of {self.blob} with {len(data)} bytes and a digest of {len(digest)}")
+        if self._misplaced:
+            self._move_back()
         with self._state:
             if self.sealed or self._sealing:
                 return  # a hedge that lost its race
@@ -326,8 +329,19 @@ class DiskBlob:
     def _unseal(self) -> None:
         """Partial again, in place: hard links elsewhere see the repair, those of our own trees are taken away meanwhile.
         The digests of a sealed blob stay proven, so what is still held may leave as before."""
+        with self._state:
+            self.sealed = False
+            for index in self.held:  # in place: others hold on to these maps
+                self.own.add(index)
+        self._keeper.unsealed(self)
         if not self._joined:
             self._record_what_is_left()
+            self._misplaced = True
+            self._move_back()
+
+    def _move_back(self) -> None:
+        """From the sealed place to the partial one. Where the disk fails at it, the next write tries again."""
+        with self._files:
             self._disk.chmod(self._fd, 0o600)
             try:
                 writable = self._disk.open(self.path, writable=True)
@@ -337,14 +351,11 @@ class DiskBlob:
             os.close(writable)
             self._disk.resize(self._fd, self.blob.size)
             partial = self._shelf.partial(self.blob.id)
-            self._disk.rename(self.path, partial)
-            self.path = partial
+            if self.path != partial:
+                self._disk.rename(self.path, partial)
+                self.path = partial
             self._disk.sync_directory(partial.parent)
-        with self._state:
-            self.sealed = False
-            for index in self.held:  # in place: others hold on to these maps
-                self.own.add(index)
-        self._keeper.unsealed(self)
+            self._misplaced = False
 
     def _record_what_is_left(self) -> None:
         try:

@@ -86,11 +86,11 @@ def parse(data: bytes) -> Recorded | None:
 
 def read(path: Path) -> Recorded | None:
     """None if there is no record, or none that can be believed."""
-    try:
-        with disk_errors("reading a record"):
+    with disk_errors("reading a record"):
+        try:
             return parse(path.read_bytes())
-    except FileNotFoundError:
-        return None
+        except FileNotFoundError:
+            return None
 
 
 class RecordFile:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from p2pmodel.content import Blob, BlobId, Seal, chunk_count
+from p2pmodel.content import Blob, BlobId, ChunkMap, Seal, chunk_count
 from p2pmodel.content.manifest import DIGEST_BYTES
 from p2pmodel.store import record
 from p2pmodel.store.blobs import DiskBlob, Keeper
@@ -24,7 +24,7 @@ class Found:
     blob: Blob
     private: bool
     sealed: bool
-    chunks: frozenset[int] | None = None  # of a partial blob: those recorded
+    chunks: ChunkMap  # of a partial blob: those recorded
 
 
 def take_stock(layout: Layout, disk: Disk, known: Mapping[BlobId, Known]) -> Iterator[Found]:
@@ -36,7 +36,8 @@ def take_stock(layout: Layout, disk: Disk, known: Mapping[BlobId, Known]) -> Ite
                 seen.add(blob)
                 size = known[blob].size if blob in known else file.stat(follow_symlinks=False).st_size
                 with suppress(ValueError):  # larger than any blob: not ours
-                    yield Found(Blob(blob, size), shelf.private, sealed=True)
+                    whole = Blob(blob, size)
+                    yield Found(whole, shelf.private, sealed=True, chunks=ChunkMap.full(chunk_count(size)))
     for shelf in layout.shelves():
         for blob in shelf.partial_blobs():
             found = None if blob in seen else _partial(layout, shelf, disk, blob)
@@ -57,7 +58,8 @@ def _partial(layout: Layout, shelf: Shelf, disk: Disk, blob: BlobId) -> Found | 
         if not other.exists():
             return None
         disk.rename(other, shelf.partial(blob))  # it was being made public, and its record went first
-    return Found(recorded.blob, shelf.private, sealed=False, chunks=frozenset(recorded.claims))
+    chunks = ChunkMap(chunk_count(recorded.blob.size), recorded.claims)
+    return Found(recorded.blob, shelf.private, sealed=False, chunks=chunks)
 
 
 def _elsewhere(layout: Layout, shelf: Shelf, blob: BlobId) -> bool:

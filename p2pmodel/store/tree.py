@@ -83,9 +83,9 @@ class CacheTree:
                         return True
                 with leaf.fresh.our_change(leaf.sealed):
                     self._make_hard_or_soft(leaf.sealed)
+                    self._put(fd, leaf.etag)
             except FileNotFoundError:
                 return False
-            self._put(fd, leaf.etag)
         return True
 
     def _make_hard_or_soft(self, sealed: Path) -> None:

@@ -1,0 +1,323 @@
+"""Damage, loss, quota and eviction of the store on disk: what the contract suite cannot see from outside."""
+
+import hashlib
+import os
+import sqlite3
+import threading
+
+import pytest
+from fakes.stores import COMMIT, REPO, SEAL, FaultyDisk, OnDisk, read, sample
+
+from p2pmodel.content import FileEntry, Snapshot
+from p2pmodel.errors import StoreError, StoreFullError, StoreTooNewError
+from p2pmodel.limits import CHUNK_BYTES
+
+ONE = sample(1)
+SMALL = sample(2, 700)
+SNAPSHOT = Snapshot(REPO, COMMIT, (FileEntry("a", SMALL.blob.size, SMALL.blob),), b"{}", public=True)
+
+
+# The index
+
+
+def spoil(path, how):
+    if how == "deleted":
+        path.unlink()
+    elif how == "garbage":
+        path.write_bytes(b"garbage" * 1000)
+    elif how == "emptied":
+        path.write_bytes(b"")
+    elif how == "cut short":
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        with path.open("r+b") as file:
+            file.seek(4096 * 2)
+            file.write(os.urandom(4096 * 3))
+
+
+@pytest.mark.parametrize("how", ["deleted", "garbage", "emptied", "cut short", "overwritten inside"])
+def test_an_index_that_is_gone_or_damaged_is_begun_anew_and_the_blobs_are_found_again(house, how):
+    ONE.put(house.store)
+    SMALL.put(house.store, private=True)
+    half = sample(3)
+    stored = house.store.open(half.blob, private=False)
+    half.write(stored, [0])
+    stored.close()
+    house.store.put_snapshot(SNAPSHOT)
+    house.store.close()
+    spoil(house.state_dir / "index.sqlite", how)
+    store = house.start()
+    assert store.find(ONE.blob.id).sealed
+    assert store.find(SMALL.blob.id).private
+    assert store.find(half.blob.id).held == 1
+    assert (house.state_dir / "index.sqlite.damaged").exists() == (how not in {"deleted", "emptied"})
+    stored = store.open(ONE.blob, private=False)
+    assert stored.sealed
+    assert stored.check(1)
+    assert stored.manifest().digests == ONE.digest(0) + ONE.digest(1)
+    stored.close()
+    house.store.put_snapshot(SNAPSHOT)
+    assert house.restart().snapshot(REPO, COMMIT) == SNAPSHOT
+
+
+def test_without_an_index_a_damaged_blob_is_believed_in_no_chunk(house):
+    ONE.put(house.store)
+    house.store.close()
+    (house.state_dir / "index.sqlite").unlink()
+    store = house.start()
+    house.damage(ONE.blob.id, 1)
+    stored = store.open(ONE.blob, private=False)
+    assert not stored.check(0)
+    assert not stored.sealed
+    assert (len(stored.held), len(stored.claimed)) == (0, 0)
+    ONE.write(stored)
+    stored.finish(None, SEAL)
+    assert read(stored) == ONE.data
+    stored.close()
+
+
+@pytest.mark.parametrize("table", ["blobs", "snapshots"])
+def test_a_row_that_rotted_is_not_believed(house, table):
+    SMALL.put(house.store)
+    house.store.put_snapshot(SNAPSHOT)
+    house.store.close()
+    column = {"blobs": "digests", "snapshots": "listing"}[table]
+    with sqlite3.connect(house.state_dir / "index.sqlite") as connection:
+        connection.execute(f"UPDATE {table} SET {column} = zeroblob(length({column}))")
+    connection.close()
+    store = house.start()
+    assert store.snapshot(REPO, COMMIT) == (SNAPSHOT if table == "blobs" else None)
+    stored = store.open(SMALL.blob, private=False)
+    assert stored.check(0)
+    assert stored.digest(0) == SMALL.digest(0)
+    stored.close()
+
+
+def test_an_index_of_a_newer_version_is_refused_and_left_alone(house):
+    house.store.close()
+    with sqlite3.connect(house.state_dir / "index.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreTooNewError):
+        house.start()
+    with sqlite3.connect(house.state_dir / "index.sqlite") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (99,)
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    house.start()
+
+
+# The files
+
+
+@pytest.mark.parametrize("change", ["cut short", "grown", "emptied"])
+def test_a_sealed_file_of_another_length_is_mended(house, change):
+    ONE.put(house.store)
+    house.store.close()
+    os.truncate(house.path(ONE.blob.id), {"cut short": 100, "grown": ONE.blob.size + 9, "emptied": 0}[change])
+    stored = house.start().open(ONE.blob, private=False)
+    assert not stored.sealed
+    good = [index for index in range(2) if stored.check(index)]
+    assert good == ([0] if change == "grown" else [])
+    ONE.write(stored, set(range(2)) - set(good))
+    stored.finish(None, SEAL)
+    assert read(stored) == ONE.data
+    stored.close()
+    assert house.store.statistics.bytes_sealed == ONE.blob.size
+    assert house.store.statistics.bytes_partial == 0
+
+
+def test_a_sealed_file_that_somebody_removed_is_begun_again(house):
+    ONE.put(house.store)
+    house.path(ONE.blob.id).unlink()
+    stored = house.store.open(ONE.blob, private=False)
+    assert (stored.sealed, len(stored.held)) == (False, 0)
+    assert house.store.statistics.bytes_sealed == 0
+    stored.close()
+
+
+def test_damage_while_the_blob_is_open_is_seen_by_the_files_stat(house):
+    ONE.put(house.store)
+    stored = house.store.open(ONE.blob, private=False)
+    assert stored.check(0)
+    assert stored.check(1)
+    house.damage(ONE.blob.id, 0)
+    assert stored.check(1)
+    assert not stored.check(0)
+    stored.close()
+
+
+def test_a_chunk_is_hashed_on_first_use_and_not_again(house, monkeypatch):
+    ONE.put(house.store)
+    stored = house.restart().open(ONE.blob, private=False)
+    hashed = []
+    real = house.store._disk.digest
+    monkeypatch.setattr(house.store._disk, "digest", lambda *args: hashed.append(args) or real(*args))
+    for _ in range(3):
+        assert stored.check(1)
+    stored.close()
+    stored = house.store.open(ONE.blob, private=False)
+    assert stored.check(1)
+    stored.close()
+    assert len(hashed) == 1
+
+
+def test_a_chunk_that_the_disk_cannot_read_is_damaged(house, monkeypatch):
+    ONE.put(house.store)
+    stored = house.restart().open(ONE.blob, private=False)
+
+    def unreadable(*_args):
+        raise StoreError("EIO")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.store._disk, "read_into", unreadable)
+        assert not stored.check(0)
+    assert not stored.sealed
+    assert stored.check(1)
+    stored.close()
+
+
+def test_start_hashes_nothing(house, monkeypatch):
+    ONE.put(house.store)
+    house.store.close()
+    monkeypatch.setattr("p2pmodel.store.disk.Disk.digest", None)
+    assert house.start().find(ONE.blob.id).sealed
+
+
+def test_threads_write_different_chunks_of_one_blob(house):
+    blob = sample(4, 5 * CHUNK_BYTES + 1)
+    stored = house.store.open(blob.blob, private=False)
+    start = threading.Barrier(6)
+
+    def writer(index):
+        start.wait()
+        blob.write(stored, [index])
+        stored.commit()
+
+    threads = [threading.Thread(target=writer, args=(index,)) for index in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stored.held.complete
+    assert hashlib.sha256(read(stored)).hexdigest() == blob.blob.id.hex
+    stored = house.crash().open(blob.blob, private=False)
+    assert len(stored.claimed) == 6
+    stored.close()
+
+
+# Room
+
+
+def test_a_full_device_is_a_clear_error_and_nothing_is_lost(tmp_path):
+    disk = FaultyDisk()
+    house = OnDisk(tmp_path / "state", disk=disk)
+    stored = house.store.open(ONE.blob, private=False)
+    ONE.write(stored, [0])
+    stored.commit()
+    disk._at, disk._error = len(disk.steps) + 1, StoreFullError("full")
+    with pytest.raises(StoreFullError):
+        ONE.write(stored, [1])
+    assert set(stored.held) == {0}
+    assert house.store.statistics.bytes_partial == CHUNK_BYTES
+    ONE.write(stored, [1])
+    stored.finish(None, SEAL)
+    assert read(stored) == ONE.data
+    stored.close()
+    house.close()
+
+
+def test_the_error_of_a_full_device_is_told_from_others(tmp_path, monkeypatch):
+    house = OnDisk(tmp_path / "state")
+    stored = house.store.open(ONE.blob, private=False)
+
+    def no_space(*_args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", no_space)
+        with pytest.raises(StoreFullError) as error:
+            ONE.write(stored, [0])
+    assert error.value.next_step
+    stored.close()
+    house.close()
+
+
+def test_the_quota_is_kept_by_evicting_what_was_longest_unused(tmp_path):
+    blobs = [sample(seed, 1000) for seed in range(4)]
+    now = [0]
+    house = OnDisk(tmp_path / "state", quota_bytes=2500, clock=lambda: now[0])
+    for now[0], blob in enumerate(blobs[:2]):
+        blob.put(house.store)
+    now[0] = 5
+    house.store.open(blobs[0].blob, private=False).close()
+    sequence, _ = house.store.inventory()
+    now[0] = 7
+    blobs[2].put(house.store)
+    assert [house.store.find(blob.blob.id) is not None for blob in blobs[:3]] == [True, False, True]
+    assert blobs[1].blob.id in {entry.blob for entry in house.store.inventory_since(sequence) if entry.state == 0}
+    assert house.store.statistics.blobs_evicted == 1
+    assert house.store.statistics.bytes_sealed == 2000
+    now[0] = 9
+    house.restart()
+    blobs[3].put(house.store)
+    assert house.store.find(blobs[2].blob.id) is not None, "last uses outlive a restart"
+    house.close()
+
+
+def test_pinned_and_open_blobs_are_never_evicted(tmp_path):
+    pinned, used, new = SMALL, sample(5, 700), sample(6, 700)
+    house = OnDisk(tmp_path / "state", quota_bytes=1500)
+    pinned.put(house.store)
+    house.store.put_snapshot(SNAPSHOT)
+    house.store.pin(REPO, COMMIT)
+    used.put(house.store)
+    stored = house.store.open(used.blob, private=False)
+    with pytest.raises(StoreFullError, match="quota"):
+        new.put(house.store)
+    assert house.store.find(pinned.blob.id)
+    assert house.store.find(used.blob.id)
+    house.store.unpin(REPO, COMMIT)
+    new_stored = house.store.open(new.blob, private=False)
+    new.write(new_stored)
+    new_stored.finish(None, SEAL)
+    assert house.store.find(pinned.blob.id) is None
+    assert read(stored) == used.data
+    new_stored.close()
+    stored.close()
+    house.close()
+
+
+def test_a_file_that_does_not_fit_anyway_evicts_nothing(tmp_path):
+    house = OnDisk(tmp_path / "state", quota_bytes=1500)
+    SMALL.put(house.store)
+    with pytest.raises(StoreFullError):
+        sample(7, 1600).put(house.store)
+    assert house.store.find(SMALL.blob.id).sealed
+    house.close()
+
+
+def test_the_room_that_must_stay_free_stays_free(tmp_path):
+    house = OnDisk(tmp_path / "state", min_free_bytes=1 << 62)
+    with pytest.raises(StoreFullError, match="min_free"):
+        SMALL.put(house.store)
+    house.close()
+
+
+def test_the_counts_come_back_to_nothing(house):
+    for blob in (ONE, SMALL):
+        blob.put(house.store)
+    half = sample(3)
+    stored = house.store.open(half.blob, private=True)
+    half.write(stored, [1])
+    stored.close()
+    counts = house.store.statistics
+    assert (counts.bytes_sealed, counts.bytes_partial) == (ONE.blob.size + SMALL.blob.size, 5)
+    counts = house.restart().statistics
+    assert (counts.bytes_sealed, counts.bytes_partial) == (ONE.blob.size + SMALL.blob.size, 5)
+    stored = house.store.open(ONE.blob, private=False)
+    stored.drop([0])
+    stored.close()
+    for blob in (ONE, SMALL, half):
+        house.store.remove(blob.blob.id)
+    assert (counts.bytes_sealed, counts.bytes_partial, list(house.store.blobs())) == (0, 0, [])
