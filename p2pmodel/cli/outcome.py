@@ -59,7 +59,7 @@ def report(error: BaseException) -> int:
 
 def _told(error: BaseException) -> str:
     if isinstance(error, errors.P2pmodelError):
-        return f"Error: {error} {error.next_step}".rstrip()
+        return f"Error: {_sentence(str(error))} {error.next_step}".rstrip()
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return "Interrupted."
     if isinstance(error, OSError):
@@ -69,6 +69,10 @@ def _told(error: BaseException) -> str:
         f"Error: p2pmodel itself failed ({type(error).__name__}: {error}). "
         "Please report it with what P2PMODEL_LOG__LEVEL=debug shows."
     )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -89,7 +89,7 @@ class _Lines:
     def __init__(self, repo: str, clock: Callable[[], float]) -> None:
         self._repo = repo
         self._clock = clock
-        self._next = clock()
+        self._next = clock() + _LINE_INTERVAL_S  # what is over sooner needs only its last line
 
     def update(self, event: FetchEvent) -> None:
         now = self._clock()
