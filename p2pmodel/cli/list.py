@@ -23,7 +23,7 @@ def command(settings: Settings, *, as_json: bool) -> None:
         return
     snapshots = msgspec.convert(document, SnapshotsReport).snapshots
     if not snapshots:
-        click.echo("Nothing is held here yet. `p2pmodel fetch REPO` brings a model.", err=True)
+        click.echo("No public model is held here yet. `p2pmodel fetch REPO` brings a model.", err=True)
         return
     print_table(("REPO", "REVISION", "FILES", "SIZE", "HUB"), map(_row, sorted(snapshots, key=lambda each: each.repo)))
 
