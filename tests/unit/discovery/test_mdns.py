@@ -52,8 +52,8 @@ class Node:
 
 async def until(predicate):
     with trio.fail_after(10):
-        while not predicate():
-            await trio.sleep(0.01)  # what another thread does sets no event of ours
+        while not predicate():  # noqa: ASYNC110  # what another thread does sets no event of ours
+            await trio.sleep(0.01)
 
 
 @pytest.fixture
