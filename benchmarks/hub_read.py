@@ -71,7 +71,8 @@ def answer(stream, requests, data) -> bool:
     left = last + 1 - first
     size = int(re.search(rb"/size-(\d+)", head)[1])
     stream.sendall(
-        b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n" % (left, first, last, size)
+        b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
+        % (left, first, last, size)
     )
     while left:
         stream.sendall(data[: min(left, MIB)])
@@ -105,7 +106,7 @@ class Nothing:
     def progress(self, received: int) -> None:
         pass
 
-    async def arrived(self, index, data, digest, *, claimed, grade) -> None:
+    async def arrived(self, index, data, digest, *, claimed, grade) -> None:  # noqa: ARG002  # the port's shape
         await trio.lowlevel.checkpoint()
 
 
@@ -172,7 +173,9 @@ def main() -> None:
             for endpoint, authority in ((f"http://127.0.0.1:{port}", None), (f"https://127.0.0.1:{tls_port}", ca_file)):
                 rounds = [[measure(read, endpoint, size, authority) for read in readers] for _ in range(asked.rounds)]
                 print(endpoint.partition(":")[0])
-                medians = [[statistics.median(column) for column in zip(*runs, strict=True)] for runs in zip(*rounds, strict=True)]
+                medians = [
+                    [statistics.median(column) for column in zip(*runs, strict=True)] for runs in zip(*rounds, strict=True)
+                ]
                 for read, (cpu, rate) in zip(readers, medians, strict=True):
                     print(f"  {read.__name__:13} {cpu:5.2f} CPU-s/GB  {rate:5.2f} GB/s")
                 print(f"  ours takes {medians[0][0] / medians[1][0]:.2f} × the CPU of plain Python")

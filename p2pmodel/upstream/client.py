@@ -290,6 +290,8 @@ def _translated(url: Url, *, head: bool = False) -> Iterator[None]:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:
         raise UnreachableError(f"{url.authority} cannot be reached ({error})", gone=True) from error
+    except httpcore2.PoolTimeout as error:
+        raise UnreachableError(f"too many requests to {url.authority} at once") from error
     except httpcore2.TimeoutException as error:
         raise UnreachableError(f"{url.authority} does not answer in time", gone=head) from error
     except (httpcore2.NetworkError, httpcore2.RemoteProtocolError) as error:

@@ -10,9 +10,10 @@ from typing import Final
 
 import trio
 
-from p2pmodel.limits import HUB_PATIENCE_MAX_S
+from p2pmodel.limits import HUB_HEARSAY_MAX_S, HUB_REST_MAX_S
 
 _UNSAID_S: Final = 10.0  # a 429 that names no time
+_POLICIES: Final = re.compile(r',\s*(?=")')  # "api";r=9;t=5, "resolvers";r=0;t=7
 _REMAINING: Final = re.compile(r"\br(?:emaining)?=(\d+)")
 _RESET: Final = re.compile(r"\b(?:t|reset)=(\d+)")
 
@@ -28,15 +29,19 @@ class Patience:
         """Take note of what an answer asks for; returns the seconds if it asks for any."""
         seconds = asked_for(status, headers)
         if seconds:
-            self.rest(host, seconds)
-            self._on_busy(host, min(seconds, HUB_PATIENCE_MAX_S))
+            seconds = min(seconds, HUB_REST_MAX_S)
+            self._rest(host, seconds)
+            self._on_busy(host, seconds)
         return seconds
 
-    def rest(self, host: str, seconds: float) -> None:
-        """Do not ask `host` for so long (at most HUB_PATIENCE_MAX_S)."""
+    def hearsay(self, host: str, seconds: float) -> None:
+        """A peer says that `host` asks for patience: believed for HUB_HEARSAY_MAX_S at most."""
+        self._rest(host, min(seconds, HUB_HEARSAY_MAX_S))
+
+    def _rest(self, host: str, seconds: float) -> None:
         now = trio.current_time()
         self._until = {known: until for known, until in self._until.items() if until > now}
-        self._until[host] = max(self._until.get(host, 0.0), now + min(seconds, HUB_PATIENCE_MAX_S))
+        self._until[host] = max(self._until.get(host, 0.0), now + seconds)
 
     def until(self, host: str) -> float:
         """Trio time; 0 when nothing was asked or it is over."""
@@ -52,7 +57,7 @@ def asked_for(status: int, headers: Mapping[str, str]) -> float | None:
         seconds = _retry_after(headers)
         if seconds is not None:
             return seconds
-    spent = [_seconds_of(policy) for policy in headers.get("ratelimit", "").split('",') if _is_spent(policy)]
+    spent = [_seconds_of(policy) for policy in _POLICIES.split(headers.get("ratelimit", "")) if _is_spent(policy)]
     return max(spent, default=_UNSAID_S if refused else None)
 
 

@@ -141,7 +141,7 @@ class Router:
     def rest(self, host: str, seconds: float) -> None:
         """Only hosts that are configured here: a peer cannot fill the memory with others, nor rest one for long."""
         if any(way.client.home.authority == host for way in self._ways):
-            self._patience.rest(host, seconds)
+            self._patience.hearsay(host, seconds)
 
     async def pass_on(self, request: HubRequest) -> AbstractAsyncContextManager[HubAnswer]:
         self._ways.to(request.hub)

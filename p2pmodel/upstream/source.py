@@ -28,6 +28,7 @@ from p2pmodel.errors import (
     RateLimitedError,
     ShortAnswerError,
     SourceError,
+    UnavailableError,
     WrongAnswerError,
     WrongBytesError,
 )
@@ -98,12 +99,20 @@ class HubSource:
                 await attempts.failed(choice, error, progressed=run.next > missing)
 
     def _choices(self) -> list[_Choice]:
-        choices = []
+        choices: list[_Choice] = []
+        nowhere: UnavailableError | None = None
         for location in self._locations:
-            for way in self._ways.to(location.repo.hub):
+            try:
+                ways = self._ways.to(location.repo.hub)
+            except UnavailableError as error:  # the blob may be known on another hub as well
+                nowhere = error
+                continue
+            for way in ways:
                 token = way.client.upstream.token_for(location.access)
                 # A stale token must not keep public content from anybody.
                 choices += [_Choice(way, location, one) for one in dict.fromkeys((token, None))]
+        if not choices:
+            raise nowhere or UnavailableError("No hub is known to have this file.")
         return choices
 
 

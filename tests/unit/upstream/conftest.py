@@ -37,6 +37,9 @@ class Internet:
         if handle is not None:
             self._handlers[address, port] = handle
 
+    def handler(self, address, port=80):
+        return self._handlers[address, port]
+
     def remove(self, address, port=80):
         del self._handlers[address, port]
 

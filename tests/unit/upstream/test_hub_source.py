@@ -263,6 +263,18 @@ async def test_one_blob_is_read_from_the_other_hub_when_one_is_gone(
     assert sink.body == big
 
 
+async def test_a_location_on_a_hub_without_upstream_is_passed_over(hub, put, big, sink, router, make_upstream):
+    elsewhere = put(big, hub=Hub.MODELSCOPE)
+    file = put(big, kind="dataset")
+    async with router(make_upstream()) as opened:
+        await opened.source([elsewhere.location, file.location]).fetch(file.order(), sink)
+        with pytest.raises(UnavailableError, match="No upstream"):
+            await opened.source([elsewhere.location]).fetch(file.order(), sink)
+        with pytest.raises(UnavailableError, match="No hub"):
+            await opened.source([]).fetch(file.order(), sink)
+    assert sink.body == big
+
+
 async def test_a_hub_that_is_gone_is_known_to_be_within_five_seconds(autojump_clock, internet, hub, put, big, sink, router):
     file = put(big)
     for address in ("192.0.2.1", "151.101.3.3"):  # a black hole, a refusal

@@ -10,7 +10,7 @@ import trio
 from p2pmodel.content import Hub
 from p2pmodel.delivery.ports import HubRequest, Location, Order
 from p2pmodel.errors import ConfigError, RateLimitedError, RepoNotFoundError, UnavailableError
-from p2pmodel.limits import HUB_DOWN_S, HUB_PATIENCE_MAX_S
+from p2pmodel.limits import HUB_DOWN_S, HUB_HEARSAY_MAX_S
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ async def test_a_peers_word_rests_a_configured_hub_and_no_other(autojump_clock, 
         opened.rest("elsewhere.example", 30)
         assert opened.rested_until(Hub.HUGGINGFACE) == 0
         opened.rest("hub.example", 1e9)
-        assert opened.rested_until(Hub.HUGGINGFACE) == trio.current_time() + HUB_PATIENCE_MAX_S
+        assert opened.rested_until(Hub.HUGGINGFACE) == trio.current_time() + HUB_HEARSAY_MAX_S
         with pytest.raises(RateLimitedError):
             await opened.commit(hf, "main", anyone)
     assert busy == []  # no echo

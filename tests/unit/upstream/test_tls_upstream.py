@@ -112,3 +112,30 @@ def test_only_the_hubs_own_hosts_over_tls_are_trusted_by_themselves(make_upstrea
         "https://hf-mirror.com",
     ):
         assert not make_upstream(endpoint=endpoint, trusted=False).vouches
+
+
+async def test_tls_goes_through_a_proxy_by_connect(ca_file, internet, secure, hub, put, big, sink, router, make_upstream):
+    file = put(big, private=True, token="hf_alice")
+    hub.add_user("hf_alice", "alice")
+    asked = []
+    secure("huggingface.co", "151.101.5.1", hub.server.handle)
+    hub.cdn = "direct"
+
+    async def proxy(stream):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += await stream.receive_some(1)
+        asked.append(head)
+        await stream.send_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await internet.handler("151.101.5.1", 443)(stream)
+
+    internet.add("proxy.example", "10.0.0.9", proxy, port=3128)
+    environment = {"https_proxy": "http://me:word@proxy.example:3128"}
+    async with router(make_upstream(endpoint="https://huggingface.co", ca_file=ca_file), environment=environment) as opened:
+        await opened.source([file.location]).fetch(file.order(), sink)
+    assert sink.body == big
+    assert set(internet.dialled) == {"10.0.0.9"}
+    assert len(asked) == 1
+    assert asked[0].startswith(b"CONNECT huggingface.co:443 ")
+    assert b"Proxy-Authorization: Basic bWU6d29yZA==" in asked[0]
+    assert b"hf_alice" not in asked[0]
