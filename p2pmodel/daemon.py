@@ -23,11 +23,13 @@ import trio
 
 from p2pmodel import __version__, config, log, sd
 from p2pmodel.content import NodeId
+from p2pmodel.content.blob_filter import BlobFilter
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.ports import Neighbours, Surroundings
+from p2pmodel.discovery import Announcement, Mdns
 from p2pmodel.errors import ConfigError, P2pmodelError, first_error
 from p2pmodel.gateway import Gateway, bind
-from p2pmodel.limits import DISCOVER_S, GRACE_S
+from p2pmodel.limits import ANNOUNCE_GAP_MIN_S, DISCOVER_S, GRACE_S
 from p2pmodel.metrics import Metrics, Sources
 from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
 from p2pmodel.reports import Reports
@@ -51,7 +53,8 @@ def serve(settings: Settings) -> None:
 def run_for(settings: Settings, job: Callable[[Running], T]) -> T:
     """Be a daemon for as long as `job` takes (in a thread of its own) and return what it returns."""
     log.configure("warning", settings.log.format)
-    return _run(_run_job, settings, job)
+    answer: T = _run(_run_job, settings, job)
+    return answer
 
 
 def _run(main: Callable[..., Awaitable[T]], *args: object) -> T:
@@ -138,6 +141,7 @@ class _Rooms:
 
     def __init__(self, settings: Settings, store: Store, own_ports: set[int]) -> None:
         self._settings = settings
+        self._store = store
         self._dice = random.SystemRandom()
         self._identity, self._membership = _who_we_are(settings)
         self._boot = secrets.token_bytes(8)
@@ -163,6 +167,7 @@ class _Rooms:
             connections=settings.limits.upstream_connections,
             environment=os.environ,
             own_ports=own_ports,
+            on_busy=self._hub_busy,
         )
         around = Surroundings(
             store=store,
@@ -186,17 +191,23 @@ class _Rooms:
             self._delivery,
             self.router,
             ready=lambda: None,
-            render_metrics=lambda: self._metrics.render(),
+            render_metrics=self._render_metrics,
             report=self._reports.pages(),
             allowed_hosts=settings.gateway.allowed_hosts,
             token=config.read_secret(token_file) if token_file else None,
             clients_max=settings.limits.clients,
         )
 
-        self._metrics = Metrics(self._sources(store))
+        self._metrics = Metrics(self._sources())
 
-    def _sources(self, store: Store) -> Sources:
-        peering = self._peering
+    def _render_metrics(self) -> bytes:
+        return self._metrics.render()
+
+    def _hub_busy(self, host: str, seconds: float) -> None:
+        self._delivery.hub_busy(host, seconds)
+
+    def _sources(self) -> Sources:
+        peering, held = self._peering, self._store.statistics
         return Sources(
             arrivals=self._delivery.downloads.statistics,
             gateway=self._gateway.statistics,
@@ -204,7 +215,7 @@ class _Rooms:
             upstream=self.router.statistics,
             peers=peering.peers_by_state if peering else dict,
             downloads=lambda: len(self._delivery.downloads.active),
-            store_bytes=lambda: {"sealed": store.statistics.bytes_sealed, "partial": store.statistics.bytes_partial},
+            store_bytes=lambda: {"sealed": held.bytes_sealed, "partial": held.bytes_partial},
             store_quota_bytes=self._settings.store.quota,
         )
 
@@ -213,8 +224,8 @@ class _Rooms:
         port = 0
         if self._peering is not None:
             port = await nursery.start(self._peering.run, self._delivery.seeding)
-            if self._settings.discovery.mdns:
-                nursery.start_soon(self._discover, self._peering)
+            if self._settings.discovery.mdns and self._membership is not None:
+                nursery.start_soon(self._discover, self._peering, self._membership)
         await nursery.start(self._serve_clients, listeners)
         gateway = HostPort(self._settings.gateway.listen.host, listeners[0].getsockname()[1])
         self._reports.gateway, self._reports.peering_port = f"http://{gateway}", port
@@ -241,10 +252,61 @@ class _Rooms:
         finally:
             self._gateway_closed.set()
 
-    async def _discover(self, peering: Peering) -> None:
-        """Until `leave`: be found and hear of others."""
+    async def _discover(self, peering: Peering, membership: Membership) -> None:
+        """Until `leave`: be found by multicast DNS, and hear of others."""
+        settings = self._settings
+        standing = _Standing(self._store, membership.filter_key)
+
+        def announcement() -> Announcement:
+            sequence, digest = self._store.inventory()
+            return Announcement(
+                node=self._identity.node,
+                tag=membership.tag,
+                port=settings.peering.advertise.port if settings.peering.advertise else peering.port,
+                boot=self._boot,
+                sequence=sequence,
+                digest=digest,
+                filter=standing.filter(sequence),
+            )
+
+        mdns = Mdns(
+            announcement,
+            peering.heard,
+            interfaces=settings.discovery.interfaces,
+            advertise=settings.peering.advertise.host if settings.peering.advertise else None,
+        )
         with self._discovery:
-            await trio.sleep_forever()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(mdns.run)
+                await standing.follow(mdns.changed)
+
+
+class _Standing:
+    """Where the store's inventory stands, as an announcement tells it."""
+
+    def __init__(self, store: Store, filter_key: bytes | None) -> None:
+        self._store = store
+        self._filter_key = filter_key
+        self._filtered: tuple[int, BlobFilter] | None = None
+
+    def filter(self, sequence: int) -> BlobFilter | None:
+        """The keyed filter of what is held sealed at this sequence; None without a key that strangers lack."""
+        if self._filter_key is None:
+            return None
+        if self._filtered is None or self._filtered[0] != sequence:
+            held = [state.blob.id for state in self._store.blobs() if state.sealed and not state.private]
+            self._filtered = sequence, BlobFilter.of(held, self._filter_key)
+        return self._filtered[1]
+
+    async def follow(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when the inventory has moved; at most once a second, as nobody may announce faster."""
+        last = self._store.inventory()
+        while True:
+            await trio.sleep(ANNOUNCE_GAP_MIN_S)
+            now = self._store.inventory()
+            if now != last:
+                last = now
+                changed()
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from p2pmodel.errors import (
     EntryNotFoundError,
     GatedRepoError,
     P2pmodelError,
-    RateLimitedError,
     UnavailableError,
 )
 from p2pmodel.limits import ACCESS_ALLOW_S, ACCESS_DENY_S, ACCESS_ENTRIES_MAX, REVISION_FRESH_S
@@ -48,10 +47,22 @@ class Catalog:
         commit = self._known_commit(repo, revision)
         if commit is not None:
             known = self._store.snapshot(repo, commit)
-            if known is not None and await self._may_list(known, access):
+            if known is not None and self._may_list(known, access):
                 return known
         key = (repo, revision, self._tag(access))
         return await self._once(key, lambda: self._ask(repo, revision, access))
+
+    async def pinned(self, repo: Repo, revision: str, access: Access) -> Snapshot:
+        """Without asking the hub: what it last said, or what a member of our cluster says that it said."""
+        commit = self._store.ref(repo, revision) or revision
+        known = self._store.snapshot(repo, commit)
+        if known is not None and self._may_list(known, access, grace_s=self._offline_grace_s):
+            return known
+        told = await ask_members(self._around, repo, revision)
+        if told is None:
+            raise UnavailableError(f"{repo} at {revision} is not known here.", next_step="Fetch it once with the hub in reach.")
+        await self._keep(told, revision)
+        return told
 
     async def entry(self, repo: Repo, revision: str, path: str, access: Access) -> tuple[Snapshot, FileEntry]:
         snapshot = await self.snapshot(repo, revision, access)
@@ -60,8 +71,9 @@ class Catalog:
             raise EntryNotFoundError(f"{repo} has no file {path!r} at {snapshot.commit[:12]}.", commit=snapshot.commit)
         return snapshot, entry
 
-    async def check_readable(self, snapshot: Snapshot, entry: FileEntry, access: Access) -> None:
-        """A file that is not public is given to those whom the hub lets in, by their own credential."""
+    async def check_readable(self, snapshot: Snapshot, entry: FileEntry, access: Access, *, offline: bool = False) -> None:
+        """A file that is not public is given to those whom the hub lets in, by their own credential. Raises
+        NotAuthorisedError; UnavailableError when the hub cannot be asked and its last yes is too old."""
         if snapshot.public:
             return
         location = Location(snapshot.repo, snapshot.commit, entry.path, access)
@@ -69,7 +81,7 @@ class Catalog:
         allowed = self._verdict(key)
         if allowed is None:
             try:
-                allowed = await self._upstreams.may_read(location)
+                allowed = await self._ask_whether_readable(location, offline=offline)
             except UnavailableError:
                 if not self._verdict(key, grace_s=self._offline_grace_s):
                     raise
@@ -80,6 +92,11 @@ class Catalog:
             raise GatedRepoError(
                 f"The hub does not give {snapshot.repo} to you.", next_step="Ask its owner for access, then log in."
             )
+
+    async def _ask_whether_readable(self, location: Location, *, offline: bool) -> bool:
+        if offline:
+            raise UnavailableError(f"Whether you may read {location.repo} can only be asked of the hub.")
+        return await self._upstreams.may_read(location)
 
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         """See the `Delivery` port."""
@@ -105,16 +122,11 @@ class Catalog:
     async def _ask(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         try:
             return await self._ask_hub(repo, revision, access)
-        except (UnavailableError, RateLimitedError):
-            pinned = self._store.ref(repo, revision)
-            known = self._store.snapshot(repo, pinned or revision)
-            if known is not None and await self._may_list(known, access, grace_s=self._offline_grace_s):
-                return known
-            told = await ask_members(self._around, repo, revision)
-            if told is None:
-                raise
-            await self._keep(told, revision)
-            return told
+        except UnavailableError as trouble:
+            try:
+                return await self.pinned(repo, revision, access)
+            except UnavailableError:
+                raise trouble from None
 
     async def _ask_hub(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """Only the commit where the listing is known; both else."""
@@ -137,7 +149,7 @@ class Catalog:
 
     # Who may see what
 
-    async def _may_list(self, snapshot: Snapshot, access: Access, grace_s: float = 0.0) -> bool:
+    def _may_list(self, snapshot: Snapshot, access: Access, grace_s: float = 0.0) -> bool:
         return snapshot.public or bool(self._verdict(self._listing_key(snapshot, access), grace_s=grace_s))
 
     def _listing_key(self, snapshot: Snapshot, access: Access) -> bytes:

@@ -18,6 +18,8 @@ from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.seeding import Seeding
 from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.errors import UnavailableError
+from p2pmodel.limits import HUB_REST_MAX_S
+from p2pmodel.wire.messages import HubBusy
 
 
 class Delivery:
@@ -40,7 +42,8 @@ class Delivery:
                 nursery.start_soon(self.seeding.run)
                 task_status.started()
         finally:
-            self._shelf.close()
+            with trio.CancelScope(shield=True):
+                await self._shelf.close()
 
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         return await self._catalog.snapshot(repo, revision, access)
@@ -59,24 +62,26 @@ class Delivery:
             raise UnavailableError(f"The hub gives no usable hash for {entry.path!r}.")
         await self._catalog.check_readable(snapshot, entry, access)
         private = not snapshot.public
-        stored = await self._shelf.open(entry.blob, private=private)
-        if stored.sealed:
-            yield BlobReader(stored, None, start, stop, self._around.blocking)
-            return
-        location = Location(snapshot.repo, snapshot.commit, entry.path, access)
-        async with self.downloads.wanted(entry.blob, location, private=private) as download:
-            reader = BlobReader(stored, download, start, stop, self._around.blocking)
-            try:
-                yield reader
-            finally:
-                reader.close()
+        async with self._shelf.borrow(entry.blob, private=private) as stored:
+            if stored.sealed:
+                yield BlobReader(stored, None, start, stop, self._around.blocking)
+                return
+            location = Location(snapshot.repo, snapshot.commit, entry.path, access)
+            async with self.downloads.wanted(entry.blob, location, private=private) as download:
+                reader = BlobReader(stored, download, start, stop, self._around.blocking)
+                try:
+                    yield reader
+                finally:
+                    reader.close()
 
     @asynccontextmanager
     async def fetch(
-        self, repo: Repo, revision: str, selection: Selection, access: Access
+        self, repo: Repo, revision: str, selection: Selection, access: Access, *, offline: bool = False
     ) -> AsyncIterator[AsyncIterator[Progress]]:
-        snapshot = await self.snapshot(repo, revision, access)
-        fetch = Fetch(self._around, self._catalog, self.downloads, snapshot, select(snapshot, selection), access)
+        find = self._catalog.pinned if offline else self._catalog.snapshot
+        snapshot = await find(repo, revision, access)
+        files = select(snapshot, selection)
+        fetch = Fetch(self._around, self._catalog, self.downloads, snapshot, files, access, offline=offline)
         assert self._nursery is not None
         self._nursery.start_soon(fetch.run)
         try:
@@ -84,6 +89,12 @@ class Delivery:
                 yield progress
         finally:
             fetch.give_up()
+
+    def hub_busy(self, host: str, seconds: float) -> None:
+        """A hub asked for patience: its budget is the cluster's, so the peers are told."""
+        message = HubBusy(upstream=host, retry_after=min(seconds, HUB_REST_MAX_S))
+        for peer in self._around.neighbours.linked():
+            self._around.neighbours.send(peer, message)
 
     def rests(self, peer: NodeId) -> bool:
         """Whether a peer gave wrong bytes and is not asked for a while."""

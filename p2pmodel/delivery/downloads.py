@@ -38,12 +38,13 @@ class Downloads:
         return self._active.get(blob)
 
     @asynccontextmanager
-    async def wanted(self, blob: Blob, location: Location, *, private: bool) -> AsyncIterator[Download]:
-        """The download of a blob, running as long as somebody is inside; a sealed blob's is over from the start."""
+    async def wanted(self, blob: Blob, location: Location | None, *, private: bool) -> AsyncIterator[Download]:
+        """The download of a blob, running as long as somebody is inside; a sealed blob's is over from the start. Without a
+        location no hub is asked on this caller's behalf."""
         download = self._active.get(blob.id)
         if download is None or download.over or (download.stored.private and not private):
             download = await self._begin(blob, location, private=private)
-        else:
+        elif location is not None:
             download.add_location(location)
         download.users += 1
         try:
@@ -54,13 +55,14 @@ class Downloads:
                 self._forget(download)
                 download.scope.cancel()
 
-    async def _begin(self, blob: Blob, location: Location, *, private: bool) -> Download:
+    async def _begin(self, blob: Blob, location: Location | None, *, private: bool) -> Download:
         stored = await self._around.blocking(lambda: self._around.store.open(blob, private=private))
         running = self._active.get(blob.id)
         if running is not None and not running.over and not (running.stored.private and not private):
-            stored.close()  # somebody else began it while we opened the file
+            await self._around.blocking(stored.close)  # somebody else began it while we opened the file
             return running
-        download = Download(stored, self._around, self._herald, [location], self.statistics)
+        locations = [] if location is None else [location]
+        download = Download(stored, self._around, self._herald, locations, self.statistics)
         self._active[download.blob.id] = download  # the store may know the blob by its other name
         assert self._nursery is not None
         self._nursery.start_soon(self._run, download, stored)
@@ -72,7 +74,8 @@ class Downloads:
         finally:
             self._forget(download)
             self._send_interest(download, on=False)
-            stored.close()
+            with trio.CancelScope(shield=True):  # chunks may have to be recorded: a disk's time, no more
+                await self._around.blocking(stored.close)
 
     def _forget(self, download: Download) -> None:
         """No one else may join it: it is ending."""

@@ -47,7 +47,10 @@ class Fetch:
         snapshot: Snapshot,
         files: list[FileEntry],
         access: Access,
+        *,
+        offline: bool,
     ) -> None:
+        self._offline = offline
         self._around = around
         self._catalog = catalog
         self._downloads = downloads
@@ -93,7 +96,7 @@ class Fetch:
             raise UnavailableError(
                 f"The hub gives no usable hash for {entry.path!r}.", next_step="Download it from the hub itself."
             )
-        await self._catalog.check_readable(self._snapshot, entry, self._access)
+        await self._catalog.check_readable(self._snapshot, entry, self._access, offline=self._offline)
         state = self._around.store.find(entry.blob.id)
         if state is not None and state.sealed and (not state.private or not self._snapshot.public):
             self._here += entry.size
@@ -103,7 +106,9 @@ class Fetch:
 
     async def _download(self, entry: FileEntry) -> None:
         assert entry.blob is not None
-        location = Location(self._snapshot.repo, self._snapshot.commit, entry.path, self._access)
+        location = None
+        if not self._offline:
+            location = Location(self._snapshot.repo, self._snapshot.commit, entry.path, self._access)
         async with self._downloads.wanted(entry.blob, location, private=not self._snapshot.public) as download:
             part = _Part(download.received, before=dict(download.received))
             self._live.add(part)

@@ -69,7 +69,7 @@ class Sink(Protocol):
 
 class Source(Protocol):
     async def fetch(self, order: Order, sink: Sink) -> None:
-        """Deliver every chunk of the order, or raise SourceError after as many as came."""
+        """Deliver every chunk of the order, or raise SourceError (for a hub also UnavailableError) after as many as came."""
 
 
 # Upstreams: every configured way to every hub, behind one door
@@ -143,15 +143,26 @@ class BlobState:
 
 
 class StoredBlob(Protocol):
-    """A blob of the store, open. One live object per blob; closed when its last user closes it."""
+    """A blob of the store, open. One live object per blob; closed when its last user closes it.
+
+    The three maps are live: they change as chunks come and go, and stay the same objects. `held`: written and verified in
+    this run. `own`: of those, graded OWN, so they may leave before the seal. `claimed`: an earlier run's record says so;
+    `confirm` makes them held.
+    """
 
     blob: Blob
     sealed: bool
     private: bool
-    held: ChunkMap  # written and verified in this run
-    own: ChunkMap  # of those: graded OWN, so they may leave before the seal
-    claimed: ChunkMap  # an earlier run's record says so; `confirm` makes them held
     seal: Seal | None  # ours or a peer's, once there is one
+
+    @property
+    def held(self) -> ChunkMap: ...
+
+    @property
+    def own(self) -> ChunkMap: ...
+
+    @property
+    def claimed(self) -> ChunkMap: ...
 
     def fileno(self) -> int: ...
 
@@ -355,9 +366,10 @@ class Delivery(Protocol):
         """A reader of bytes [start, stop) of a file; leaving the context gives up the download if nobody else wants it."""
 
     def fetch(
-        self, repo: Repo, revision: str, selection: Selection, access: Access
+        self, repo: Repo, revision: str, selection: Selection, access: Access, *, offline: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[Progress]]:
-        """Bring files of a snapshot here; yields progress a few times a second, the last one with `path`."""
+        """Bring files of a snapshot here; yields progress a few times a second, the last one with `path`. `offline`: without
+        asking a hub, only from what is here or at a peer."""
 
     def status(self) -> dict[str, object]:
         """JSON of the live transfers and of what is held."""

@@ -16,7 +16,7 @@ from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import BlobState, Span, Surroundings
 from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.errors import StoreError
-from p2pmodel.limits import ENTRIES_PER_PAGE_MAX
+from p2pmodel.limits import ENTRIES_PER_PAGE_MAX, INVENTORY_ENTRIES_MAX, SNAPSHOT_BYTES_MAX
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
@@ -59,9 +59,9 @@ class Seeding:
         """Re-hashes what peers complain about."""
         async for blob, chunk in self._to_recheck:
             try:
-                stored = await self._shelf.open(blob, private=False)
-                if not await self._around.blocking(stored.check, chunk):
-                    log.warning("chunk_damaged", blob=str(blob.id), chunk=chunk)
+                async with self._shelf.borrow(blob, private=False) as stored:
+                    if not await self._around.blocking(stored.check, chunk):
+                        log.warning("chunk_damaged", blob=str(blob.id), chunk=chunk)
             except (StoreError, IndexError):
                 continue
 
@@ -104,13 +104,13 @@ class Seeding:
         if state is None or state.blob.size != blob.size or not 0 <= index < chunk_count(blob.size):
             return None
         try:
-            stored = await self._shelf.open(state.blob, private=False)
-            if index not in stored.held or not await self._around.blocking(stored.check, index):
-                return None
+            async with self._shelf.borrow(state.blob, private=False) as stored:
+                if index not in stored.held or not await self._around.blocking(stored.check, index):
+                    return None
+                digest = stored.digest(index)
+                return Span(stored.fileno(), chunk_start(index), chunk_size(blob.size, index), digest) if digest else None
         except StoreError:
             return None
-        digest = stored.digest(index)
-        return Span(stored.fileno(), chunk_start(index), chunk_size(blob.size, index), digest) if digest else None
 
     # Answers
 
@@ -159,7 +159,7 @@ class Seeding:
     def _inventory(self, question: AskInventory) -> list[Message]:
         sequence, _ = self._around.store.inventory()
         changed = self._around.store.inventory_since(question.since) if question.boot == self._boot else None
-        entries = self._everything() if changed is None else list(changed)
+        entries = (self._everything() if changed is None else list(changed))[:INVENTORY_ENTRIES_MAX]
         starts = range(0, max(1, len(entries)), ENTRIES_PER_PAGE_MAX)
         return [
             Inventory(
@@ -180,9 +180,9 @@ class Seeding:
     async def _manifest(self, question: AskManifest) -> Sequence[Message]:
         state = self._public(BlobId.from_bytes(question.blob))
         if state is not None and state.sealed:
-            stored = await self._shelf.open(state.blob, private=False)
-            if stored.sealed and stored.seal is not None:
-                return manifest_pages(question.request, stored.manifest(), stored.seal)
+            async with self._shelf.borrow(state.blob, private=False) as stored:
+                if stored.sealed and stored.seal is not None:
+                    return manifest_pages(question.request, stored.manifest(), stored.seal)
         return [Problem(request=question.request, code="not_held")]
 
     async def _snapshot(self, question: AskSnapshot) -> Sequence[Message]:
@@ -195,5 +195,6 @@ class Seeding:
             snapshot = self._around.store.snapshot(repo, commit)
             if snapshot is not None and snapshot.public:
                 document = await self._around.blocking(sign_listing, snapshot, question.revision, self._around.key)
-                return listing_pages(question.request, document)
+                if len(document) <= SNAPSHOT_BYTES_MAX:
+                    return listing_pages(question.request, document)
         return [Problem(request=question.request, code="not_held")]

@@ -1,9 +1,13 @@
-"""Open blobs, kept open for a while: what was checked against its digests since it was opened need not be hashed again."""
+"""Open blobs, kept open for a while: opening one reads its digests, which is too much for each chunk that a peer asks for."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
+
+import trio
 
 from p2pmodel.content import Blob, BlobId
 from p2pmodel.delivery.ports import Blocking, Store, StoredBlob
@@ -12,28 +16,42 @@ OPEN_BLOBS_MAX: Final = 128  # file descriptors; a model of 100 shards stays ope
 
 
 class Shelf:
-    """The store hands out one live object per blob and counts its users; the shelf is one of them."""
+    """The store hands out one live object per blob and counts its users: whoever borrows is one, the shelf is another."""
 
     def __init__(self, store: Store, blocking: Blocking) -> None:
         self._store = store
         self._blocking = blocking
-        self._blobs: OrderedDict[BlobId, StoredBlob] = OrderedDict()
+        self._kept: OrderedDict[BlobId, StoredBlob] = OrderedDict()
 
-    async def open(self, blob: Blob, *, private: bool) -> StoredBlob:
-        """The blob, open as long as it stays among the last OPEN_BLOBS_MAX used. Raises StoreError."""
-        stored = self._blobs.get(blob.id)
-        if stored is None or (stored.private and not private):
-            opened = await self._blocking(lambda: self._store.open(blob, private=private))
-            if blob.id in self._blobs:
-                opened.close()
-            else:
-                self._blobs[blob.id] = opened
-            stored = self._blobs[blob.id]
-        self._blobs.move_to_end(blob.id)
-        while len(self._blobs) > OPEN_BLOBS_MAX:
-            self._blobs.popitem(last=False)[1].close()
-        return stored
+    @asynccontextmanager
+    async def borrow(self, blob: Blob, *, private: bool) -> AsyncIterator[StoredBlob]:
+        """The blob, open; it stays so for a while afterwards. Raises StoreError."""
+        stored = await self._open(blob, private=private)
+        try:
+            await self._keep(blob, private=private)
+            yield stored
+        finally:
+            await self._close(stored)
 
-    def close(self) -> None:
-        while self._blobs:
-            self._blobs.popitem()[1].close()
+    async def close(self) -> None:
+        while self._kept:
+            await self._close(self._kept.popitem()[1])
+
+    async def _keep(self, blob: Blob, *, private: bool) -> None:
+        if blob.id in self._kept:
+            self._kept.move_to_end(blob.id)
+            return
+        stored = await self._open(blob, private=private)
+        if blob.id in self._kept:
+            await self._close(stored)
+            return
+        self._kept[blob.id] = stored
+        while len(self._kept) > OPEN_BLOBS_MAX:
+            await self._close(self._kept.popitem(last=False)[1])
+
+    async def _open(self, blob: Blob, *, private: bool) -> StoredBlob:
+        return await self._blocking(lambda: self._store.open(blob, private=private))
+
+    async def _close(self, stored: StoredBlob) -> None:
+        with trio.CancelScope(shield=True):  # a last user may have chunks to record: a disk's time, no more
+            await self._blocking(stored.close)

@@ -74,7 +74,8 @@ class AdminRoutes:
     async def _fetch(self, call: Call) -> Response:
         """Bring a snapshot here: a line of JSON per step, and the last one says how it ended."""
         repo, revision, selection = _read_fetch(call.request)
-        fetch = self._delivery.fetch(repo, revision, selection, call.request.access)
+        offline = call.request.asked("offline") == "1"
+        fetch = self._delivery.fetch(repo, revision, selection, call.request.access, offline=offline)
         try:
             steps = await call.held.enter_async_context(fetch)
         except P2pmodelError as error:

@@ -114,7 +114,7 @@ class FakeDelivery:
             raise
 
     @contextlib.asynccontextmanager
-    async def fetch(self, repo, revision, selection, access):
+    async def fetch(self, repo, revision, selection, access, *, offline=False):
         self.asked.append((repo, revision, selection, access))
         if repo not in self.repos:
             raise RepoNotFoundError("There is no such repo.", next_step="Check its name.")
