@@ -1,7 +1,7 @@
 """A blob on disk, open: a partial file that fills up, is sealed, and may be found damaged and become partial again.
 
 What must be known to change this file:
-- `held` is what this run wrote or hashed, `claimed` what an earlier run's record says, `_dirty` what no record says yet.
+- `held` is what this run wrote or hashed, `claimed` what an earlier run's record says, `unrecorded` what no record says yet.
 - The order that survives a power cut: data, sync, record, sync (`commit`); sync, index row, rename, directory sync (`finish`).
 - After a failed sync the kernel calls the pages clean although they may be lost: what was not yet recorded is dropped.
 - Locks are taken in this order: `_files` (one at a time moves files of this blob), the store's own, `_state` (moments).
@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from p2pmodel.content import Blob, BlobHasher, BlobId, ChunkMap, Grade, Manifest, Seal, chunk_count, chunk_size, chunk_start
+from p2pmodel.content import Blob, BlobHasher, BlobId, ChunkMap, Grade, Manifest, Seal, chunk_size, chunk_start
 from p2pmodel.content.manifest import DIGEST_BYTES
 from p2pmodel.errors import StoreDamagedError, StoreError
 from p2pmodel.store.disk import Disk
 from p2pmodel.store.freshness import Freshness
 from p2pmodel.store.layout import Shelf, own_directory
+from p2pmodel.store.marks import Marks
 from p2pmodel.store.record import Claim, RecordFile
 
 log = structlog.get_logger()
@@ -62,14 +63,24 @@ class DiskBlob:
     """A `StoredBlob` (delivery/ports.py). Made by `Store.open`."""
 
     def __init__(
-        self, keeper: Keeper, disk: Disk, shelf: Shelf, blob: Blob, *, path: Path, fd: int, record: RecordFile, fresh: Freshness
+        self,
+        keeper: Keeper,
+        disk: Disk,
+        shelf: Shelf,
+        blob: Blob,
+        *,
+        path: Path,
+        fd: int,
+        record: RecordFile,
+        fresh: Freshness,
+        sealed: bool,
     ) -> None:
-        count = chunk_count(blob.size)
         self.blob = blob
         self.private = shelf.private
-        self.sealed = False
-        self.held, self.own, self.claimed = ChunkMap(count), ChunkMap(count), ChunkMap(count)
+        self.sealed = sealed
         self.seal: Seal | None = None
+        self._marks = Marks(blob, sealed=sealed)
+        self.held, self.own, self.claimed = self._marks.held, self._marks.own, self._marks.claimed
         self.fresh = fresh
         self.path = path
         self.users = 0  # the store counts
@@ -78,37 +89,25 @@ class DiskBlob:
         self._shelf = shelf
         self._fd = fd
         self._record = record
-        self._digests = bytearray(count * DIGEST_BYTES)
-        self._known = ChunkMap(count)  # chunks with a digest
-        self._claimed_own = ChunkMap(count)
-        self._dirty = ChunkMap(count)  # held, not recorded
-        self._taken_back = ChunkMap(count)  # dropped, and maybe recorded
         self._sealing = False
         self._misplaced = False  # unsealed, and the disk failed at moving the file
         self._joined = False  # reads another name's file; its own is gone
         self._files = threading.RLock()
         self._state = threading.Lock()
 
+    @property
+    def unrecorded(self) -> ChunkMap:
+        """Chunks on disk that the next run will know nothing of."""
+        return self._marks.unrecorded.copy()
+
     # As the store finds it
 
-    def load_manifest(self, digests: bytes, seal: Seal | None) -> None:
-        """Digests that a whole-file check has proven, from the index."""
-        self._digests[:] = digests
-        self._known = ChunkMap.full(self._known.count)
-        self.seal = seal
-
-    def load_sealed(self) -> None:
-        self.sealed = True
-        self.held = ChunkMap.full(self.held.count)
-
-    def load_claims(self, claims: Iterable[tuple[int, Claim]]) -> None:
-        for index, claim in claims:
-            if index in self._known and self.digest(index) != claim.digest:
-                continue  # what an earlier run took for true was proven wrong
-            self._set_digest(index, claim.digest)
-            self.claimed.add(index)
-            if claim.grade is Grade.OWN:
-                self._claimed_own.add(index)
+    def load(self, manifest: tuple[bytes, Seal | None] | None, claims: Mapping[int, Claim]) -> None:
+        """What is known from the index (proven) and from the record."""
+        if manifest is not None and len(manifest[0]) == len(self._marks.digests):
+            self._marks.load_manifest(manifest[0])
+            self.seal = manifest[1]
+        self._marks.load_claims(claims.items())
 
     def mend(self) -> None:
         """A sealed file that was cut short or has grown is put right in place; its last chunk is to be fetched again."""
@@ -121,7 +120,7 @@ class DiskBlob:
         return self._fd
 
     def digest(self, index: int) -> bytes | None:
-        return bytes(self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]) if index in self._known else None
+        return self._marks.digest(index)
 
     def read_into(self, index: int, buffer: memoryview) -> None:
         """`buffer` takes the chunk exactly or has room to spare. Raises StoreDamagedError if the file ends before."""
@@ -131,9 +130,9 @@ class DiskBlob:
 
     def manifest(self) -> Manifest:
         self._prove()
-        if not self._known.complete:
+        if not self._marks.known.complete:
             raise StoreError(f"{self.blob.id} is not complete.")
-        return Manifest(self.blob, bytes(self._digests))
+        return Manifest(self.blob, self._marks.digests)
 
     def check(self, index: int) -> bool:
         self._prove()
@@ -160,7 +159,8 @@ class DiskBlob:
             if self.sealed or self._sealing:
                 return  # a hedge that lost its race
             if index in self.held and self.digest(index) == digest:
-                self._regrade(index, grade)
+                if grade is Grade.OWN:
+                    self._marks.vouch(index)
                 return
             counted = self._unmark(index)
         if not counted:
@@ -171,9 +171,8 @@ class DiskBlob:
             self._keeper.give_back(size)
             raise
         with self._state:
-            self._set_digest(index, digest)
-            self._mark(index, own=grade is Grade.OWN)
-            self._dirty.add(index)
+            self._marks.hold(index, digest, grade)
+            self.fresh.add(index)
 
     def confirm(self, index: int) -> bool:
         if index not in self.claimed and index not in self.held:
@@ -186,8 +185,8 @@ class DiskBlob:
             if index not in self.claimed:  # held, perhaps since a moment ago
                 return index in self.held
             if right:
-                self.claimed.discard(index)
-                self._mark(index, own=index in self._claimed_own)
+                self._marks.confirm(index)
+                self.fresh.add(index)
             else:
                 self._forget([index], forget_digests=True)
         return right
@@ -200,19 +199,16 @@ class DiskBlob:
             with self._state:
                 if self.sealed:
                     return
-                new, self._dirty = self._dirty, ChunkMap(self._dirty.count)
-                gone, self._taken_back = self._taken_back - new, ChunkMap(new.count)
-                claims = [(index, self._claim(index)) for index in new] + [(index, None) for index in gone]
-            if not claims:
+                new, gone, entries = self._marks.take_unrecorded()
+            if not entries:
                 return
-            if new:
-                self._sync_or_drop(new, self._disk.sync_data)
             try:
-                self._record.append(claims)
+                if new:
+                    self._sync_or_drop(new, self._disk.sync_data)
+                self._record.append(entries)
             except StoreError:
                 with self._state:
-                    self._dirty |= new & self.held
-                    self._taken_back |= gone
+                    self._marks.put_back(new, gone)
                 raise
             self._keeper.committed(len(new))
 
@@ -226,7 +222,7 @@ class DiskBlob:
                 if self._sealing:
                     self._seal(alias, seal)
                 elif not self._joined:
-                    self._keeper.put_manifest(self, bytes(self._digests), seal, alias)
+                    self._keeper.put_manifest(self, self._marks.digests, seal, alias)
                 self.seal = seal
             finally:
                 self._sealing = False
@@ -271,11 +267,6 @@ class DiskBlob:
         self._record.remove()
         self._disk.unlink(self.path)
 
-    @property
-    def unrecorded(self) -> ChunkMap:
-        """Chunks on disk that the next run will know nothing of."""
-        return self._dirty.copy()
-
     # Sealing and unsealing
 
     def _seal(self, alias: BlobId | None, seal: Seal) -> None:
@@ -285,8 +276,8 @@ class DiskBlob:
                 self._join(twin)
             return
         self._disk.chmod(self._fd, self._shelf.file_mode)
-        self._sync_or_drop(self._dirty, self._disk.sync)
-        self._keeper.put_manifest(self, bytes(self._digests), seal, alias)
+        self._sync_or_drop(self.unrecorded, self._disk.sync)
+        self._keeper.put_manifest(self, self._marks.digests, seal, alias)
         target = self._shelf.sealed(self.blob.id)
         if self.path != target:
             self._make_room_for(target, self._shelf)
@@ -310,8 +301,7 @@ class DiskBlob:
         self.fresh.settle(self._fd)
         with self._state:
             self.sealed = True
-            self._dirty = ChunkMap(self._dirty.count)
-            self._taken_back = ChunkMap(self._dirty.count)
+            self._marks.all_recorded()
 
     def _lose(self, chunks: Iterable[int], *, forget_digests: bool) -> None:
         with self._state:
@@ -322,7 +312,7 @@ class DiskBlob:
             with self._state:
                 self._forget(chunks, forget_digests=forget_digests and not self.sealed)
                 if self.sealed:  # what no manifest speaks for cannot be told right from wrong any more
-                    self._forget(self.held - self._known, forget_digests=True)
+                    self._forget(self.held - self._marks.known, forget_digests=True)
             if self.sealed:
                 self._unseal()
 
@@ -331,8 +321,7 @@ class DiskBlob:
         The digests of a sealed blob stay proven, so what is still held may leave as before."""
         with self._state:
             self.sealed = False
-            for index in self.held:  # in place: others hold on to these maps
-                self.own.add(index)
+            self._marks.vouch_for_all()
         self._keeper.unsealed(self)
         if not self._joined:
             self._record_what_is_left()
@@ -359,16 +348,16 @@ class DiskBlob:
 
     def _record_what_is_left(self) -> None:
         try:
-            self._record.append([(index, Claim(self._known_digest(index), Grade.OWN)) for index in self.held])
+            self._record.append([(index, self._marks.claim(index)) for index in self.held])
         except StoreError as error:  # costs fetching them again after a restart
             log.warning("chunks_not_recorded", blob=str(self.blob.id), reason=str(error))
 
     def _prove(self) -> None:
         """A sealed blob whose manifest the index lost: hash it whole, once; believe nothing if the whole is wrong."""
-        if not self.sealed or self._known.complete:
+        if not self.sealed or self._marks.known.complete:
             return
         with self._files:
-            if not self.sealed or self._known.complete:
+            if not self.sealed or self._marks.known.complete:
                 return
             whole = BlobHasher(self.blob.id.algorithm, self.blob.size)
             sizes = (chunk_size(self.blob.size, index) for index in range(self.held.count))
@@ -380,7 +369,7 @@ class DiskBlob:
                 return
             self._keeper.put_manifest(self, b"".join(digests), None, None)
             with self._state:
-                self.load_manifest(b"".join(digests), None)
+                self._marks.load_manifest(b"".join(digests))
             for index in self.held:
                 self.fresh.add(index)
 
@@ -389,55 +378,25 @@ class DiskBlob:
             sync(self._fd)
         except StoreError:
             with self._state:
-                self._forget(new | self._dirty, forget_digests=True)
+                self._forget(new | self.unrecorded, forget_digests=True)
             raise
 
     def _make_room_for(self, target: Path, shelf: Shelf) -> None:
         if own_directory(target.parent, shelf.directory_mode):
             self._disk.sync_directory(target.parent.parent)
 
-    # Marks; the caller holds `_state`
-
-    def _mark(self, index: int, *, own: bool) -> None:
-        self.held.add(index)
-        self.fresh.add(index)
-        if own:
-            self.own.add(index)
-
-    def _regrade(self, index: int, grade: Grade) -> None:
-        if grade is Grade.OWN and index not in self.own:
-            self.own.add(index)
-            self._dirty.add(index)
-
-    def _unmark(self, index: int) -> bool:
-        """Whether its bytes were counted."""
-        counted = index in self.held or index in self.claimed
-        if counted:
-            self._taken_back.add(index)
-        for chunks in (self.held, self.own, self.claimed, self._known, self._dirty):
-            chunks.discard(index)
+    def _unmark(self, index: int) -> int:
+        """Before its bytes change. The caller holds `_state`."""
         self.fresh.discard(index)
-        return counted
+        return self._marks.forget(index, digest_too=True)
 
     def _forget(self, chunks: Iterable[int], *, forget_digests: bool) -> None:
+        """The caller holds `_state`."""
         freed = 0
         for index in chunks:
-            known = index in self._known
-            if self._unmark(index):
-                freed += chunk_size(self.blob.size, index)
-            if known and not forget_digests:
-                self._known.add(index)
+            self.fresh.discard(index)
+            freed += self._marks.forget(index, digest_too=forget_digests)
         self._keeper.give_back(freed)
-
-    def _set_digest(self, index: int, digest: bytes) -> None:
-        self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES] = digest
-        self._known.add(index)
-
-    def _known_digest(self, index: int) -> bytes:
-        return bytes(self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
-
-    def _claim(self, index: int) -> Claim:
-        return Claim(self._known_digest(index), Grade.OWN if index in self.own else Grade.HEARSAY)
 
     def _is_right(self, index: int) -> bool:
         """Whether the bytes on disk are those of the digest; what the disk cannot read is not."""

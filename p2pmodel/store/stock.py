@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, Seal, chunk_count
-from p2pmodel.content.manifest import DIGEST_BYTES
 from p2pmodel.store import record
 from p2pmodel.store.blobs import DiskBlob, Keeper
 from p2pmodel.store.disk import Disk
@@ -82,13 +81,8 @@ def open_blob(
         if recorded is not None:
             log_file = record.RecordFile(disk, shelf.record(blob.id), blob, length=recorded.length)
             claims = recorded.claims
-    stored = DiskBlob(keeper, disk, shelf, blob, path=path, fd=fd, record=log_file, fresh=fresh)
-    if known is not None and len(known[0]) == chunk_count(blob.size) * DIGEST_BYTES:
-        stored.load_manifest(*known)
-    if sealed:
-        stored.load_sealed()
-    else:
-        stored.load_claims(claims.items())
+    stored = DiskBlob(keeper, disk, shelf, blob, path=path, fd=fd, record=log_file, fresh=fresh, sealed=sealed)
+    stored.load(known, claims)
     return stored
 
 

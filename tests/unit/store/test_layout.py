@@ -34,7 +34,7 @@ def test_a_second_daemon_is_refused_and_told_the_pid_of_the_first(tmp_path):
 
 
 def test_the_lock_dies_with_its_process(tmp_path):
-    hold = "import os, pathlib, sys\nfrom p2pmodel.store.layout import Layout\nLayout(pathlib.Path(sys.argv[1]))\nos.kill(os.getpid(), 9)"
+    hold = "import os, pathlib, sys, p2pmodel.store.layout as it; it.Layout(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", hold, tmp_path], check=False).returncode == -9
     Layout(tmp_path).unlock()
 

@@ -206,6 +206,27 @@ def test_threads_write_different_chunks_of_one_blob(house):
     stored.close()
 
 
+def test_a_failed_sync_drops_what_was_not_recorded_and_forgets_no_drop(tmp_path):
+    """The kernel calls pages clean after it failed to write them: asking again would be told that all is well."""
+    disk = FaultyDisk()
+    house = OnDisk(tmp_path / "state", disk=disk)
+    blob = sample(8, 2 * CHUNK_BYTES + 1)
+    stored = house.store.open(blob.blob, private=False)
+    blob.write(stored, [0, 1])
+    stored.commit()
+    stored.drop([1])
+    blob.write(stored, [2])
+    disk._at, disk._error = len(disk.steps) + 1, StoreError("EIO")
+    with pytest.raises(StoreError):
+        stored.commit()
+    assert set(stored.held) == {0}
+    stored.commit()
+    stored = house.crash().open(blob.blob, private=False)
+    assert set(stored.claimed) == {0}
+    stored.close()
+    house.close()
+
+
 # Room
 
 

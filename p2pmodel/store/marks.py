@@ -1,0 +1,118 @@
+"""What is known of each chunk of an open blob: here or only claimed, by which digest, of which grade, recorded or not.
+
+Pure bookkeeping; the blob guards it with its lock. `held`, `own` and `claimed` are changed in place and never replaced:
+a download holds on to them for its whole life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from p2pmodel.content import Blob, ChunkMap, Grade, chunk_count, chunk_size
+from p2pmodel.content.manifest import DIGEST_BYTES
+from p2pmodel.store.record import Claim
+
+
+class Marks:
+    def __init__(self, blob: Blob, *, sealed: bool) -> None:
+        self._blob = blob
+        self.count = chunk_count(blob.size)
+        self.held = ChunkMap.full(self.count) if sealed else ChunkMap(self.count)
+        self.own = ChunkMap(self.count)
+        self.claimed = ChunkMap(self.count)
+        self.known = ChunkMap(self.count)  # chunks with a digest
+        self.unrecorded = ChunkMap(self.count)  # held, and no record says so yet
+        self._taken_back = ChunkMap(self.count)  # no longer held, and a record may still say so
+        self._claimed_own = ChunkMap(self.count)
+        self._digests = bytearray(self.count * DIGEST_BYTES)
+
+    # As an earlier run left it
+
+    def load_manifest(self, digests: bytes) -> None:
+        """Digests that a whole-file check has proven."""
+        self._digests[:] = digests
+        self.known = ChunkMap.full(self.count)
+
+    def load_claims(self, claims: Iterable[tuple[int, Claim]]) -> None:
+        for index, claim in claims:
+            if self.digest(index) not in {None, claim.digest}:
+                continue  # what an earlier run took for true was proven wrong
+            self._set_digest(index, claim.digest)
+            self.claimed.add(index)
+            if claim.grade is Grade.OWN:
+                self._claimed_own.add(index)
+
+    # Digests
+
+    @property
+    def digests(self) -> bytes:
+        return bytes(self._digests)
+
+    def digest(self, index: int) -> bytes | None:
+        return bytes(self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]) if index in self.known else None
+
+    def _set_digest(self, index: int, digest: bytes) -> None:
+        self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES] = digest
+        self.known.add(index)
+
+    # Coming and going
+
+    def hold(self, index: int, digest: bytes, grade: Grade) -> None:
+        """Its bytes were written."""
+        self._set_digest(index, digest)
+        self.held.add(index)
+        self.unrecorded.add(index)
+        if grade is Grade.OWN:
+            self.own.add(index)
+
+    def confirm(self, index: int) -> None:
+        """Its bytes are what the record says."""
+        self.claimed.discard(index)
+        self.held.add(index)
+        if index in self._claimed_own:
+            self.own.add(index)
+
+    def vouch(self, index: int) -> None:
+        """We read the same from the hub ourselves."""
+        if index not in self.own:
+            self.own.add(index)
+            self.unrecorded.add(index)
+
+    def vouch_for_all(self) -> None:
+        """They were sealed: their digests are proven."""
+        for index in self.held:
+            self.own.add(index)
+
+    def forget(self, index: int, *, digest_too: bool) -> int:
+        """Bytes that no longer count as here."""
+        counted = index in self.held or index in self.claimed
+        if counted:
+            self._taken_back.add(index)
+        for chunks in (self.held, self.own, self.claimed, self.unrecorded):
+            chunks.discard(index)
+        if digest_too:
+            self.known.discard(index)
+        return chunk_size(self._blob.size, index) if counted else 0
+
+    # For the record
+
+    def claim(self, index: int) -> Claim:
+        digest = self.digest(index)
+        if digest is None:
+            raise AssertionError(f"chunk {index} is held without a digest")
+        return Claim(digest, Grade.OWN if index in self.own else Grade.HEARSAY)
+
+    def take_unrecorded(self) -> tuple[ChunkMap, ChunkMap, list[tuple[int, Claim | None]]]:
+        """Chunks to record, chunks to take back, and the entries that say so. They count as recorded from now on."""
+        new, gone = self.unrecorded, self._taken_back - self.unrecorded
+        self.all_recorded()
+        entries: list[tuple[int, Claim | None]] = [(index, self.claim(index)) for index in new]
+        return new, gone, entries + [(index, None) for index in gone]
+
+    def put_back(self, new: ChunkMap, gone: ChunkMap) -> None:
+        """The record could not be written."""
+        self.unrecorded |= new & self.held
+        self._taken_back |= gone
+
+    def all_recorded(self) -> None:
+        self.unrecorded, self._taken_back = ChunkMap(self.count), ChunkMap(self.count)
