@@ -20,7 +20,8 @@ OWN_HOSTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """`token` is the node's own: it speaks for clients that bring none, and only to this endpoint."""
+    """`token` is the node's own: it reads files (a hub limits strangers more), and only from this endpoint. It never decides
+    who may see what: a client that the hub would refuse is not let in by a token that somebody else configured."""
 
     name: str
     hub: Hub
@@ -48,9 +49,9 @@ class Upstream:
         home = self.home
         return self.trusted or (home.scheme == "https" and home.host in OWN_HOSTS[self.hub])
 
-    def token_for(self, access: Access) -> str | None:
-        """The credential for a request: the client's own, which only the hub itself (no mirror) may see, else the node's."""
-        return (access.token if self.vouches else None) or self.token
+    def client_token(self, access: Access) -> str | None:
+        """The client's own credential, which only the hub itself (no mirror) may see."""
+        return access.token if self.vouches else None
 
     def refuse_own_gateway(self, ports: Collection[int]) -> None:
         """Raises ConfigError if the endpoint is our own gateway: asking ourselves for what we lack would never end."""

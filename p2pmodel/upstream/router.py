@@ -127,7 +127,7 @@ class Router:
 
     async def may_read(self, location: Location) -> bool:
         async def ask(way: Way) -> bool:
-            token = way.client.upstream.token_for(location.access)
+            token = way.client.upstream.client_token(location.access)
             return await way.dialect.may_read(way.client, location.repo, location.commit, location.path, token)
 
         return await self._ask(location.repo.hub, ask)
@@ -212,7 +212,7 @@ async def _least(way: Way, access: Access, ask: Callable[[str | None], Awaitable
     try:
         return await ask(None), True
     except (NotFoundError, NotAuthorisedError):
-        token = way.client.upstream.token_for(access)
+        token = way.client.upstream.client_token(access)
         if token is None:
             raise
     return await ask(token), False

@@ -108,9 +108,10 @@ class HubSource:
                 nowhere = error
                 continue
             for way in ways:
-                token = way.client.upstream.token_for(location.access)
-                # A stale token must not keep public content from anybody.
-                choices += [_Choice(way, location, one) for one in dict.fromkeys((token, None))]
+                upstream = way.client.upstream
+                # Who may have the file was asked before; a stale token must not keep public content from anybody.
+                own = [token for token in (upstream.client_token(location.access), upstream.token) if token]
+                choices += [_Choice(way, location, token) for token in (*own, None)]
         if not choices:
             raise nowhere or UnavailableError("No hub is known to have this file.")
         return choices

@@ -154,14 +154,18 @@ async def test_a_private_repo_is_unknown_without_a_token_and_never_public(hub, h
             assert not await opened.may_read(Location(hf, snapshot.commit, "config.json", other))
 
 
-async def test_the_upstreams_token_speaks_for_clients_that_bring_none(hub, hf, anyone, router, make_upstream):
+async def test_the_upstreams_own_token_lets_nobody_in(hub, hf, anyone, router, make_upstream):
     hub.add_repo("model", "org/name", FILES, private=True)
     hub.add_user("hf_node", "node")
     hub.add_user("hf_bob", "bob", grants=[])
+    hub.add_user("hf_alice", "alice")
     async with router(make_upstream(token="hf_node")) as opened:
-        assert not (await opened.snapshot(hf, "main", anyone)).public
-        with pytest.raises(RepoNotFoundError):
-            await opened.snapshot(hf, "main", Access("hf_bob"))
+        for refused in (anyone, Access("hf_bob")):
+            with pytest.raises(RepoNotFoundError):
+                await opened.snapshot(hf, "main", refused)
+        snapshot = await opened.snapshot(hf, "main", Access("hf_alice"))
+        assert not snapshot.public
+        assert not await opened.may_read(Location(hf, snapshot.commit, "config.json", anyone))
 
 
 async def test_a_public_repo_is_public_whatever_the_token(commit, hf, router):
