@@ -87,7 +87,7 @@ def test_every_command_has_help(run):
 def test_help_loads_neither_rooms_nor_libraries_that_it_does_not_need():
     program = (
         "import sys; from p2pmodel.cli import main; main(['--help']); "
-        "print(sorted({'trio', 'httpx2', 'zeroconf', 'rich', 'cryptography', 'msgspec', 'dataclasses'} & set(sys.modules)))"
+        "print(sorted({'trio', 'httpcore2', 'zeroconf', 'rich', 'cryptography', 'msgspec', 'dataclasses'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.endswith("[]\n")
