@@ -20,11 +20,19 @@ from p2pmodel.content import (
     chunk_size,
     chunk_start,
 )
-from p2pmodel.errors import RepoNotFoundError, RevisionNotFoundError, UnavailableError, WrongAnswerError
+from p2pmodel.errors import (
+    RateLimitedError,
+    RepoNotFoundError,
+    RevisionNotFoundError,
+    ShortAnswerError,
+    UnavailableError,
+    WrongAnswerError,
+)
+from p2pmodel.limits import CHUNK_BYTES, HUB_READ_TIMEOUT_S
 
 REPO = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/model")
 NOBODY = Access()
-PIECE = 1 << 20
+PIECE = CHUNK_BYTES // 4
 
 
 def blob_of(data):
@@ -38,6 +46,10 @@ class MemoryHub:
     rate: float = 0.0
     trusted: bool = True
     down: bool = False
+    patience_s: float = 0.0  # every request is answered 429 with this Retry-After
+    breaks_every: int = 0  # every so many pieces a body breaks off
+    stalled: bool = False  # bodies stand still
+    pieces: int = 0
     files: dict[BlobId, bytes] = field(default_factory=dict)
     repos: dict[Repo, dict[str, Snapshot]] = field(default_factory=dict)
     heads: dict[tuple[Repo, str], str] = field(default_factory=dict)
@@ -67,6 +79,12 @@ class MemoryHub:
 
     async def take(self, count):
         """Wait for a turn on the shared uplink."""
+        self.pieces += 1
+        if self.breaks_every and self.pieces % self.breaks_every == 0:
+            raise ShortAnswerError("The hub's answer broke off.")
+        if self.stalled:
+            await trio.sleep(HUB_READ_TIMEOUT_S)
+            raise UnavailableError("The hub's answer stands still.")
         if self.rate:
             begin = max(self.free_at, trio.current_time())
             self.free_at = begin + count / self.rate
@@ -76,11 +94,12 @@ class MemoryHub:
 
 
 class MemoryUpstreams:
-    """One node's way to the hub."""
+    """One node's way to the hub. `carry(count)`, where given, takes its time on the node's own cable."""
 
-    def __init__(self, hub, latency=0.01):
+    def __init__(self, hub, latency=0.01, carry=None):
         self.hub = hub
         self.latency = latency
+        self.carry = carry
         self.cut = False
         self.rested = {}
 
@@ -89,6 +108,8 @@ class MemoryUpstreams:
         if self.hub.down or self.cut:
             raise UnavailableError("The hub does not answer.")
         self.hub.asked[verb] += 1
+        if self.hub.patience_s:
+            raise RateLimitedError("The hub asks for patience.", retry_after_s=self.hub.patience_s)
 
     def _admitted(self, repo, access):
         return repo not in self.hub.tokens or access.token in self.hub.tokens[repo]
@@ -153,6 +174,8 @@ class MemoryHubSource:
             for offset in range(0, size, PIECE):
                 count = min(PIECE, size - offset)
                 await hub.take(count)
+                if self._upstreams.carry:
+                    await self._upstreams.carry(count)
                 if hub.down or self._upstreams.cut:
                     raise UnavailableError("The hub is gone.")
                 view[offset : offset + count] = data[start + offset : start + offset + count]

@@ -21,44 +21,22 @@ async def inline(function, *args):
     return function(*args)
 
 
-class Node:
-    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False):
-        self.name = name
-        self.lan = lan
-        self.upstreams = MemoryUpstreams(hub)
-        self.store = store or MemoryStore()
-        self.around = Surroundings(
-            store=self.store,
-            upstreams=self.upstreams,
-            neighbours=MemoryNeighbours(lan, name),
-            blocking=inline,
-            buffers=Buffers(),
-            standing=Standing(),
-            rng=random.Random(f"{seed}/{name}"),
-            key=Ed25519PrivateKey.from_private_bytes(random.Random(name).randbytes(32)),
-            closed=closed,
-        )
-        self.delivery = Delivery(self.around, boot=name.encode().ljust(8)[:8], access_allow_s=600.0, offline_grace_s=0.0)
+def surroundings(*, store, upstreams, neighbours, seed, key, closed=False):
+    return Surroundings(
+        store=store,
+        upstreams=upstreams,
+        neighbours=neighbours,
+        blocking=inline,
+        buffers=Buffers(),
+        standing=Standing(),
+        rng=random.Random(seed),
+        key=key,
+        closed=closed,
+    )
 
-    @asynccontextmanager
-    async def running(self, nursery):
-        """Delivery at work and on the LAN; leaving it is a kill: nothing is said to anybody."""
-        scope = trio.CancelScope()
 
-        async def run(task_status):
-            with scope:
-                await self.delivery.run(task_status)
-
-        await nursery.start(run)
-        self.lan.join(self.name, self.delivery.seeding, nursery)
-        try:
-            yield self
-        finally:
-            if self.name not in self.lan.cut:
-                self.lan.drop(self.name)
-            del self.lan.nodes[self.name]
-            self.lan.cut.discard(self.name)
-            scope.cancel()
+class Desk:
+    """What the doors ask of a node: `delivery` and `store` are its rooms."""
 
     async def fetch(self, repo=REPO, revision="main", access=NOBODY, selection=Selection()):
         """Bring a snapshot here; the last progress report."""
@@ -90,3 +68,40 @@ class Node:
             return os.pread(stored.fileno(), blob.size, 0)
         finally:
             stored.close()
+
+
+class Node(Desk):
+    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False):
+        self.name = name
+        self.lan = lan
+        self.upstreams = MemoryUpstreams(hub)
+        self.store = store or MemoryStore()
+        self.around = surroundings(
+            store=self.store,
+            upstreams=self.upstreams,
+            neighbours=MemoryNeighbours(lan, name),
+            seed=f"{seed}/{name}",
+            key=Ed25519PrivateKey.from_private_bytes(random.Random(name).randbytes(32)),
+            closed=closed,
+        )
+        self.delivery = Delivery(self.around, boot=name.encode().ljust(8)[:8], access_allow_s=600.0, offline_grace_s=0.0)
+
+    @asynccontextmanager
+    async def running(self, nursery):
+        """Delivery at work and on the LAN; leaving it is a kill: nothing is said to anybody."""
+        scope = trio.CancelScope()
+
+        async def run(task_status):
+            with scope:
+                await self.delivery.run(task_status)
+
+        await nursery.start(run)
+        self.lan.join(self.name, self.delivery.seeding, nursery)
+        try:
+            yield self
+        finally:
+            if self.name not in self.lan.cut:
+                self.lan.drop(self.name)
+            del self.lan.nodes[self.name]
+            self.lan.cut.discard(self.name)
+            scope.cancel()

@@ -1,0 +1,161 @@
+"""A whole node: delivery, peering and wire as they are in the daemon, on a simulated network and a store in memory."""
+
+import random
+
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fakes.hub import MemoryUpstreams
+from fakes.node import Desk, inline, surroundings
+
+from p2pmodel.content import chunk_digest
+from p2pmodel.content.naming import node_id_of
+from p2pmodel.delivery import Delivery
+from p2pmodel.delivery.ports import Span
+from p2pmodel.network import Address, Candidate
+from p2pmodel.peering import Peering
+from p2pmodel.settings import PeeringSettings
+from p2pmodel.store import MemoryStore
+from simulation.secure import PlainSecure
+
+PORT = 7277
+_DISK_VERBS = {"open", "read", "write", "commit", "finish", "materialise"}
+
+
+class Lies:
+    """What a node's bytes are like on their way to peers. Where they are true, so are its answers."""
+
+    vouched = False  # false bytes, with their digest
+    flipped = False  # false bytes, with the digest of the true ones
+
+    def of(self, span):
+        data = bytearray(span.digest)  # a false chunk needs no more than false bytes of the right length
+        false = (bytes(data) * (span.length // len(data) + 1))[: span.length]
+        return false, chunk_digest(false) if self.vouched else span.digest
+
+
+class Events:
+    """Delivery's `PeerEvents`, and the lies."""
+
+    def __init__(self, seeding, lies, falsehoods):
+        self._seeding = seeding
+        self._lies = lies
+        self._falsehoods = falsehoods
+
+    def __getattr__(self, name):
+        return getattr(self._seeding, name)
+
+    async def seed(self, peer, blob, index):
+        span = await self._seeding.seed(peer, blob, index)
+        if span is None or not (self._lies.vouched or self._lies.flipped):
+            return span
+        with span:
+            false, digest = self._lies.of(span)
+        return Span(self._falsehoods(false), 0, len(false), digest)
+
+
+class Node(Desk):
+    """`host` is its address and its name in the trace. A boot is one life of its daemon; the store outlives it."""
+
+    def __init__(self, number, world):
+        self.host = f"10.0.0.{number + 1}"
+        self.world = world
+        self.cable = world.network.host(self.host, rate=world.plan.lan_rate)
+        self.store = MemoryStore()
+        self.lies = Lies()
+        self.upstreams = WatchedUpstreams(world, self)
+        self.key = Ed25519PrivateKey.from_private_bytes(random.Random(f"key {number}").randbytes(32))
+        self.id = node_id_of(self.key.public_key().public_bytes_raw())
+        self.boots = 0
+        self._standings = []
+        self.delivery = self.peering = self.around = self.scope = None
+        self._may_start = trio.Event()
+        self._may_start.set()
+        self._ended = trio.Event()
+
+    def __repr__(self):
+        return self.host
+
+    @property
+    def up(self):
+        return self.delivery is not None
+
+    async def run(self, serve):
+        """Boot after boot, until cancelled; `serve(node)` is what its clients do in each."""
+        while True:
+            await self._may_start.wait()
+            self._ended = trio.Event()
+            try:
+                await self._boot(serve)
+            finally:
+                self.delivery = None
+                self._ended.set()
+
+    async def crash(self):
+        """The process is killed: no goodbye, no last commit; what was not committed is gone."""
+        self.world.trace("crash", self)
+        self._may_start = trio.Event()
+        self.store.failing = set(_DISK_VERBS)  # what still unwinds cannot write
+        self.world.network.kill(self.host)
+        self.scope.cancel()
+        await self._ended.wait()
+        self.store.crash()
+        self.store.failing = set()
+
+    def restart(self):
+        self._may_start.set()
+
+    async def _boot(self, serve):
+        self.boots += 1
+        plan, boot = self.world.plan, bytes([self.boots]) * 8
+        self.world.trace("boot", self)
+        self.peering = Peering(
+            PeeringSettings(),
+            node=self.id,
+            boot=boot,
+            closed=plan.closed,
+            network=self.cable,
+            secure=PlainSecure(self.id),
+            inventory=self.store.inventory,
+            blocking=inline,
+            dice=random.Random(f"{plan.seed} {self.host} {self.boots} peering"),
+            near=lambda _host: True,
+        )
+        self.around = surroundings(
+            store=self.store,
+            upstreams=self.upstreams,
+            neighbours=self.peering,
+            seed=f"{plan.seed} {self.host} {self.boots} delivery",
+            key=self.key,
+            closed=plan.closed,
+        )
+        self._standings.append(self.around.standing)
+        delivery = Delivery(self.around, boot=boot, access_allow_s=600.0, offline_grace_s=0.0)
+        self.scope = trio.CancelScope()
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(delivery.run)
+                await nursery.start(self.peering.run, Events(delivery.seeding, self.lies, self.world.falsehood))
+                self.delivery = delivery
+                nursery.start_soon(serve, self)
+
+    def rested(self):
+        """Whom it put to rest, in any boot."""
+        return [peer for standing in self._standings for peer in standing._rests]
+
+    # Discovery
+
+    def hear_of(self, other):
+        if self.up:
+            self.peering.heard(Candidate(Address(other.host, PORT), other.id, "mdns"))
+
+
+class WatchedUpstreams(MemoryUpstreams):
+    """The way to the hub goes over the node's own cable, and each question stands in the trace."""
+
+    def __init__(self, world, node):
+        super().__init__(world.hub, carry=node.cable.downlink.carry)
+        self._world, self._node = world, node
+
+    async def _reach(self, verb):
+        self._world.trace("hub", self._node, verb)
+        await super()._reach(verb)
