@@ -8,8 +8,21 @@ Trio runs one task at a time, so a plain object with synchronous methods needs n
 
 from p2pmodel.swarm.availability import Availability, PeerView
 from p2pmodel.swarm.ledger import Flight, Ledger
+from p2pmodel.swarm.reasons import HubReason
 from p2pmodel.swarm.rendezvous import run_length, run_owners
 from p2pmodel.swarm.standing import Standing
 from p2pmodel.swarm.swarm import HUB, SourceName, Swarm
 
-__all__ = ["HUB", "Availability", "Flight", "Ledger", "PeerView", "SourceName", "Standing", "Swarm", "run_length", "run_owners"]
+__all__ = [
+    "HUB",
+    "Availability",
+    "Flight",
+    "HubReason",
+    "Ledger",
+    "PeerView",
+    "SourceName",
+    "Standing",
+    "Swarm",
+    "run_length",
+    "run_owners",
+]

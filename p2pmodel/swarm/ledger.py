@@ -23,6 +23,7 @@ class Flight:
     left: ChunkMap
     started_at: float
     progress_at: float
+    reason: str = ""  # why a hub was asked (`HubReason`)
 
 
 @dataclass(slots=True)
@@ -31,9 +32,9 @@ class Ledger:
     flights: dict[int, Flight] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def begin(self, source: str, first: int, chunks: int, now: float) -> Flight:
+    def begin(self, source: str, first: int, chunks: int, now: float, reason: str = "") -> Flight:
         left = ChunkMap.span(self.chunks, range(first, first + chunks))
-        flight = Flight(next(self._numbers), source, first, chunks, left, now, now)
+        flight = Flight(next(self._numbers), source, first, chunks, left, now, now, reason)
         self.flights[flight.number] = flight
         return flight
 

@@ -18,6 +18,7 @@ from p2pmodel.limits import LEASE_S, RUN_CHUNKS_MAX, SETTLE_S
 from p2pmodel.swarm.availability import Availability
 from p2pmodel.swarm.ledger import Flight, Ledger
 from p2pmodel.swarm.picker import UNCLAIMED_S, first_run, hub_turn, may_claim, peer_order_limit, rarest_run
+from p2pmodel.swarm.reasons import HubReason
 from p2pmodel.swarm.rendezvous import run_length
 
 if TYPE_CHECKING:
@@ -146,7 +147,10 @@ class Swarm:
         """What to ask of a source now; None: nothing at the moment (ask again when something changed, or at `wake_at`)."""
         if self._standing.resting(source, now):
             return None
-        run = self._hub_run(now) if source == HUB else self._peer_run(NodeId(source), now)
+        if source == HUB:
+            cold = self._hub_run(now)
+            return None if cold is None else self.ledger.begin(HUB, *cold[0], now, cold[1])
+        run = self._peer_run(NodeId(source), now)
         return None if run is None else self.ledger.begin(source, *run, now)
 
     def progress(self, flight: Flight, now: float) -> None:
@@ -219,12 +223,14 @@ class Swarm:
                 return first_run(urgent, limit)
         return rarest_run(candidates, [self._offers(other) for other in usable], limit, self._rng)
 
-    def _hub_run(self, now: float) -> tuple[int, int] | None:
+    def _hub_run(self, now: float) -> tuple[tuple[int, int], HubReason] | None:
+        """What to read from the hub, and why."""
         if now < self.hub_rests_until:
             return None
         own = (self._own_wanted - self._own) - self.ledger.pending(HUB)
         if own:
-            return first_run(own, max(self._run_length, RUN_CHUNKS_MAX // 2))
+            run = first_run(own, max(self._run_length, RUN_CHUNKS_MAX // 2))
+            return run and (run, HubReason.DISTRUST if run[0] in self.distrusted else HubReason.OWN_READ)
         if not self.settled(now):
             return None
         cold = self._open(now) - self._on_peers(now) - self.ledger.pending(HUB)
@@ -232,7 +238,20 @@ class Swarm:
         candidates = (cold | stalled) - self.availability.claimed(now, LEASE_S) - self.ledger.pending(HUB)
         mine = self._my_turn(candidates, now)
         after = min((wanted.start for wanted in self._readers.values()), default=0)
-        return first_run(mine, max(self._run_length, RUN_CHUNKS_MAX if self.solo else self._run_length), after)
+        run = first_run(mine, max(self._run_length, RUN_CHUNKS_MAX if self.solo else self._run_length), after)
+        return run and (run, HubReason.STALLED if run[0] in stalled else self._why_cold(run[0]))
+
+    def _why_cold(self, chunk: int) -> HubReason:
+        views = self.availability.peers.values()
+        if not views:
+            return HubReason.NO_PEERS
+        if any(chunk in view.held for view in views):
+            return HubReason.REFUSED
+        weights = [view.weight for view in views if view.wanted]
+        if not weights:
+            return HubReason.NOBODY_HOLDS
+        turn = hub_turn(self.blob.id, chunk // self._run_length, self._own_weight, weights, 0.0)
+        return HubReason.PASSED_ON if turn.before else HubReason.MY_TURN
 
     def _my_turn(self, candidates: ChunkMap, now: float) -> ChunkMap:
         """The candidates in runs that this node may claim now."""
