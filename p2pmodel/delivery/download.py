@@ -127,7 +127,9 @@ class Download:
                 nursery.cancel_scope.cancel()
 
     def _start(self, nursery: trio.Nursery) -> None:
-        nursery.start_soon(self._confirm_claimed)
+        claimed = self.stored.claimed.copy()
+        self.swarm.confirming(claimed)  # at once: a lane that starts first would ask the hub for them
+        nursery.start_soon(self._confirm, claimed)
         nursery.start_soon(self._commit_now_and_then)
         nursery.start_soon(self._give_up_when_hopeless)
         if self.locations:
@@ -203,10 +205,8 @@ class Download:
                 )
             await self.change(until=self.swarm.wake_at(now))
 
-    async def _confirm_claimed(self) -> None:
+    async def _confirm(self, claimed: ChunkMap) -> None:
         """What an earlier run's record says is believed once re-hashed (DESIGN §7)."""
-        claimed = self.stored.claimed.copy()
-        self.swarm.confirming(claimed)
         for chunk in claimed:
             if await self._around.blocking(self.stored.confirm, chunk):
                 self._herald.arrived(self.blob.id, chunk)

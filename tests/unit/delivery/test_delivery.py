@@ -21,6 +21,7 @@ from p2pmodel.errors import (
     WrongBytesError,
 )
 from p2pmodel.limits import CHUNK_BYTES
+from p2pmodel.store import MemoryStore
 
 WEIGHTS = random.Random(0).randbytes(5 * CHUNK_BYTES + 12345)
 FILES = {"config.json": b"{}", "empty": b"", "model.safetensors": WEIGHTS}
@@ -224,6 +225,21 @@ async def test_a_fetch_that_was_given_up_resumes_where_it_stood(hub, autojump_cl
         await a.fetch()
         assert a.bytes_of(BLOB) == WEIGHTS
     assert hub.sent[BLOB.id] <= BLOB.size + 4 * CHUNK_BYTES
+
+
+@pytest.mark.parametrize("_attempt", range(6))
+async def test_what_was_durable_before_a_crash_is_not_asked_of_the_hub_again(hub, autojump_clock, _attempt):
+    """Whichever of the download's tasks happens to run first, hence the attempts."""
+    hub.rate = 5e6
+    store = MemoryStore()
+    async with cluster(hub, "a", store=store) as [a]:
+        with trio.move_on_after(3.5):
+            await a.fetch()
+    store.crash()
+    async with cluster(hub, "a", store=store) as [a]:
+        await a.fetch()
+        assert a.bytes_of(BLOB) == WEIGHTS
+    assert hub.sent[BLOB.id] <= BLOB.size + 1.5 * CHUNK_BYTES
 
 
 async def test_without_the_hub_what_is_at_a_peer_still_comes(hub, autojump_clock):
