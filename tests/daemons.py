@@ -79,6 +79,12 @@ class Site:
         self.down()
 
     @property
+    def upstreams(self) -> str:
+        """What a config file says of it."""
+        table = '[[upstream]]\nname = "{0}"\nhub = "{0}"\nendpoint = "{1}"\ntrusted = true\n'
+        return "".join(table.format(hub, self.url) for hub in ("huggingface", "modelscope"))
+
+    @property
     def sent(self) -> int:
         """Body bytes of files so far."""
         return self.hub.counters.file_bytes
@@ -111,8 +117,9 @@ class Answer:
 class User:
     """Somebody with a home directory of their own and nothing else in their environment."""
 
-    def __init__(self, home: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, home: Path, environ: Mapping[str, str] | None = None, before: Iterable[str] = ()) -> None:
         self.home = home
+        self.before = tuple(before)  # words to put before each command, as `ip netns exec …`
         self.home.mkdir(parents=True, exist_ok=True)
         self.environ = {
             "PATH": os.environ["PATH"],
@@ -122,20 +129,30 @@ class User:
             "NO_PROXY": "*",
             **(environ or {}),
         }
+        self._begun: list[subprocess.Popen[str]] = []
 
     def begin(self, *arguments: str | Path, **environ: str) -> subprocess.Popen[str]:
         """Start a command and go on."""
-        return subprocess.Popen(
-            [PROGRAM, *map(str, arguments)],
+        process = subprocess.Popen(
+            [*self.before, PROGRAM, *map(str, arguments)],
             env=self.environ | environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._begun.append(process)
+        return process
 
     def run(self, *arguments: str | Path, **environ: str) -> Done:
         return finish(self.begin(*arguments, **environ))
+
+    def leave(self) -> None:
+        """Whatever a failed test has left behind."""
+        for process in self._begun:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
 
 
 def finish(process: subprocess.Popen[str], patience_s: float = 40.0) -> Done:
@@ -162,14 +179,7 @@ class Daemon:
         self.peering = 0
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
-        keys = {
-            "node.state_dir": str(self.state),
-            "gateway.listen": "localhost:0",
-            "peering.listen": "127.0.0.1:0",
-            "discovery.mdns": False,
-            "store.min_free": 0,
-            **settings,
-        }
+        keys = {"node.state_dir": str(self.state), "store.min_free": 0, **settings}
         self.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()) + upstreams)
 
     # Its life
@@ -178,7 +188,7 @@ class Daemon:
         """Start the process and go on. `before` are words to put before the command, as `setpriv --reuid …`."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*before, PROGRAM, "serve", "--config", str(self.config)],
+                [*self.user.before, *before, PROGRAM, "serve", "--config", str(self.config)],
                 env=self.user.environ | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -189,8 +199,14 @@ class Daemon:
 
     def start(self, **how: Any) -> Self:
         """Up, and listening."""
-        process = self.begin(**how)
-        said = until(lambda: self._announcement(process), f"{self.folder.name} to be up")
+        self.begin(**how)
+        return self.started()
+
+    def started(self, patience_s: float = _PATIENCE_S) -> Self:
+        """Wait until the process that was begun is up."""
+        process = self.process
+        assert process is not None
+        said = until(lambda: self._announcement(process), f"{self.folder.name} to be up", patience_s)
         self.port = int(said["gateway"].rpartition(":")[2])
         self.peering = said["peering"]
         return self
@@ -251,11 +267,15 @@ class Daemon:
 
     def ask(self, path: str, *, method: str = "GET", patience_s: float = _PATIENCE_S, **headers: str) -> Answer:
         """One request; `_` in a header's name stands for `-`."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience_s)) as connection:
+        with closing(self.door(patience_s)) as connection:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, headers={"Host": f"localhost:{self.port}"} | named)
             answer = connection.getresponse()
             return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+    def door(self, patience_s: float) -> http.client.HTTPConnection:
+        """A connection to its gateway."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience_s)
 
     def bring(self, repo: str, hub: str = "huggingface", **query: str) -> dict[str, Any]:
         """What `p2pmodel fetch` asks the daemon, without the process: the last line of its answer."""
@@ -272,9 +292,13 @@ class Daemon:
         """Bytes of files from "peer" or "upstream" since it started."""
         return int(self.metrics("p2pmodel_bytes_total")[f'direction="in",source="{source}"'])
 
-    def linked(self, count: int) -> Self:
+    def linked(self, count: int, patience_s: float = _PATIENCE_S) -> Self:
         """Wait until so many peers are linked."""
-        until(lambda: len(self.ask("/-/api/peers").json["peers"]) == count, f"{self.folder.name} to have {count} links")
+        until(
+            lambda: len(self.ask("/-/api/peers").json["peers"]) == count,
+            f"{self.folder.name} to have {count} links",
+            patience_s,
+        )
         return self
 
 
@@ -295,12 +319,18 @@ class House:
         for daemon in self._daemons:
             if daemon.running:
                 daemon.kill()
+        self.user.leave()
 
     def plan(self, name: str, peers: Iterable[Daemon] = (), **settings: Any) -> Daemon:
         """A node that is configured and not up. In a setting's name `__` stands for the dot."""
         given = {key.replace("__", "."): value for key, value in settings.items()}
-        known = {"peering.peers": [f"127.0.0.1:{peer.peering}" for peer in peers]}
-        daemon = Daemon(self.user, self.folder / name, {**known, **self.settings, **given}, self._upstreams())
+        on_loopback = {
+            "gateway.listen": "localhost:0",
+            "peering.listen": "127.0.0.1:0",
+            "peering.peers": [f"127.0.0.1:{peer.peering}" for peer in peers],
+            "discovery.mdns": False,
+        }
+        daemon = Daemon(self.user, self.folder / name, {**on_loopback, **self.settings, **given}, self.site.upstreams)
         self._daemons.append(daemon)
         return daemon
 
@@ -308,10 +338,6 @@ class House:
         """A node that is up and linked to its peers."""
         peers = list(peers)
         return self.plan(name, peers, **settings).start().linked(len(peers))
-
-    def _upstreams(self) -> str:
-        table = '[[upstream]]\nname = "{0}"\nhub = "{0}"\nendpoint = "{1}"\ntrusted = true\n'
-        return "".join(table.format(hub, self.site.url) for hub in ("huggingface", "modelscope"))
 
 
 def files_in(directory: Path | str) -> dict[str, bytes]:
