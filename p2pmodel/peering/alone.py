@@ -32,6 +32,9 @@ class Alone:
     def own_weight(self) -> str:
         return self._node
 
+    def address(self, peer: NodeId) -> str:  # noqa: ARG002  # the port's signature
+        return ""
+
     def send(self, peer: NodeId, message: Message) -> None:
         """Nobody hears it."""
 

@@ -152,6 +152,10 @@ class Peering:
         host = self._links.own_host()
         return self._node if self._closed or host is None else _address_weight(host, self._advertised_port())
 
+    def address(self, peer: NodeId) -> str:
+        neighbour = self._links.find(peer)
+        return str(neighbour.link.address) if neighbour else ""
+
     def send(self, peer: NodeId, message: Message) -> None:
         if neighbour := self._links.find(peer):
             neighbour.link.send(message)

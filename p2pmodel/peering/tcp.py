@@ -53,7 +53,17 @@ class TcpStream(ByteStream):
         return await self._when(wait_readable, self._socket.recv, max_bytes or _RECEIVE_BYTES)
 
     async def receive_into(self, buffer: memoryview) -> int:
-        return await self._when(wait_readable, self._socket.recv_into, buffer, min(len(buffer), _STEP_BYTES_MAX))
+        return await self._when(wait_readable, self._receive_step, buffer[:_STEP_BYTES_MAX])
+
+    def _receive_step(self, buffer: memoryview) -> int:
+        """All that is there: one turn of the event loop costs as much as receiving 100 KiB."""
+        done = self._socket.recv_into(buffer)
+        try:
+            while 0 < done < len(buffer) and (count := self._socket.recv_into(buffer[done:])):
+                done += count
+        except OSError:  # nothing more now; if it is worse, the next call says so
+            pass
+        return done
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with memoryview(data) as view:
