@@ -28,7 +28,7 @@ PEERS_PER_MESSAGE_MAX: Final = 64
 ENTRIES_PER_PAGE_MAX: Final = 1400  # × 42 bytes of an inventory: a page fits a frame
 INVENTORY_ENTRIES_MAX: Final = 200_000  # one answer, all pages: as many as a snapshot's files; 8.4 MB
 INDICES_PER_MESSAGE_MAX: Final = 15_000  # × 4 bytes
-RUNS_PER_MESSAGE_MAX: Final = 7_500  # × 8 bytes
+RUNS_PER_MESSAGE_MAX: Final = 3700  # × 8 bytes × 2 lists: far more than a node can have orders
 ABILITIES_MAX: Final = 32
 HUB_REST_MAX_S: Final = 86_400.0  # a peer's word must not rest a hub for longer than a day
 SNAPSHOT_PAGE_BYTES_MAX: Final = 60_000
@@ -78,6 +78,7 @@ MDNS_PRESENT_MAX: Final = 512
 # Swarm and delivery
 RUN_CHUNKS_MAX: Final = 16  # 64 MiB: one hub request serves many chunks
 LEASE_S: Final = 10.0  # a claimed run without progress for so long may be claimed by the next
+CLAIM_REPEAT_S: Final = 2.5  # a claimant whose bytes flow says so this often: four may be lost before its lease runs out
 SETTLE_S: Final = 1.0  # how long a cold start waits for the peers' answers before it asks the hub
 BUFFERS: Final = 16  # × 4 MiB: with ~60 MB of Python this keeps a daemon under 150 MiB
 FILES_AT_ONCE: Final = 8  # downloads of one snapshot side by side
@@ -86,6 +87,11 @@ COMMIT_INTERVAL_S: Final = 1.0
 READER_WINDOW_CHUNKS: Final = 16
 STRIKES_MAX: Final = 3  # wrong bytes from one source before it is rested
 REST_S: Final = 600.0  # how long a source with too many strikes is not asked
+
+FLIGHTS_WAITING_MAX: Final = 2000  # records that wait for the disk: some 600 kB, and more orders than end in a second
+FLIGHTS_EVERY_S: Final = 1.0
+FLIGHT_FILE_BYTES: Final = 3 * MIB
+FLIGHT_FILES_MAX: Final = 5  # 15 MiB, some 60,000 orders: the last ten models of 100 GB
 
 # Upstream
 HUB_CONNECT_TIMEOUT_S: Final = 4.0  # "a clear error from us within 5 s"

@@ -84,6 +84,7 @@ GOOD: list[tuple[str, m.Message]] = [
     ("two chunks came", m.Held(blob=NAME, chunks=m.pack_indices([0, 2]))),
     ("two runs being read", m.Claims(blob=NAME, runs=m.pack_runs([(0, 16), (32, 1)]))),
     ("no more claims", m.Claims(blob=NAME, runs=b"")),
+    ("one run from a hub, one from a peer", m.Claims(blob=NAME, runs=m.pack_runs([(0, 1)]), coming=m.pack_runs([(1, 2)]))),
     ("wrong bytes came", m.BadChunk(blob=NAME, chunk=2)),
     ("a hub asked for patience", m.HubBusy(upstream="huggingface.co", retry_after=12.5)),
     ("digests asked for", m.AskManifest(request=3, blob=NAME)),
@@ -135,6 +136,7 @@ BAD: list[tuple[type[m.Message], Json, str]] = [
     (m.Held, {"chunks": b"\0\0\0"}, "indices are cut off in the middle"),
     (m.Held, {"chunks": b"\xff\xff\xff\xff"}, "a chunk beyond any blob"),
     (m.Claims, {"runs": m.pack_runs([(3, 0)])}, "an empty run"),
+    (m.Claims, {"coming": m.pack_runs([(3, 0)])}, "an empty run on its way"),
     (m.Claims, {"runs": m.pack_runs([(1 << 31, 1 << 31)])}, "a run beyond any blob"),
     (m.BadChunk, {"chunk": 1 << 18}, "a chunk beyond any blob"),
     (m.HubBusy, {"retry_after": float("nan")}, "not a number"),
@@ -469,6 +471,10 @@ def state_tables() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _json(document: Json) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False, default=bytes.hex) + "\n"
+
+
 def outputs() -> dict[Path, str]:
     """Every generated file and what it should hold."""
     documents: dict[str, Any] = {
@@ -481,7 +487,7 @@ def outputs() -> dict[Path, str]:
         "vectors/snapshot.json": snapshot_vectors(),
         "vectors/sessions.json": session_vectors(),
     }
-    made = {HERE / name: json.dumps(document, indent=1, ensure_ascii=False) + "\n" for name, document in documents.items()}
+    made = {HERE / name: _json(document) for name, document in documents.items()}
     state = HERE / "state.md"
     prose = state.read_text().partition(STATE_MARK)[0]
     return made | {state: f"{prose}{STATE_MARK}\n\n{state_tables()}"}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from p2pmodel.content import Grade, NodeId
-from p2pmodel.errors import WrongBytesError
+from p2pmodel.delivery.recorder import OK, FlightRecord
+from p2pmodel.errors import P2pmodelError, WrongBytesError
 from p2pmodel.swarm import HUB, Flight
 
 if TYPE_CHECKING:
@@ -37,13 +39,20 @@ class FlightSink:
         self._flight = flight
         self._statistics = statistics
         self._kind = "upstream" if flight.source == HUB else "peer"
+        self.chunks = 0  # that came, in order from the flight's first
+        self.bytes = 0
+        self.place = "" if flight.source == HUB else around.neighbours.address(NodeId(flight.source))
 
     def buffer(self) -> AbstractAsyncContextManager[memoryview]:
         return self._around.buffers.take()
 
     def progress(self, received: int) -> None:
         self._flight.progress_at = trio.current_time()
+        self.bytes += received
         self._statistics.received[self._kind] = self._statistics.received.get(self._kind, 0) + received
+
+    def answered_by(self, upstream: str) -> None:
+        self.place = upstream
 
     async def arrived(self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade) -> None:
         download, stored = self._download, self._download.stored
@@ -67,7 +76,37 @@ class FlightSink:
         else:
             await self._write(index, data, digest, grade, replaces=known if known != digest else None)
         download.swarm.arrived(index, hub=self._kind == "upstream")
+        self.chunks += 1
         download.wake()
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Around the order: however it ends, the recorder is told."""
+        outcome = "given up"  # cancelled: nobody wants it any more, or another source was faster
+        try:
+            yield
+            outcome = OK
+        except P2pmodelError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._around.recorder.record(self._record(outcome))
+
+    def _record(self, outcome: str) -> FlightRecord:
+        flight, stored = self._flight, self._download.stored
+        return FlightRecord(
+            blob=str(stored.blob.id),
+            first=flight.first,
+            count=flight.count,
+            came=self.chunks,
+            source=flight.source,
+            place=self.place,
+            bytes=self.bytes,
+            seconds=round(trio.current_time() - flight.started_at, 3),
+            outcome=outcome,
+            reason=flight.reason,
+            private=stored.private,
+        )
 
     async def _write(self, index: int, data: memoryview, digest: bytes, grade: Grade, *, replaces: bytes | None) -> None:
         download, sealing = self._download, self._download.sealing

@@ -22,7 +22,11 @@ class Buffers:
     async def take(self) -> AsyncIterator[memoryview]:
         """Waits while all are in use. Whoever holds one must be able to go on without a second."""
         async with self._places:
-            buffer = self._free.pop() if self._free else memoryview(mmap.mmap(-1, CHUNK_BYTES))
+            buffer = (
+                self._free.pop()
+                if self._free
+                else memoryview(mmap.mmap(-1, CHUNK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            )
             try:
                 yield buffer
             finally:

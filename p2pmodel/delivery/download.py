@@ -30,7 +30,7 @@ from p2pmodel.errors import (
     WrongBytesError,
     first_error,
 )
-from p2pmodel.limits import COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
+from p2pmodel.limits import CLAIM_REPEAT_S, COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
 from p2pmodel.swarm import HUB, Flight, Swarm
 from p2pmodel.wire.messages import AskManifest, BadChunk, Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
 
@@ -60,6 +60,7 @@ class Download:
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._hub_failure: P2pmodelError | None = None
+        self._scopes: dict[int, trio.CancelScope] = {}  # of orders in flight, by number
         self._uncommitted = 0
         self._sealed: tuple[Manifest, NodeId] | None = None  # a member's manifest, and whose seal it is
         self._mismatches = 0
@@ -132,6 +133,7 @@ class Download:
         nursery.start_soon(self._confirm, claimed)
         nursery.start_soon(self._commit_now_and_then)
         nursery.start_soon(self._give_up_when_hopeless)
+        nursery.start_soon(self._repeat_claims)
         if self.locations:
             source = self._around.upstreams.source(self.locations)
             for _ in range(HUB_LANES if self.blob.size > _SMALL_BLOB_BYTES else 1):
@@ -162,12 +164,12 @@ class Download:
     async def _work(self, flight: Flight, source: Source) -> bool:
         """One order; false when the source failed and should pause."""
         hub = flight.source == HUB
-        if hub:
-            self._herald.claims(self.blob.id, self.swarm.own_claims())
+        self._tell_claims(hub=hub)
+        order = Order(self.blob, flight.first, flight.count)
+        scope = self._scopes[flight.number] = trio.CancelScope()
         try:
-            await source.fetch(
-                Order(self.blob, flight.first, flight.count), FlightSink(self, self._around, flight, self._statistics)
-            )
+            with scope:
+                await source.fetch(order, FlightSink(self, self._around, flight, self._statistics))
         except WrongBytesError:
             return True  # the chunk is refused there; the source's standing says whether it is asked for others
         except StoreError as error:
@@ -178,11 +180,25 @@ class Download:
         else:
             return True
         finally:
+            del self._scopes[flight.number]
             self.swarm.ended(flight)
-            if hub:
-                self._herald.claims(self.blob.id, self.swarm.own_claims())
+            self._tell_claims(hub=hub)
             self.wake()
         return False
+
+    def _tell_claims(self, *, hub: bool) -> None:
+        if hub:
+            self._herald.claims(self.swarm)
+        else:
+            self._herald.ordered(self.swarm)
+
+    async def _repeat_claims(self) -> None:
+        """A chunk may take longer than a lease on a slow uplink: while bytes flow, our claims are renewed."""
+        while True:
+            then = trio.current_time()
+            await trio.sleep(CLAIM_REPEAT_S)
+            if self.swarm.ledger.progressed_since(HUB, then):
+                self._herald.claims(self.swarm)
 
     def _hub_failed(self, error: P2pmodelError) -> None:
         rest_s = error.retry_after_s if isinstance(error, RateLimitedError) else HUB_REST_S
@@ -329,7 +345,8 @@ class Download:
             case Held():
                 self.swarm.got(peer, unpack_indices(message.chunks), now)
             case Claims():
-                self.swarm.claims(peer, unpack_runs(message.runs), now)
+                for crossed in self.swarm.claims(peer, unpack_runs(message.runs), unpack_runs(message.coming), now):
+                    self._scopes[crossed.number].cancel()
             case _:
                 return
         self.wake()

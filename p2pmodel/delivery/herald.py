@@ -8,6 +8,8 @@ import trio
 
 from p2pmodel.content import BlobId, NodeId
 from p2pmodel.delivery.ports import Neighbours
+from p2pmodel.limits import RUNS_PER_MESSAGE_MAX
+from p2pmodel.swarm import Swarm
 from p2pmodel.wire.messages import Claims, Held, Message, pack_indices, pack_runs
 
 BATCH_S: Final = 0.1  # a 10 Gbit/s node gets 300 chunks/s: ten frames instead of three hundred
@@ -19,6 +21,7 @@ class Herald:
         self._neighbours = neighbours
         self._watchers: dict[BlobId, dict[NodeId, None]] = {}
         self._arrived: dict[BlobId, list[int]] = {}
+        self._ordered: dict[BlobId, Swarm] = {}
         self._news = trio.Event()
 
     def watch(self, blob: BlobId, peer: NodeId) -> None:
@@ -43,9 +46,19 @@ class Herald:
             self._arrived.setdefault(blob, []).append(chunk)
             self._news.set()
 
-    def claims(self, blob: BlobId, runs: list[tuple[int, int]]) -> None:
-        """What we are reading from the hub, told at once: a claim that comes late is a chunk read twice."""
-        self.tell(blob, Claims(blob=blob.to_bytes(), runs=pack_runs(runs)))
+    def claims(self, swarm: Swarm) -> None:
+        """What we are reading from the hub, told at once: a claim that comes late is a chunk read twice. What has come goes
+        first, or a chunk would for a moment be neither claimed nor held."""
+        self._ordered.pop(swarm.blob.id, None)
+        self._tell_arrived(swarm.blob.id)
+        if self.watchers(swarm.blob.id):
+            self.tell(swarm.blob.id, claims_of(swarm))
+
+    def ordered(self, swarm: Swarm) -> None:
+        """What we ask of peers changed; told with the next batch."""
+        if swarm.blob.id in self._watchers:
+            self._ordered[swarm.blob.id] = swarm
+            self._news.set()
 
     def tell(self, blob: BlobId, message: Message) -> None:
         for peer in self.watchers(blob):
@@ -59,8 +72,18 @@ class Herald:
             await trio.sleep(BATCH_S)
 
     def flush(self) -> None:
-        arrived, self._arrived = self._arrived, {}
-        for blob, chunks in arrived.items():
-            for start in range(0, len(chunks), _INDICES_PER_FRAME_MAX):
-                batch = pack_indices(chunks[start : start + _INDICES_PER_FRAME_MAX])
-                self.tell(blob, Held(blob=blob.to_bytes(), chunks=batch))
+        for blob in list(self._arrived):
+            self._tell_arrived(blob)
+        for swarm in list(self._ordered.values()):
+            self.claims(swarm)
+
+    def _tell_arrived(self, blob: BlobId) -> None:
+        chunks = self._arrived.pop(blob, [])
+        for start in range(0, len(chunks), _INDICES_PER_FRAME_MAX):
+            batch = pack_indices(chunks[start : start + _INDICES_PER_FRAME_MAX])
+            self.tell(blob, Held(blob=blob.to_bytes(), chunks=batch))
+
+
+def claims_of(swarm: Swarm) -> Claims:
+    runs, coming = (pack_runs(runs[:RUNS_PER_MESSAGE_MAX]) for runs in swarm.own_claims())
+    return Claims(blob=swarm.blob.id.to_bytes(), runs=runs, coming=coming)

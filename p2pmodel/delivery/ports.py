@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Protocol, Self, TypeVar
@@ -29,6 +29,7 @@ from p2pmodel.content import (
     Snapshot,
 )
 from p2pmodel.delivery.buffers import Buffers
+from p2pmodel.delivery.recorder import FlightRecorder, Unrecorded
 from p2pmodel.swarm import Standing
 from p2pmodel.wire.messages import InventoryEntry, Message
 
@@ -61,6 +62,9 @@ class Sink(Protocol):
 
     def progress(self, received: int) -> None:
         """So many more bytes came in: keeps the order's lease alive and feeds the rates."""
+
+    def answered_by(self, upstream: str) -> None:
+        """Which upstream answers, where a hub's source has several."""
 
     async def arrived(self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade) -> None:
         """A whole chunk is in `data`. `digest` is what the source's code computed over it while it was hot, `claimed` what
@@ -247,6 +251,9 @@ class Neighbours(Protocol):
     def own_weight(self) -> str:
         """The same for this node, as its peers see it."""
 
+    def address(self, peer: NodeId) -> str:
+        """Where a peer is, for people; "" when it is gone."""
+
     def send(self, peer: NodeId, message: Message) -> None:
         """Queue a message; a peer that is gone is no error, one that does not drain its queue is cut off."""
 
@@ -305,6 +312,7 @@ class Surroundings:
     rng: Random
     key: Ed25519PrivateKey  # this node's: signs seals and listings
     closed: bool = False  # members of a closed cluster vouch for listings to each other
+    recorder: FlightRecorder = field(default_factory=Unrecorded)
 
 
 # What delivery offers to the doors (gateway, command line)

@@ -10,7 +10,7 @@ import trio
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, Hub, NodeId, Repo, RepoKind, chunk_count, chunk_size, chunk_start
 from p2pmodel.delivery.downloads import Downloads
-from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.herald import Herald, claims_of
 from p2pmodel.delivery.listings import listing_pages, sign_listing
 from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import BlobState, Span, Surroundings
@@ -32,7 +32,6 @@ from p2pmodel.wire.messages import (
     Message,
     Problem,
     pack_entries,
-    pack_runs,
 )
 
 PARTIAL, SEALED = 1, 2  # states of an inventory entry
@@ -145,8 +144,8 @@ class Seeding:
             chunks=chunks.to_bytes(),
         )
         self._around.neighbours.send(peer, have)
-        if download is not None and (runs := download.swarm.own_claims()):
-            self._around.neighbours.send(peer, Claims(blob=blob.id.to_bytes(), runs=pack_runs(runs)))
+        if download is not None:
+            self._around.neighbours.send(peer, claims_of(download.swarm))
 
     def _complaint(self, message: BadChunk) -> None:
         state = self._public(BlobId.from_bytes(message.blob))

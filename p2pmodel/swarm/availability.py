@@ -17,7 +17,8 @@ class PeerView:
 
     weight: str
     held: ChunkMap
-    claims: ChunkMap
+    claims: ChunkMap  # it is reading these from the hub
+    coming: ChunkMap  # it is getting these from peers
     answered: bool = False
     wanted: bool = False
     sealed: bool = False
@@ -30,7 +31,7 @@ class Availability:
     peers: dict[NodeId, PeerView] = field(default_factory=dict)
 
     def join(self, peer: NodeId, weight: str) -> None:
-        self.peers.setdefault(peer, PeerView(weight, ChunkMap(self.chunks), ChunkMap(self.chunks)))
+        self.peers.setdefault(peer, PeerView(weight, ChunkMap(self.chunks), ChunkMap(self.chunks), ChunkMap(self.chunks)))
 
     def leave(self, peer: NodeId) -> None:
         self.peers.pop(peer, None)
@@ -52,6 +53,10 @@ class Availability:
             if view.claims and now - view.progress_at < lease_s:
                 union = union | view.claims
         return union
+
+    def soon_held(self) -> list[ChunkMap]:
+        """What each peer holds or is about to hold: a chunk that is on its way to others is not rare."""
+        return [view.held | view.claims | view.coming for view in self.peers.values()]
 
     @property
     def settled(self) -> bool:

@@ -53,6 +53,10 @@ class Ledger:
                 union = union | flight.left
         return union
 
+    def progressed_since(self, source: str, then: float) -> bool:
+        """Whether bytes came from this source."""
+        return any(flight.source == source and flight.progress_at > then for flight in self.flights.values())
+
     def stalled(self, now: float, patience_s: float) -> ChunkMap:
         """Chunks whose every flight has seen no byte for `patience_s`."""
         slow, live = ChunkMap(self.chunks), ChunkMap(self.chunks)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from p2pmodel.content import Blob, ChunkMap, NodeId, chunk_count
 from p2pmodel.limits import LEASE_S, RUN_CHUNKS_MAX, SETTLE_S
-from p2pmodel.swarm.availability import Availability
+from p2pmodel.swarm.availability import Availability, PeerView
 from p2pmodel.swarm.ledger import Flight, Ledger
 from p2pmodel.swarm.picker import UNCLAIMED_S, first_run, hub_turn, may_claim, peer_order_limit, rarest_run
 from p2pmodel.swarm.reasons import HubReason
-from p2pmodel.swarm.rendezvous import run_length
+from p2pmodel.swarm.rendezvous import run_length, run_owners
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from p2pmodel.swarm.standing import Standing
 
 SourceName = str  # a peer's NodeId, or HUB
+Run = tuple[int, int]  # first chunk, count
 HUB: Final = "hub"
+CROSSING_S: Final = 1.0  # claims that far apart crossed on the way: a link's delay and a busy event loop's
 HEDGE_S: Final = 3.0  # an order without a byte for so long is worth asking somebody else as well
 
 
@@ -91,13 +93,22 @@ class Swarm:
         if (view := self.availability.peers.get(peer)) is not None:
             view.wanted = wanted
 
-    def claims(self, peer: NodeId, runs: Iterable[tuple[int, int]], now: float) -> None:
-        """A peer says which runs it is reading from the hub. Runs outside the blob raise IndexError."""
-        if (view := self.availability.peers.get(peer)) is not None:
-            claimed = ChunkMap(self.chunks)
-            for first, count in runs:
-                claimed = claimed | ChunkMap.span(self.chunks, range(first, first + count))
-            view.claims, view.progress_at = claimed, now
+    def claims(self, peer: NodeId, runs: Iterable[Run], coming: Iterable[Run], now: float) -> list[Flight]:
+        """A peer says what it is receiving, from the hub and from peers. Runs outside the blob raise IndexError. Returns our
+        own orders to the hub that crossed with its claims and that are ours to give up."""
+        if (view := self.availability.peers.get(peer)) is None:
+            return []
+        view.claims, view.coming, view.progress_at = self._map_of(runs), self._map_of(coming), now
+        return [flight for flight in self.ledger.flights.values() if self._crossed(flight, view, now)]
+
+    def _crossed(self, flight: Flight, view: PeerView, now: float) -> bool:
+        """Two nodes began to read one run within a moment: the one that stands behind in its line gives up."""
+        if flight.source != HUB or now - flight.started_at > CROSSING_S or not flight.left & view.claims:
+            return False
+        if flight.left & self._own_wanted:
+            return False
+        line = run_owners(self.blob.id, flight.first // self._run_length, {self._own_weight, view.weight})
+        return line[0] == view.weight != self._own_weight
 
     def hub_rests(self, until: float) -> None:
         """The hub did not answer, or asked for patience."""
@@ -173,9 +184,10 @@ class Swarm:
         refused = self._refused.setdefault(source, ChunkMap(self.chunks))
         refused.add(chunk)
 
-    def own_claims(self) -> list[tuple[int, int]]:
-        """The runs that we are reading from the hub now."""
-        return list(self.ledger.pending(HUB).runs())
+    def own_claims(self) -> tuple[list[Run], list[Run]]:
+        """What we are receiving: runs from the hub, and runs from peers."""
+        from_hub = self.ledger.pending(HUB)
+        return list(from_hub.runs()), list((self.ledger.pending() - from_hub).runs())
 
     def wake_at(self, now: float) -> float:
         """When `next_order` may answer differently although nothing happened."""
@@ -210,18 +222,17 @@ class Swarm:
         pending = self.ledger.pending() - self.ledger.stalled(now, HEDGE_S)
         return self.missing - self._unconfirmed - pending
 
-    def _peer_run(self, peer: NodeId, now: float) -> tuple[int, int] | None:
+    def _peer_run(self, peer: NodeId, now: float) -> Run | None:
         if peer not in self.availability.peers:
             return None
         candidates = (self._open(now) & self._offers(peer)) - self.ledger.pending(peer) - (self._own_wanted - self._own)
         if not candidates:
             return None
-        usable = self._usable(now)
-        limit = peer_order_limit(self.chunks, len(usable))
+        limit = peer_order_limit(self.chunks, len(self._usable(now)))
         for wanted in self._readers.values():
             if urgent := candidates & ChunkMap.span(self.chunks, wanted):
                 return first_run(urgent, limit)
-        return rarest_run(candidates, [self._offers(other) for other in usable], limit, self._rng)
+        return rarest_run(candidates, self.availability.soon_held(), limit, self._rng)
 
     def _hub_run(self, now: float) -> tuple[tuple[int, int], HubReason] | None:
         """What to read from the hub, and why."""
@@ -254,15 +265,24 @@ class Swarm:
         return HubReason.PASSED_ON if turn.before else HubReason.MY_TURN
 
     def _my_turn(self, candidates: ChunkMap, now: float) -> ChunkMap:
-        """The candidates in runs that this node may claim now."""
+        """The candidates in runs that this node may claim now: its own, else one that nobody before it in line has taken for
+        a while; drawn by lot, so that two nodes that have nothing left to do do not take the same one."""
         weights = [view.weight for view in self.availability.peers.values() if view.wanted]
         if not weights:
             return candidates
-        mine = ChunkMap(self.chunks)
         runs = sorted({chunk // self._run_length for chunk in candidates})
-        for run in runs:
-            since = self._waiting_since.setdefault(run, now)
-            if may_claim(hub_turn(self.blob.id, run, self._own_weight, weights, since), now):
-                stop = min((run + 1) * self._run_length, self.chunks)
-                mine = mine | ChunkMap.span(self.chunks, range(run * self._run_length, stop))
+        self._waiting_since = {run: self._waiting_since.get(run, now) for run in runs}
+        turns = {run: hub_turn(self.blob.id, run, self._own_weight, weights, self._waiting_since[run]) for run in runs}
+        own = [run for run, turn in turns.items() if turn.before == 0]
+        left_over = [run for run, turn in turns.items() if may_claim(turn, now)]
+        mine = ChunkMap(self.chunks)
+        for run in own or ([self._rng.choice(left_over)] if left_over else []):
+            stop = min((run + 1) * self._run_length, self.chunks)
+            mine = mine | ChunkMap.span(self.chunks, range(run * self._run_length, stop))
         return mine & candidates
+
+    def _map_of(self, runs: Iterable[Run]) -> ChunkMap:
+        union = ChunkMap(self.chunks)
+        for first, count in runs:
+            union = union | ChunkMap.span(self.chunks, range(first, first + count))
+        return union

@@ -71,7 +71,7 @@ def _held(held: m.Held) -> None:
 
 def _claims(claims: m.Claims) -> None:
     _blob(claims)
-    for first, count in m.unpack_runs(claims.runs):
+    for first, count in m.unpack_runs(claims.runs) + m.unpack_runs(claims.coming):
         if count == 0 or first + count > m.CHUNKS_MAX:
             raise ValueError(f"a run of {count} chunks from {first}")
 

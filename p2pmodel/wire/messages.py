@@ -165,10 +165,12 @@ class Held(Message, tag="held", frozen=True, kw_only=True):
 
 
 class Claims(Message, tag="claims", frozen=True, kw_only=True):
-    """All runs that the sender is reading from a hub now: packed (u32 first, u32 count). Replaces its earlier claims."""
+    """What the sender is receiving now, as packed (u32 first, u32 count): `runs` from a hub, so that nobody else reads them
+    there, `coming` from peers, so that others fetch other chunks. Replaces what it said before; repeated while bytes flow."""
 
     blob: BlobName
     runs: Annotated[bytes, Meta(max_length=8 * RUNS_PER_MESSAGE_MAX)]
+    coming: Annotated[bytes, Meta(max_length=8 * RUNS_PER_MESSAGE_MAX)] = b""
 
 
 class BadChunk(Message, tag="bad_chunk", frozen=True, kw_only=True):

@@ -31,7 +31,8 @@ from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import Span
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.network import Address
-from p2pmodel.peering import Identity, Membership, Peering, PeeringSettings, TcpNetwork, TlsSecure, new_join_token
+from p2pmodel.peering import Identity, Membership, Peering, TcpNetwork, TlsSecure, new_join_token
+from p2pmodel.settings import PeeringSettings
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,

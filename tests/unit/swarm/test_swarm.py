@@ -106,11 +106,39 @@ def test_a_run_that_its_owner_never_claims_goes_to_the_next_in_line():
 def test_a_claim_with_progress_is_respected_and_one_without_runs_out():
     node = Node()
     node.peer(A, wanted=True)
-    node.swarm.claims(A, [(0, CHUNKS)], 0.0)
+    node.swarm.claims(A, [(0, CHUNKS)], [], 0.0)
     node.swarm.got(A, [0], LEASE_S - 1)
     assert node.swarm.next_order(HUB, LEASE_S) is None
     late = 2 * LEASE_S + UNCLAIMED_S
     assert node.swarm.next_order(HUB, 2 * LEASE_S) is not None or node.swarm.next_order(HUB, late) is not None
+
+
+def test_of_two_claims_that_crossed_exactly_one_is_given_up():
+    nodes = {weight: Node(weight) for weight in ("x", "y")}
+    flights = {}
+    for weight, node in nodes.items():
+        flights[weight] = node.swarm.next_order(HUB, 0.0)  # neither knows of the other yet
+    given_up = 0
+    for weight, other in (("x", "y"), ("y", "x")):
+        nodes[weight].peer(NodeId(other), wanted=True)
+        theirs = flights[other]
+        given_up += len(nodes[weight].swarm.claims(NodeId(other), [(theirs.first, theirs.count)], [], 0.1))
+    assert given_up == 1
+
+
+def test_a_claim_that_comes_late_does_not_cost_an_order_that_is_well_under_way():
+    node = Node("me")
+    flight = node.swarm.next_order(HUB, 0.0)
+    node.peer(A, wanted=True)
+    assert node.swarm.claims(A, [(flight.first, flight.count)], [], 5.0) == []
+
+
+def test_what_is_coming_to_others_is_not_rare():
+    node = Node(chunks=256)
+    node.peer(A, range(256))
+    node.peer(B)
+    node.swarm.claims(B, [], [(0, 255)], 0.0)
+    assert asked(node.swarm.next_order(A, 0.0)) == {255}
 
 
 def test_when_a_peer_leaves_its_chunks_and_claims_are_open_again():
@@ -220,7 +248,7 @@ def test_a_claim_outside_the_blob_is_refused(runs):
     node = Node()
     node.peer(A)
     with pytest.raises(IndexError):
-        node.swarm.claims(A, runs, 0.0)
+        node.swarm.claims(A, runs, [], 0.0)
 
 
 def test_distrusted_chunks_are_read_again_from_the_hub_alone():
