@@ -12,7 +12,7 @@ from p2pmodel.limits import BUFFERS, CHUNK_BYTES
 
 
 class Buffers:
-    """Page-aligned buffers of CHUNK_BYTES, made when first needed, reused for ever."""
+    """Page-aligned buffers of CHUNK_BYTES, made when first needed, reused for ever; private, so that they count as ours."""
 
     def __init__(self, count: int = BUFFERS) -> None:
         self._places = trio.Semaphore(count)
