@@ -1,4 +1,4 @@
-"""A sealed file, warm, to one client: the gateway on a real store against nginx with sendfile on the same file.
+"""A sealed file, warm, to one client: the gateway of a whole daemon against nginx with sendfile on the same file.
 
     python benchmarks/gateway.py [--mib 1024] [--rounds 5] [--gets 4]
 
@@ -10,112 +10,44 @@ median over the rounds, and the ratios. Reach: at least 0.9 of nginx's rate at n
 from __future__ import annotations
 
 import argparse
-import os
-import random
 import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import trio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from measuring import cpu_s, noise
 
-from p2pmodel.content import Blob, BlobHasher, FileEntry, Grade, Hub, Repo, RepoKind, Seal, Snapshot, chunk_digest
-from p2pmodel.delivery.reader import BlobReader
-from p2pmodel.gateway import Gateway, bind
-from p2pmodel.limits import CHUNK_BYTES
-from p2pmodel.store import Store
+from p2pmodel.demo.hub import Hub, ThreadedHub
+from p2pmodel.demo.nodes import Cluster
 
-REPO = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "bench/model")
-COMMIT = "0" * 40
-TARGET = "/bench/model/resolve/main/weights"
+REPO = "bench/model"
 NGINX = """daemon off; master_process off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/nginx.log;
 events {{ worker_connections 64; }}
 http {{ access_log off; sendfile on; tcp_nopush on; client_body_temp_path {root}/t1; proxy_temp_path {root}/t2;
   fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
-  server {{ listen 127.0.0.1:{port}; location = {target} {{ alias {file}; }} }} }}
+  server {{ listen 127.0.0.1:{port}; location / {{ root {root}/www; }} }} }}
 """
 
 
-# The server under test, in a process of its own
-
-
-class WarmDelivery:
-    """As much of delivery as a sealed file needs: the real reader on the real store."""
-
-    def __init__(self, store: Store, blob: Blob) -> None:
-        self._store = store
-        entry = FileEntry("weights", blob.size, blob)
-        self._found = (Snapshot(REPO, COMMIT, (entry,), b"[]", public=True), entry)
-
-    async def entry(self, _repo, _revision, _path, _access):
-        return self._found
-
-    @asynccontextmanager
-    async def read(self, _snapshot, entry, start, stop, _access):
-        stored = self._store.open(entry.blob, private=False)
-        try:
-            yield BlobReader(stored, None, start, stop, trio.to_thread.run_sync)
-        finally:
-            stored.close()
-
-
-def store_file(state: Path, mib: int) -> tuple[Store, Blob, Path]:
-    """A sealed blob of random bytes, and where its file is."""
-    chunks = [random.Random(index).randbytes(CHUNK_BYTES) for index in range(8)]
-    count = mib * (1 << 20) // CHUNK_BYTES
-    hasher = BlobHasher("sha256", count * CHUNK_BYTES)
-    for index in range(count):
-        hasher.update(chunks[index % len(chunks)])
-    blob = Blob(hasher.id(), count * CHUNK_BYTES)
-    store = Store(state)
-    stored = store.open(blob, private=False)
-    for index in range(count):
-        data = chunks[index % len(chunks)]
-        stored.write(index, memoryview(data), chunk_digest(data), Grade.OWN)
-    stored.commit()
-    stored.finish(None, Seal.sign(stored.manifest(), Ed25519PrivateKey.generate()))
-    path = Path(f"/proc/self/fd/{stored.fileno()}").readlink()
-    stored.close()
-    return store, blob, path
-
-
-async def serve(state: Path, mib: int) -> None:
-    store, blob, path = store_file(state, mib)
-    gateway = Gateway(WarmDelivery(store, blob), None, ready=lambda: None, render_metrics=bytes, report={})
-    listeners = bind("127.0.0.1", 0)
-    print(listeners[0].getsockname()[1], path, flush=True)
-    await gateway.serve(listeners)
-
-
-# Measuring
-
-
-def get(port: int, buffer: bytearray) -> int:
+def get(port: int, target: str, buffer: bytearray) -> int:
     """Bytes of one answer, head included."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.sendall(f"GET {TARGET} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+        sock.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
         total = 0
         while received := sock.recv_into(buffer):
             total += received
         return total
 
 
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def measure(port: int, pid: int, gets: int, size: int) -> tuple[float, float]:
+def measure(port: int, target: str, pid: int, gets: int, size: int) -> tuple[float, float]:
     """GB/s, CPU-s/GB."""
     buffer = bytearray(1 << 20)
     cpu, begun = cpu_s(pid), time.perf_counter()
-    total = sum(get(port, buffer) for _ in range(gets))
+    total = sum(get(port, target, buffer) for _ in range(gets))
     took, used = time.perf_counter() - begun, cpu_s(pid) - cpu
     if total < gets * size:
         raise SystemExit(f"port {port} sent {total} bytes instead of {gets} × {size}")
@@ -123,15 +55,13 @@ def measure(port: int, pid: int, gets: int, size: int) -> tuple[float, float]:
 
 
 @contextmanager
-def running(command: list[str], **options):
-    process = subprocess.Popen(command, **options)
+def running(command: list[str]):
+    process = subprocess.Popen(command)
     try:
         yield process
     finally:
         process.terminate()
         process.wait()
-        if process.stdout:
-            process.stdout.close()
 
 
 def free_port() -> int:
@@ -140,16 +70,21 @@ def free_port() -> int:
 
 
 def compare(options: argparse.Namespace, root: Path) -> None:
-    with ExitStack() as stack:
-        command = [sys.executable, __file__, "--serve", str(root / "state"), "--mib", str(options.mib)]
-        ours = stack.enter_context(running(command, stdout=subprocess.PIPE, text=True))
-        port, file = ours.stdout.readline().split(maxsplit=1)
+    hub = Hub()
+    commit = hub.add_repo("model", REPO, {"weights": noise(root / "weights", options.mib, seed=1)})
+    with ThreadedHub(hub) as running_hub, Cluster(root / "cluster", running_hub.url) as cluster, ExitStack() as stack:
+        [node] = cluster.start(1)
+        snapshot = list(node.fetch(REPO))[-1].path
+        (root / "www").symlink_to(snapshot)
         nginx_port = free_port()
         settings = root / "nginx.conf"
-        settings.write_text(NGINX.format(root=root, port=nginx_port, target=TARGET, file=file.strip()))
-        theirs = stack.enter_context(running(["nginx", "-e", str(root / "nginx.log"), "-c", str(settings)]))
-        servers = {"gateway": (int(port), ours.pid), "nginx": (nginx_port, theirs.pid)}
+        settings.write_text(NGINX.format(root=root, port=nginx_port))
+        nginx = stack.enter_context(running(["nginx", "-e", str(root / "nginx.log"), "-c", str(settings)]))
         wait_for(nginx_port)
+        servers = {
+            "gateway": (node.gateway_port, f"/{REPO}/resolve/{commit}/weights", node.process.pid),
+            "nginx": (nginx_port, "/weights", nginx.pid),
+        }
         size = options.mib << 20
         for server in servers.values():
             measure(*server, 1, size)  # warm
@@ -187,11 +122,8 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--gets", type=int, default=4, help="per server and round")
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        trio.run(serve, options.serve, options.mib)
-    elif shutil.which("nginx") is None:
+    if shutil.which("nginx") is None:
         print("skipped: nginx is not installed (apt install nginx)")
     else:
         with tempfile.TemporaryDirectory(prefix="p2pmodel-gateway-") as root:

@@ -29,7 +29,8 @@ _SILENCE_S: Final = 30.0
 _LOG_LINES: Final = 5
 #: What a daemon gets of our environment: nothing that would set it up otherwise (P2PMODEL_…, HF_…, proxies, a supervisor's).
 _ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
-_COMMAND: Final = [sys.executable, "-c", "import sys; from p2pmodel.cli import main; sys.exit(main())"]
+#: `p2pmodel`, whatever PATH says.
+COMMAND: Final = [sys.executable, "-c", "import sys; from p2pmodel.cli import main; sys.exit(main())"]
 
 
 class Step(msgspec.Struct, kw_only=True):
@@ -81,15 +82,9 @@ class Node:
         """The last words of its log."""
         return _log_tail(self.folder)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str) -> list[str]:
         """A command of p2pmodel as this node's user gives it."""
-        return subprocess.run(  # noqa: S603  # our own program
-            [*_COMMAND, *arguments, "--config", str(self.folder / "config.toml")],
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return [*COMMAND, *arguments, "--config", str(self.folder / "config.toml")]
 
     def _answer(self, target: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", self.gateway_port, timeout=_SILENCE_S)
@@ -154,7 +149,7 @@ class Cluster:
         config.write_text(self._config(folder))
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603  # our own program
-                [*_COMMAND, "serve", "--config", str(config)],
+                [*COMMAND, "serve", "--config", str(config)],
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
