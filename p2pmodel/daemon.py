@@ -78,7 +78,7 @@ class Running:
 
 
 async def _serve(settings: Settings) -> None:
-    async with trio.open_nursery() as nursery, house(settings) as running:
+    async with house(settings) as running, trio.open_nursery() as nursery:  # so that the house leaves uncancelled
         nursery.start_soon(_watchdog)
         sd.notify(f"READY=1\nSTATUS=Serving {running.gateway}, peers on port {running.peering}")
         logger.info("ready", node=running.node_id, gateway=str(running.gateway), peering=running.peering, version=__version__)
