@@ -104,7 +104,7 @@ class FlightSink:
             bytes=self.bytes,
             seconds=round(trio.current_time() - flight.started_at, 3),
             outcome=outcome,
-            reason=flight.reason,
+            reason="private" if stored.private and flight.reason else flight.reason,
             private=stored.private,
         )
 

@@ -166,10 +166,11 @@ class Download:
         hub = flight.source == HUB
         self._tell_claims(hub=hub)
         order = Order(self.blob, flight.first, flight.count)
+        sink = FlightSink(self, self._around, flight, self._statistics)
         scope = self._scopes[flight.number] = trio.CancelScope()
         try:
-            with scope:
-                await source.fetch(order, FlightSink(self, self._around, flight, self._statistics))
+            with scope, sink.recorded():
+                await source.fetch(order, sink)
         except WrongBytesError:
             return True  # the chunk is refused there; the source's standing says whether it is asked for others
         except StoreError as error:
@@ -268,6 +269,8 @@ class Download:
                 await self._around.blocking(partial(self.stored.finish, self.sealing.alias, self._sign()))
                 self._announce_sealed()
                 return
+            if not self.users:
+                return  # whoever wants it next finds out what was false
             await self._settle_mismatch()
             self.sealing.restart()
 

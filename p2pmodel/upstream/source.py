@@ -190,6 +190,7 @@ async def _read(choice: _Choice, run: _Run, sink: Sink) -> None:
             what = f"{location.path} of {location.repo}"
             raise dialect.refusal(what, answer.status, answer.headers, had_token=choice.token is not None)
         skip = _check(answer, run.blob, start, stop)
+        sink.answered_by(client.upstream.name)
         grade = Grade.OWN if client.upstream.vouches else Grade.HEARSAY
         async with aclosing(answer.pieces()) as pieces:
             body = _Body(pieces)

@@ -76,6 +76,9 @@ class MemoryNeighbours:
     def own_weight(self):
         return self.node
 
+    def address(self, peer):
+        return f"{peer}.lan"
+
     def send(self, peer, message):
         self.lan.nursery.start_soon(self._send, peer, message)
 

@@ -113,12 +113,16 @@ class Bytes:
         self.grades = set()
         self.received = 0
         self.refused = set()
+        self.upstreams = []
         self._limiter = trio.CapacityLimiter(buffers)
 
     @asynccontextmanager
     async def buffer(self):
         async with self._limiter:
             yield memoryview(bytearray(CHUNK_BYTES))
+
+    def answered_by(self, upstream):
+        self.upstreams.append(upstream)
 
     def progress(self, received):
         self.received += received
