@@ -35,6 +35,13 @@ def interface_addresses() -> list[str]:
     return [ip for ip in found if not ipaddress.ip_address(ip).is_loopback]
 
 
+def _is_ipv4(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 4  # noqa: PLR2004  # the version is what the number says
+    except ValueError:
+        return False
+
+
 @dataclass(slots=True)
 class MdnsStatistics:
     announced: int = 0
@@ -65,7 +72,7 @@ class Mdns:
         self._announcement = announcement
         self._heard = heard
         self._interfaces = tuple(interfaces)
-        self._advertise = advertise
+        self._advertise = [advertise] if advertise and _is_ipv4(advertise) else []  # a name is for links, not for records
         self._own_addresses = own_addresses
         self._generation = 0
         self._stirred = trio.Event()
@@ -104,8 +111,8 @@ class Mdns:
 
     async def _announce(self, loop: Loop, responder: Responder, addresses: Sequence[str]) -> None:
         self._generation += 1
-        said = [self._advertise] if self._advertise else addresses
-        await loop.call(responder.announce(self._announcement(), said, self._generation), _ANNOUNCE_TIMEOUT_S)
+        work = responder.announce(self._announcement(), self._advertise or addresses, self._generation)
+        await loop.call(work, _ANNOUNCE_TIMEOUT_S)
         self.statistics.announced += 1
         if self._failing:
             self._failing = False

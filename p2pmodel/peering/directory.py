@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final
@@ -54,6 +55,7 @@ class Directory:
         self._near = near
         self._dice = dice
         self._entries: dict[Address, Entry] = {}
+        self._hosts: Counter[str] = Counter()  # entries by host
         self._ourselves: set[Address] = set()
 
     def __len__(self) -> int:
@@ -100,7 +102,7 @@ class Directory:
         entry.dialling = False
         if node == self._own:
             self._ourselves.add(entry.address)
-            del self._entries[entry.address]
+            self._remove(entry)
             return
         entry.node, entry.proven, entry.heard_at = node, True, now
 
@@ -135,6 +137,14 @@ class Directory:
             return
         entry = Entry(candidate.address, candidate.node, candidate.origin, now, now + self._turn(candidate.node))
         self._entries[candidate.address] = entry
+        self._hosts[candidate.address.host] += 1
+
+    def _remove(self, entry: Entry) -> None:
+        del self._entries[entry.address]
+        host = entry.address.host
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
 
     def _turn(self, node: NodeId | None) -> float:
         """How long to wait for the other to dial: both have just thought of it, and two links are one too many."""
@@ -148,17 +158,17 @@ class Directory:
             return False
         if not 0 < address.port < 1 << 16 or ip.is_multicast or ip.is_unspecified or not self._near(address.host):
             return False
-        return sum(known.host == address.host for known in self._entries) < CANDIDATES_PER_ADDRESS_MAX
+        return self._hosts[address.host] < CANDIDATES_PER_ADDRESS_MAX
 
     def _make_room(self) -> bool:
         """Drop the unproven candidate that has been silent longest. False if all are proven or configured."""
         unproven = [entry for entry in self._entries.values() if not entry.kept and not entry.dialling]
         if not unproven:
             return False
-        del self._entries[min(unproven, key=lambda entry: entry.heard_at).address]
+        self._remove(min(unproven, key=lambda entry: entry.heard_at))
         return True
 
     def _forget(self, now: float) -> None:
         for entry in self.entries():
             if not entry.kept and not entry.dialling and now - entry.heard_at > CANDIDATE_EXPIRY_S:
-                del self._entries[entry.address]
+                self._remove(entry)

@@ -57,6 +57,10 @@ class Membership:
     identity: Identity
     filter_key: bytes | None = field(default=None, repr=False)
 
+    @property
+    def keeps_strangers_out(self) -> bool:
+        return self.mode is not Mode.OPEN
+
     @classmethod
     def open(cls, identity: Identity) -> Self:
         return cls._derived(Mode.OPEN, identity, _OPEN_SECRET)

@@ -323,9 +323,14 @@ class Peering:
         self._events.unlinked(link.peer)
 
     def _peers_for(self, link: Link) -> Peers:
-        others = [each.link for each in self._links if each.link is not link and each.link.address.port]
-        chosen = self._dice.sample(others, min(len(others), PEERS_PER_MESSAGE_MAX))
-        return Peers(nodes=[PeerAddress(node=each.peer, host=each.address.host, port=each.address.port) for each in chosen])
+        """Addresses as we see them: a name or a link-local scope that we were configured with means nothing elsewhere."""
+        others = [(each.link, each.link.connection.stream.remote.host) for each in self._links if each.link is not link]
+        known = [
+            PeerAddress(node=other.peer, host=host, port=other.address.port)
+            for other, host in others
+            if other.address.port and "%" not in host
+        ]
+        return Peers(nodes=self._dice.sample(known, min(len(known), PEERS_PER_MESSAGE_MAX)))
 
     # What peers say
 
