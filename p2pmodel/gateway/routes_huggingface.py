@@ -70,12 +70,20 @@ class HuggingFaceRoutes:
 
     async def _info(self, call: Call) -> Response:
         async def answer() -> Response:
-            revision = call.values.get("revision", "main")
-            info = await self._delivery.info(_repo(call), revision, call.request.access)
+            info = await self._known_info(call)
             return Response(200, (JSON,), info if call.request.flag("blobs") else _names_only(info))
 
         more = call.request.flag("securityStatus") or "expand" in call.request.query
         return await self._hub_first(call, answer) if more else await answer()
+
+    async def _known_info(self, call: Call) -> bytes:
+        """What the hub says about the repo; with the hub gone, what its listing tells."""
+        repo, access = _repo(call), call.request.access
+        snapshot = await self._delivery.snapshot(repo, call.values.get("revision", "main"), access)
+        try:
+            return await self._delivery.info(repo, snapshot.commit, access)
+        except UnavailableError:
+            return _info_of(snapshot)
 
     async def _tree(self, call: Call) -> Response:
         async def answer() -> Response:
@@ -139,6 +147,23 @@ def _repo(call: Call) -> Repo:
         return Repo(Hub.HUGGINGFACE, _KINDS[call.values.get("kind", "models")], call.values["repo"])
     except ValueError as error:
         raise RepoNotFoundError(f"There is no such repo: {error}.") from None
+
+
+def _info_of(snapshot: Snapshot) -> bytes:
+    """The fields without which some version of huggingface_hub does not read an answer."""
+    name = snapshot.repo.name
+    return msgspec.json.encode(
+        {
+            "id": name,
+            "modelId": name,
+            "sha": snapshot.commit,
+            "private": not snapshot.public,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "siblings": [{"rfilename": entry.path, "size": entry.size} for entry in snapshot.files],
+        }
+    )
 
 
 def _names_only(info: bytes) -> bytes:

@@ -100,6 +100,8 @@ class FakeDelivery:
 
     async def info(self, repo, revision, access):
         await self.snapshot(repo, revision, access)
+        if repo not in self.infos:
+            raise UnavailableError("The hub does not answer.")
         return self.infos[repo]
 
     @contextlib.asynccontextmanager

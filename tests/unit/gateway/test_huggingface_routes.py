@@ -256,6 +256,15 @@ async def test_what_only_the_hub_knows_is_asked_of_it_without_leading_to_xet(rig
     assert answer.json() == [{"path": "a.json", "lfs": {"size": 1}, "lastCommit": {"id": "1"}}]
 
 
+@pytest.mark.parametrize("target", ["/api/models/org/model", f"/api/models/org/model/revision/{COMMIT}?blobs=true"])
+async def test_when_the_hub_is_gone_the_listing_tells_about_the_repo(rig, repo, target):
+    del rig.delivery.infos[repo]
+    about = (await rig.get(target)).json()
+    assert (about["id"], about["sha"], about["private"]) == ("org/model", COMMIT, False)
+    assert [sibling["rfilename"] for sibling in about["siblings"]] == list(rig.delivery.repos[repo])
+    assert ("size" in about["siblings"][0]) == ("blobs" in target)
+
+
 async def test_when_the_hub_is_gone_a_plain_listing_is_better_than_none(rig, repo):
     rig.upstreams.down = True
     assert len((await rig.get("/api/models/org/model/tree/main?expand=true")).json()) == 2
