@@ -51,7 +51,7 @@ class Downloads:
             yield download
         finally:
             download.users -= 1
-            if download.users == 0:
+            if download.users == 0 and not download.stored.held.complete:  # a complete one ends by itself, sealed for others
                 self._forget(download)
                 download.scope.cancel()
 

@@ -378,3 +378,11 @@ async def test_a_damaged_chunk_on_disk_is_never_served_and_is_fetched_again(hub,
             assert "changed on disk" in str(error)  # noqa: PT017
             data, _ = await a.read("model.safetensors")
         assert data == WEIGHTS
+
+
+async def test_a_file_that_a_client_has_read_to_its_end_is_sealed_though_the_client_leaves_at_once(hub, autojump_clock):
+    async with cluster(hub, "a", "b") as [a, b]:
+        await a.read("model.safetensors")
+        await b.read("model.safetensors")
+        assert a.bytes_of(BLOB) == WEIGHTS
+    assert hub.sent[BLOB.id] == BLOB.size
