@@ -36,6 +36,7 @@ from p2pmodel.wire.messages import (
 
 PARTIAL, SEALED = 1, 2  # states of an inventory entry
 _RECHECKS_MAX: Final = 16  # chunks re-hashed on peers' complaints at a time
+_OFFERS_MAX: Final = 256  # answers that wait for a look at the disk; whoever gets none believes after SETTLE_S that it is empty
 _HUB_BUSY_S_MAX: Final = 600.0  # a peer may not talk us out of the hub for longer
 
 log = structlog.get_logger()
@@ -53,9 +54,27 @@ class Seeding:
         self.first_link = trio.Event()
         self._complaints: trio.MemorySendChannel[tuple[Blob, int]]
         self._complaints, self._to_recheck = trio.open_memory_channel[tuple[Blob, int]](_RECHECKS_MAX)
+        self._offers: trio.MemorySendChannel[tuple[NodeId, Blob]]
+        self._offers, self._to_offer = trio.open_memory_channel[tuple[NodeId, Blob]](_OFFERS_MAX)
 
     async def run(self) -> None:
-        """Re-hashes what peers complain about."""
+        """Looks at the disk where peers complain of a chunk or ask for what nobody here is fetching."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._recheck)
+            nursery.start_soon(self._offer)
+
+    async def _offer(self) -> None:
+        """A blob that somebody here fetched in part and left: what is right of it is as good as any chunk."""
+        async for peer, blob in self._to_offer:
+            try:
+                async with self._shelf.borrow(blob, private=False) as stored:
+                    for chunk in stored.claimed.copy():
+                        await self._around.blocking(stored.confirm, chunk)
+                    self._say_what_is_here(peer, blob, stored.held)
+            except StoreError:
+                self._say_what_is_here(peer, blob)
+
+    async def _recheck(self) -> None:
         async for blob, chunk in self._to_recheck:
             try:
                 async with self._shelf.borrow(blob, private=False) as stored:
@@ -123,13 +142,22 @@ class Seeding:
             self._herald.unwatch(blob, peer)
         else:
             self._herald.watch(blob, peer)
-            self._say_what_is_here(peer, Blob(blob, message.size))
+            self._answer_interest(peer, Blob(blob, message.size))
         self._downloads.told(peer, blob, message)
 
-    def _say_what_is_here(self, peer: NodeId, blob: Blob) -> None:
+    def _answer_interest(self, peer: NodeId, blob: Blob) -> None:
+        state = self._public(blob.id)
+        if state is not None and state.blob == blob and not state.sealed and self._downloads.find(blob.id) is None:
+            try:
+                return self._offers.send_nowait((peer, blob))
+            except trio.WouldBlock:
+                pass  # then nothing is offered
+        return self._say_what_is_here(peer, blob)
+
+    def _say_what_is_here(self, peer: NodeId, blob: Blob, left_here: ChunkMap | None = None) -> None:
         download = self._downloads.find(blob.id)
         state = self._public(blob.id)
-        chunks = ChunkMap(chunk_count(blob.size))
+        chunks = left_here or ChunkMap(chunk_count(blob.size))
         if download is not None and download.stored.private:
             download = None
         if state is not None and state.sealed:

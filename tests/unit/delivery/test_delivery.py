@@ -386,3 +386,13 @@ async def test_a_file_that_a_client_has_read_to_its_end_is_sealed_though_the_cli
         await b.read("model.safetensors")
         assert a.bytes_of(BLOB) == WEIGHTS
     assert hub.sent[BLOB.id] == BLOB.size
+
+
+async def test_what_a_client_gave_up_half_way_is_still_given_to_peers(hub, autojump_clock):
+    hub.rate = CHUNK_BYTES
+    async with cluster(hub, "a", "b") as [a, b]:
+        with trio.move_on_after(3.5):
+            await a.fetch()
+        left_here = len(a.store.open(BLOB, private=False).held)
+        assert left_here
+        assert (await b.fetch()).peers >= left_here * CHUNK_BYTES
