@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pmodel.demo.nodes import Node
+from p2pmodel.errors import P2pmodelError
 
 MIB = 1 << 20
 _BLOCK = 16 * MIB
@@ -44,13 +45,13 @@ def noise(file: Path, mib: int, seed: int) -> Path:
 
 def fetch_at_once(nodes: Sequence[Node], repo: str) -> float:
     """Seconds until the last of them has it."""
-    failures: list[Exception] = []
+    failures: list[P2pmodelError] = []
 
     def follow(node: Node) -> None:
         try:
             for _ in node.fetch(repo):
                 pass
-        except Exception as error:  # noqa: BLE001  # raised again below
+        except P2pmodelError as error:
             failures.append(error)
 
     threads = [threading.Thread(target=follow, args=(node,)) for node in nodes]
@@ -60,7 +61,7 @@ def fetch_at_once(nodes: Sequence[Node], repo: str) -> float:
     for thread in threads:
         thread.join()
     if failures:
-        raise failures[0]
+        raise SystemExit(f"{failures[0]}\n{failures[0].next_step}")
     return time.perf_counter() - begun
 
 

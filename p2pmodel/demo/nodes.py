@@ -28,7 +28,7 @@ _POLL_S: Final = 0.02
 _SILENCE_S: Final = 30.0
 _LOG_LINES: Final = 5
 #: What a daemon gets of our environment: nothing that would set it up otherwise (P2PMODEL_…, HF_…, proxies, a supervisor's).
-_ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
+_ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH")
 #: `p2pmodel`, whatever PATH says.
 COMMAND: Final = [sys.executable, "-c", "import sys; from p2pmodel.cli import main; sys.exit(main())"]
 
