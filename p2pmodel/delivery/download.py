@@ -24,6 +24,7 @@ from p2pmodel.delivery.sealing import Sealing
 from p2pmodel.errors import (
     P2pmodelError,
     RateLimitedError,
+    ShortAnswerError,
     SourceError,
     StoreError,
     UnavailableError,
@@ -216,11 +217,16 @@ class Download:
             if not self.locations:
                 self.swarm.hub_rests(inf)
             if self.swarm.hopeless(now):
-                self._fail(
-                    self._hub_failure
-                    or UnavailableError(f"No peer holds all of {self.blob.id} and no hub can be asked for it.")
-                )
+                self._fail(self._why_hopeless())
             await self.change(until=self.swarm.wake_at(now))
+
+    def _why_hopeless(self) -> P2pmodelError:
+        if isinstance(self._hub_failure, ShortAnswerError):  # one order's failure becomes everybody's
+            return UnavailableError(
+                f"The hub broke off and no peer holds the rest: {self._hub_failure}.",
+                next_step="What is here is kept; ask again when the hub answers.",
+            )
+        return self._hub_failure or UnavailableError(f"No peer holds all of {self.blob.id} and no hub can be asked for it.")
 
     async def _confirm(self, claimed: ChunkMap) -> None:
         """What an earlier run's record says is believed once re-hashed (DESIGN §7)."""

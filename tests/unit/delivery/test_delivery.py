@@ -227,6 +227,13 @@ async def test_a_fetch_that_was_given_up_resumes_where_it_stood(hub, autojump_cl
     assert hub.sent[BLOB.id] <= BLOB.size + 4 * CHUNK_BYTES
 
 
+async def test_a_hub_that_goes_away_in_the_middle_is_unavailable_and_not_a_bad_source(hub, autojump_clock):
+    hub.breaks_every = 6
+    async with cluster(hub, "a") as [a]:
+        with pytest.raises(UnavailableError, match="broke off"):
+            await a.fetch()
+
+
 @pytest.mark.parametrize("_attempt", range(6))
 async def test_what_was_durable_before_a_crash_is_not_asked_of_the_hub_again(hub, autojump_clock, _attempt):
     """Whichever of the download's tasks happens to run first, hence the attempts."""
