@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
@@ -17,6 +17,7 @@ from p2pmodel.wire import CLOSED, NEED_DATA, Session, Unknown
 from p2pmodel.wire.messages import Bye, Chunk, Message, Problem
 
 M = TypeVar("M", bound=Message)
+Allow = Callable[[int], Awaitable[int]]  # waits until some of so many bytes may move; how many
 
 _SCRATCH_BYTES: Final = 16 * 1024  # what may be received together with a frame, and so copied once more: 0.4 % of a chunk
 _FAREWELL_TIMEOUT_S: Final = 1.0
@@ -76,21 +77,25 @@ class Connection:
             raise PeerProtocolError(f"{type(message).__name__} where {kind.__name__} was due")
         return message
 
-    async def receive_body(self, buffer: memoryview, received: Callable[[memoryview], None]) -> None:
+    async def receive_body(self, buffer: memoryview, allow: Allow, received: Callable[[memoryview], None]) -> None:
         """Fill `buffer` with the chunk that was announced; `received` sees each piece while it is hot."""
         done = self.session.take_body(buffer)
         if done:
             received(buffer[:done])
+        allowed = 0
         with patience(self.patience_s) as scope:  # one a chunk, moved on by progress: a scope costs 9 µs
-            while done < len(buffer):
-                count = await self.stream.receive_into(buffer[done:])
-                if not count:
-                    raise ShortAnswerError("the connection ended in the middle of a chunk")
-                scope.deadline = trio.current_time() + self.patience_s
-                self.session.body_received(count)
-                received(buffer[done : done + count])
-                done += count
-                self._count_received(count)
+            while allowed < len(buffer):
+                scope.deadline = math.inf  # what our own limit costs is not the peer's time
+                allowed += await allow(len(buffer) - allowed)
+                while done < allowed:
+                    scope.deadline = trio.current_time() + self.patience_s
+                    count = await self.stream.receive_into(buffer[done:allowed])
+                    if not count:
+                        raise ShortAnswerError("the connection ended in the middle of a chunk")
+                    self.session.body_received(count)
+                    received(buffer[done : done + count])
+                    done += count
+                    self._count_received(count)
 
     async def _receive_into(self, buffer: memoryview) -> int:
         with patience(self.patience_s):
@@ -115,13 +120,19 @@ class Connection:
             await self.stream.send_all(frames)
         self._sent(len(frames))
 
-    async def send_chunk(self, announcement: Chunk, span: Span) -> None:
-        """A chunk, from the file it lies in. Raises OSError if the file fails."""
+    async def send_chunk(self, announcement: Chunk, span: Span, allow: Allow) -> None:
+        """A chunk, from the file it lies in, as fast as `allow` lets it. Raises OSError if the file fails."""
         frame = self.session.send(announcement)
         self._halfway = True
-        with patience(self.patience_s):
+        sent = 0
+        with patience(self.patience_s) as scope:
             await self.stream.send_all(frame)
-            await self.stream.send_file(span.fd, span.offset, span.length)
+            while sent < span.length:
+                scope.deadline = math.inf  # as above
+                count = await allow(span.length - sent)
+                scope.deadline = trio.current_time() + self.patience_s
+                await self.stream.send_file(span.fd, span.offset + sent, count)
+                sent += count
         self.session.body_sent(span.length)
         self._sent(len(frame) + span.length)
 

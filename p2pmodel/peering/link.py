@@ -49,6 +49,7 @@ Question = AskTicket | AskInventory | AskManifest | AskSnapshot
 Page = Ticket | Inventory | ManifestPage | SnapshotPage
 
 _SILENCE_MAX_S: Final = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
+_FAREWELL_TIMEOUT_S: Final = 1.0
 _BATCH_MESSAGES_MAX: Final = 32
 
 
@@ -144,10 +145,13 @@ class Link:
 
     def cut(self, reason: str) -> None:
         """End the link. The first reason counts."""
+        self._ends(reason)
+        self._scope.cancel()
+
+    def _ends(self, reason: str) -> None:
         if not self.ended:
             self.ended = reason
             self._attention.statistics.links_cut[reason] += 1
-        self._scope.cancel()
 
     # Its life
 
@@ -169,6 +173,10 @@ class Link:
             await work()
         except PeerProtocolError:
             self._attention.statistics.protocol_errors["link"] += 1
+            self._ends("protocol")
+            with trio.move_on_after(_FAREWELL_TIMEOUT_S):
+                async with self._writing:  # let the frame under way end, so that the reason can follow it
+                    self.cut("protocol")
             self.cut("protocol")
         except SourceError:
             self.cut("broken")

@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from p2pmodel.content import BlobId, NodeId
+from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.ports import Blocking, PeerEvents, Source
 from p2pmodel.errors import ConfigError, SourceError
 from p2pmodel.limits import ANSWERS_AT_ONCE_MAX, CATCH_UPS_AT_ONCE_MAX, DATA_IDLE_S, PEER_EXCHANGE_S, PEERS_PER_MESSAGE_MAX
@@ -83,7 +84,7 @@ class Peering:
     """`closed` says that TLS keeps strangers out: then peers may be anywhere, and count by id instead of by address.
 
     `inventory` tells where our own stands; `dice` must be unpredictable outside a simulation (`random.SystemRandom()`).
-    Without a `state_dir` no peer is remembered.
+    Without a `state_dir` no peer is remembered. `upload` paces the chunks that we send.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Peering:
         dice: random.Random,
         state_dir: Path | None = None,
         near: Callable[[str], bool] | None = None,
+        upload: Pace | None = None,
     ) -> None:
         self.statistics = PeeringStatistics()
         self.inventories = Inventories()
@@ -115,6 +117,7 @@ class Peering:
         self._file = state_dir / "peers.json" if state_dir else None
         self._near = near or OwnSubnets()
         self._plain = settings.plain_data == "public"
+        self._upload = upload or Pace()
         self._static_hosts = {peer.host for peer in settings.peers}
         self._links = Links(closed=closed)
         self._directory = Directory(own=node, near=lambda host: closed or self._near(host), dice=dice)
@@ -194,7 +197,7 @@ class Peering:
     async def run(self, events: PeerEvents, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Starts with the bound port; raises ConfigError if that cannot be had."""
         self._events = events
-        self._seeder = Seeder(events, self.statistics)
+        self._seeder = Seeder(events, self.statistics, self._upload)
         await self._recall()
         listener = await self._listen()
         self.port = listener.port

@@ -1,7 +1,8 @@
 """Chunks for peers: answers the Gets of one data connection, in order, straight from the store's files.
 
 The next Get waits in the socket while one is answered: pipelining costs no queue, and a peer that does not take its bytes
-holds up nobody but itself, for SEED_PROGRESS_TIMEOUT_S a chunk.
+holds up nobody but itself, for SEED_PROGRESS_TIMEOUT_S without progress. Where our own limit is short, all who are served
+take turns slice by slice: whoever waited for longer than CHUNK_PROGRESS_TIMEOUT_S would go elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import structlog
 import trio
 
 from p2pmodel.content import Blob, BlobId, NodeId
+from p2pmodel.delivery.pace import Pace, Urgency
 from p2pmodel.delivery.ports import PeerEvents, Span
 from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceError
 from p2pmodel.limits import CONNECTIONS_PER_PEER_MAX, DATA_IDLE_S, SEED_PROGRESS_TIMEOUT_S
@@ -27,8 +29,9 @@ _IDLE_S: Final = 2 * DATA_IDLE_S
 
 
 class Seeder:
-    def __init__(self, events: PeerEvents, statistics: PeeringStatistics) -> None:
+    def __init__(self, events: PeerEvents, statistics: PeeringStatistics, pace: Pace) -> None:
         self._events = events
+        self._pace = pace
         self._statistics = statistics
         self._connections: Counter[NodeId] = Counter()
 
@@ -74,7 +77,8 @@ class Seeder:
     async def _send(self, connection: Connection, request: int, index: int, span: Span) -> None:
         started = trio.current_time()
         try:
-            await connection.send_chunk(Chunk(request=request, index=index, size=span.length, digest=span.digest), span)
+            announcement = Chunk(request=request, index=index, size=span.length, digest=span.digest)
+            await connection.send_chunk(announcement, span, self._allow)
         except ShortAnswerError:
             self._statistics.slow_readers += trio.current_time() - started >= SEED_PROGRESS_TIMEOUT_S
             raise
@@ -82,3 +86,6 @@ class Seeder:
             log.warning("seeding.file_failed", chunk=index, error=error.strerror or str(error))
             raise SourceError("our own file failed") from error
         self._statistics.chunks_sent += 1
+
+    async def _allow(self, count: int) -> int:
+        return await self._pace.turn(lambda: Urgency.FETCH).take(count)

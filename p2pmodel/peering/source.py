@@ -170,7 +170,7 @@ class PeerSource:
                 hasher.update(piece)
                 sink.progress(len(piece))
 
-            await connection.receive_body(data, received)
+            await connection.receive_body(data, sink.allow, received)
             self._statistics.chunks_received += 1
             await sink.arrived(chunk.index, data, hasher.digest(), claimed=chunk.digest, grade=Grade.HEARSAY)
 

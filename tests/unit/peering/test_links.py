@@ -5,20 +5,25 @@ import trio
 from simulation.secure import PlainSecure
 
 from p2pmodel.content import BlobId
-from p2pmodel.errors import ShortAnswerError, SourceError
+from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceError
 from p2pmodel.limits import HEARTBEAT_S, HEARTBEATS_MISSED_MAX, SEND_QUEUE_MESSAGES_MAX
 from p2pmodel.network import Address
-from p2pmodel.wire import Role, Session
+from p2pmodel.wire import CLOSED, NEED_DATA, Role, Session
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
+    Hello,
     HubBusy,
     Inventory,
     InventoryEntry,
+    Ping,
+    Pong,
+    Problem,
     pack_entries,
 )
 
 BLOB = BlobId("sha256", "cd" * 32)
+BY_HAND = "e" * 40
 
 
 async def never(peer, question):
@@ -225,28 +230,86 @@ async def test_a_node_whose_doors_are_closed_keeps_its_links_and_takes_no_more(a
     assert one.id not in three.peering.linked()
 
 
-async def test_an_unknown_message_is_answered_with_a_problem(autojump_clock, memory_node, memory_network):
+@pytest.fixture
+async def by_hand(memory_network):
+    """A member whose link the test drives itself: `await by_hand(node)` gives its stream and session."""
+
+    async def dial(node, versions=(1, 1)):
+        stream = await memory_network.at("10.0.0.99").dial(node.address)
+        stream, _ = await PlainSecure(BY_HAND).wrap_dialled(stream)
+        session = Session(Role.DIALLER, versions=versions)
+        if versions == (1, 1):
+            await events_until(stream, session, Hello)
+            await stream.send_all(session.send(Hello(version=1, version_min=1, boot=bytes(8), port=0)))
+            await node.events.until_linked()
+        return stream, session
+
+    return dial
+
+
+async def test_an_unknown_message_is_answered_with_a_problem(autojump_clock, memory_node, by_hand):
     one = await memory_node()
-    stream = await memory_network.at("10.0.0.99").dial(one.address)
-    stream, _ = await PlainSecure("e" * 40).wrap_dialled(stream)
-    session = Session(Role.DIALLER)
-    heard = await events_until(stream, session, "Hello")
-    await stream.send_all(session.send(type(heard)(version=1, version_min=1, boot=bytes(8), port=0)))
-    await one.events.until_linked()
+    stream, session = await by_hand(one)
     await stream.send_all(b"\x00\x00\x00\x0b" + b"\x81\xa1t\xa7unheard")
-    problem = await events_until(stream, session, "Problem")
+    problem = await events_until(stream, session, Problem)
     assert problem.code == "unknown_message"
-    assert one.peering.linked() == ["e" * 40]
-    await stream.aclose()
+    assert one.peering.linked() == [BY_HAND]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\xff\xff\xff\xff", b"\0\0\0\5hello", b"\0\0\xea\x60" + b"\x91" * 60_000],
+    ids=["a 4 GiB length", "no msgpack", "nested msgpack"],
+)
+async def test_a_member_that_sends_garbage_is_told_why_and_cut(autojump_clock, memory_node, by_hand, garbage):
+    one = await memory_node()
+    stream, session = await by_hand(one)
+    await stream.send_all(garbage)
+    problem = await events_until(stream, session, Problem)
+    assert problem.code == "bad_request"
+    await one.events.until_unlinked()
+    assert one.peering.statistics.protocol_errors == {"link": 1}
+    assert one.peering.statistics.links_cut == {"protocol": 1}
+
+
+async def test_a_peer_without_a_common_version_is_told_so(autojump_clock, memory_node, by_hand):
+    one = await memory_node()
+    stream, session = await by_hand(one, versions=(7, 9))
+    with pytest.raises(PeerProtocolError, match="we speak 7"):
+        await events_until(stream, session, Hello)
+    await stream.send_all(session.farewell)
+    await trio.sleep(1)
+    assert one.peering.linked() == []
+    assert one.peering.statistics.handshakes_failed == 1
+
+
+async def test_a_peer_that_asks_and_asks_gets_its_answers_one_at_a_time(autojump_clock, memory_node, by_hand):
+    one = await memory_node()
+    at_once = []
+
+    async def answer(peer, question):
+        at_once.append(question)
+        assert len(at_once) == 1
+        await trio.sleep(1)
+        at_once.clear()
+        return [Problem(request=question.request, code="not_held")]
+
+    one.events.answer = answer
+    stream, session = await by_hand(one)
+    for _ in range(5):
+        await stream.send_all(session.send(AskManifest(request=session.next_request, blob=BLOB.to_bytes())))
+    for request in range(1, 6):
+        assert (await events_until(stream, session, Problem)).request == request
 
 
 async def events_until(stream, session, kind):
-    while True:
-        event = session.next_event()
-        if type(event).__name__ == kind:
-            return event
-        if type(event).__name__ == "Signal":
+    while not isinstance(event := session.next_event(), kind):
+        assert event is not CLOSED
+        if event is NEED_DATA:
             session.receive_bytes(await stream.receive_some())
+        elif isinstance(event, Ping):
+            await stream.send_all(session.send(Pong(nonce=event.nonce)))
+    return event
 
 
 async def test_in_open_mode_only_hosts_of_our_subnets_and_static_ones_are_dialled_and_admitted(
