@@ -47,12 +47,14 @@ class FlightSink:
         return self._around.buffers.take()
 
     def progress(self, received: int) -> None:
-        self._flight.progress_at = trio.current_time()
+        now = trio.current_time()
+        self._flight.progress_at = now
+        self._download.rates.count(self._flight.source, received, now)
         self.bytes += received
         self._statistics.received[self._kind] = self._statistics.received.get(self._kind, 0) + received
 
     def answered_by(self, upstream: str) -> None:
-        self.place = upstream
+        self.place = self._download.upstream = upstream
 
     async def arrived(self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade) -> None:
         download, stored = self._download, self._download.stored

@@ -9,10 +9,10 @@ import trio
 
 from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.catalog import Catalog
-from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.fetching import Fetch, select
 from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.live import tell_download
 from p2pmodel.delivery.ports import Location, Progress, Selection, Surroundings
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.seeding import Seeding
@@ -101,18 +101,4 @@ class Delivery:
         return self._around.standing.resting(peer, trio.current_time())
 
     def status(self) -> dict[str, object]:
-        return {"downloads": [self._download_status(download) for download in self.downloads.active]}
-
-    @staticmethod
-    def _download_status(download: Download) -> dict[str, object]:
-        swarm = download.swarm
-        return {
-            "blob": str(download.blob.id),
-            "bytes": download.blob.size,
-            "chunks": swarm.chunks,
-            "chunks_here": len(download.stored.held),
-            "bytes_peers": download.received["peers"],
-            "bytes_upstream": download.received["upstream"],
-            "holders": sum(bool(view.held) for view in swarm.availability.peers.values()),
-            "orders": len(swarm.ledger.flights),
-        }
+        return {"downloads": [tell_download(download, self._around.neighbours) for download in self.downloads.active]}

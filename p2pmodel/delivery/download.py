@@ -19,6 +19,7 @@ from p2pmodel.content import ChunkMap, Manifest, NodeId, Seal
 from p2pmodel.delivery.arrival import ArrivalStatistics, FlightSink
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.manifests import assemble_manifest
+from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.ports import Location, Order, Source, StoredBlob, Surroundings
 from p2pmodel.delivery.sealing import Sealing
 from p2pmodel.errors import (
@@ -31,7 +32,7 @@ from p2pmodel.errors import (
     WrongBytesError,
     first_error,
 )
-from p2pmodel.limits import CLAIM_REPEAT_S, COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
+from p2pmodel.limits import CHUNK_BYTES, CLAIM_REPEAT_S, COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
 from p2pmodel.swarm import HUB, Flight, Swarm
 from p2pmodel.wire.messages import AskManifest, BadChunk, Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
 
@@ -55,6 +56,9 @@ class Download:
         self.users = 0
         self.scope = trio.CancelScope()
         self.givers: dict[int, str] = {}  # chunk → the peer it came from
+        self.rates = Meter()  # what comes here, by source
+        self.intake = Meter()  # what comes to peers, as they tell
+        self.upstream = ""  # the one that answered last
         self._around = around
         self._statistics = statistics
         self._herald = herald
@@ -352,7 +356,9 @@ class Download:
                 if message.sealed and self._sealed is None and self._nursery is not None:
                     self._nursery.start_soon(self._learn_manifest, peer)
             case Held():
-                self.swarm.got(peer, unpack_indices(message.chunks), now)
+                came = unpack_indices(message.chunks)
+                self.swarm.got(peer, came, now)
+                self.intake.count(peer, len(came) * CHUNK_BYTES, now)
             case Claims():
                 for crossed in self.swarm.claims(peer, unpack_runs(message.runs), unpack_runs(message.coming), now):
                     self._scopes[crossed.number].cancel()
