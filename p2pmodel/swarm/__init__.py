@@ -8,6 +8,7 @@ Trio runs one task at a time, so a plain object with synchronous methods needs n
 
 from p2pmodel.swarm.availability import Availability, PeerView
 from p2pmodel.swarm.ledger import Flight, Ledger
+from p2pmodel.swarm.rates import Rates
 from p2pmodel.swarm.reasons import HubReason
 from p2pmodel.swarm.rendezvous import run_length, run_owners
 from p2pmodel.swarm.standing import Standing
@@ -20,6 +21,7 @@ __all__ = [
     "HubReason",
     "Ledger",
     "PeerView",
+    "Rates",
     "SourceName",
     "Standing",
     "Swarm",

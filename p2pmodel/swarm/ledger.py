@@ -23,7 +23,9 @@ class Flight:
     left: ChunkMap
     started_at: float
     progress_at: float
+    held_back: bool = False  # by our own limit: its source is not to blame, nor to be helped
     reason: str = ""  # why a hub was asked (`HubReason`)
+    received: int = 0  # bytes
 
 
 @dataclass(slots=True)
@@ -34,7 +36,7 @@ class Ledger:
 
     def begin(self, source: str, first: int, chunks: int, now: float, reason: str = "") -> Flight:
         left = ChunkMap.span(self.chunks, range(first, first + chunks))
-        flight = Flight(next(self._numbers), source, first, chunks, left, now, now, reason)
+        flight = Flight(next(self._numbers), source, first, chunks, left, now, now, reason=reason)
         self.flights[flight.number] = flight
         return flight
 
@@ -57,11 +59,16 @@ class Ledger:
         """Whether bytes came from this source."""
         return any(flight.source == source and flight.progress_at > then for flight in self.flights.values())
 
+    def next_age(self, now: float, age_s: float) -> float | None:
+        """When the next flight will be so old."""
+        times = (flight.started_at + age_s for flight in self.flights.values())
+        return min((at for at in times if at > now), default=None)
+
     def stalled(self, now: float, patience_s: float) -> ChunkMap:
         """Chunks whose every flight has seen no byte for `patience_s`."""
         slow, live = ChunkMap(self.chunks), ChunkMap(self.chunks)
         for flight in self.flights.values():
-            if now - flight.progress_at >= patience_s:
+            if not flight.held_back and now - flight.progress_at >= patience_s:
                 slow = slow | flight.left
             else:
                 live = live | flight.left
@@ -69,5 +76,5 @@ class Ledger:
 
     def next_stall(self, now: float, patience_s: float) -> float | None:
         """When the next flight that is moving now would count as stalled."""
-        times = (flight.progress_at + patience_s for flight in self.flights.values())
+        times = ((now if flight.held_back else flight.progress_at) + patience_s for flight in self.flights.values())
         return min((at for at in times if at > now), default=None)

@@ -13,4 +13,5 @@ class HubReason(StrEnum):
     MY_TURN = "my_turn"  # cold, wanted by several nodes, and this run falls to us
     PASSED_ON = "passed_on"  # cold; nobody whose turn came before ours took it
     STALLED = "stalled"  # a peer was asked and no byte came
+    SLOW = "slow"  # peers hold it, and together they are slower than the hub
     REFUSED = "refused"  # peers hold it, and each of them gave wrong bytes

@@ -18,6 +18,7 @@ from p2pmodel.limits import LEASE_S, RUN_CHUNKS_MAX, SETTLE_S
 from p2pmodel.swarm.availability import Availability, PeerView
 from p2pmodel.swarm.ledger import Flight, Ledger
 from p2pmodel.swarm.picker import UNCLAIMED_S, first_run, hub_turn, may_claim, peer_order_limit, rarest_run
+from p2pmodel.swarm.rates import SLOW_AFTER_S, Rates
 from p2pmodel.swarm.reasons import HubReason
 from p2pmodel.swarm.rendezvous import run_length, run_owners
 
@@ -38,7 +39,16 @@ class Swarm:
     """`held` and `own` are the store's live maps of the blob: what is here, and what of it we read from the hub ourselves."""
 
     def __init__(
-        self, blob: Blob, *, held: ChunkMap, own: ChunkMap, own_weight: str, standing: Standing, rng: Random, now: float
+        self,
+        blob: Blob,
+        *,
+        held: ChunkMap,
+        own: ChunkMap,
+        own_weight: str,
+        standing: Standing,
+        rates: Rates,
+        rng: Random,
+        now: float,
     ) -> None:
         self.blob = blob
         self.chunks = chunk_count(blob.size)
@@ -48,6 +58,7 @@ class Swarm:
         self._own = own
         self._own_weight = own_weight
         self._standing = standing
+        self._rates = rates
         self._rng = rng
         self._started_at = now
         self._unconfirmed = ChunkMap(self.chunks)
@@ -164,8 +175,10 @@ class Swarm:
         run = self._peer_run(NodeId(source), now)
         return None if run is None else self.ledger.begin(source, *run, now)
 
-    def progress(self, flight: Flight, now: float) -> None:
+    def progress(self, flight: Flight, received: int, now: float) -> None:
+        """So many more bytes came."""
         flight.progress_at = now
+        flight.received += received
 
     def arrived(self, chunk: int, *, hub: bool) -> None:
         """A chunk was verified and written. What the hub gave is as much our own as it will get, mirror or not."""
@@ -175,9 +188,11 @@ class Swarm:
         self.ledger.arrived(chunk)
         self._waiting_since.pop(chunk // self._run_length, None)
 
-    def ended(self, flight: Flight) -> None:
+    def ended(self, flight: Flight, now: float) -> None:
         """An order is over; what it still owed is open again."""
         self.ledger.end(flight)
+        if flight.source == HUB:
+            self._rates.observe_hub(flight.received, now - flight.started_at)
 
     def refuse(self, source: SourceName, chunk: int) -> None:
         """This source gave wrong bytes for a chunk: it is not asked for that one again."""
@@ -196,6 +211,7 @@ class Swarm:
             self.hub_rests_until,
             self.availability.next_lease_end(now, LEASE_S),
             self.ledger.next_stall(now, HEDGE_S),
+            self.ledger.next_age(now, SLOW_AFTER_S),
         ]
         times += [since + step * UNCLAIMED_S for since in self._waiting_since.values() for step in (1, 2, 3)]
         return min((at for at in times if at is not None and at > now), default=now + LEASE_S)
@@ -246,11 +262,21 @@ class Swarm:
             return None
         cold = self._open(now) - self._on_peers(now) - self.ledger.pending(HUB)
         stalled = self.ledger.stalled(now, LEASE_S) & self.missing  # peers hold it and do not give it
-        candidates = (cold | stalled) - self.availability.claimed(now, LEASE_S) - self.ledger.pending(HUB)
+        slow = self._too_slow(now)
+        candidates = (cold | stalled | slow) - self.availability.claimed(now, LEASE_S) - self.ledger.pending(HUB)
         mine = self._my_turn(candidates, now)
         after = min((wanted.start for wanted in self._readers.values()), default=0)
         run = first_run(mine, max(self._run_length, RUN_CHUNKS_MAX if self.solo else self._run_length), after)
-        return run and (run, HubReason.STALLED if run[0] in stalled else self._why_cold(run[0]))
+        if run is None or run[0] in cold:
+            return run and (run, self._why_cold(run[0]))
+        return run, HubReason.STALLED if run[0] in stalled else HubReason.SLOW
+
+    def _too_slow(self, now: float) -> ChunkMap:
+        """What peers hold, if they bring it more slowly than the hub would: first what they were not asked for."""
+        to_peers = [flight for flight in self.ledger.flights.values() if flight.source != HUB]
+        if not self._rates.slower_than_hub(to_peers, now):
+            return ChunkMap(self.chunks)
+        return self._open(now) or (self.missing - self._unconfirmed)
 
     def _why_cold(self, chunk: int) -> HubReason:
         views = self.availability.peers.values()

@@ -6,7 +6,7 @@ import pytest
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId
 from p2pmodel.limits import CHUNK_BYTES, LEASE_S, REST_S
-from p2pmodel.swarm import HUB, HubReason, Standing, Swarm, run_owners
+from p2pmodel.swarm import HUB, HubReason, Rates, Standing, Swarm, run_owners
 from p2pmodel.swarm.picker import UNCLAIMED_S
 
 CHUNKS = 4
@@ -26,7 +26,9 @@ def held():
 
 @pytest.fixture
 def swarm(standing, held):
-    return Swarm(BLOB, held=held, own=ChunkMap(CHUNKS), own_weight="me", standing=standing, rng=random.Random(1), now=0.0)
+    return Swarm(
+        BLOB, held=held, own=ChunkMap(CHUNKS), own_weight="me", standing=standing, rates=Rates(), rng=random.Random(1), now=0.0
+    )
 
 
 def says(swarm, now=0.0):

@@ -4,7 +4,7 @@ import pytest
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId
 from p2pmodel.limits import CHUNK_BYTES, LEASE_S, REST_S, SETTLE_S, STRIKES_MAX
-from p2pmodel.swarm import HUB, Standing, Swarm, run_length, run_owners
+from p2pmodel.swarm import HUB, HubReason, Rates, Standing, Swarm, run_length, run_owners
 from p2pmodel.swarm.picker import UNCLAIMED_S
 from p2pmodel.swarm.swarm import HEDGE_S
 
@@ -18,10 +18,17 @@ class Node:
 
     def __init__(self, weight="me", seed=1, chunks=CHUNKS):
         self.held, self.own = ChunkMap(chunks), ChunkMap(chunks)
-        self.standing = Standing()
+        self.standing, self.rates = Standing(), Rates()
         blob = Blob(BLOB.id, chunks * CHUNK_BYTES)
         self.swarm = Swarm(
-            blob, held=self.held, own=self.own, own_weight=weight, standing=self.standing, rng=random.Random(seed), now=0.0
+            blob,
+            held=self.held,
+            own=self.own,
+            own_weight=weight,
+            standing=self.standing,
+            rates=self.rates,
+            rng=random.Random(seed),
+            now=0.0,
         )
 
     def peer(self, peer, chunks=(), *, wanted=False, now=0.0):
@@ -133,6 +140,31 @@ def test_a_claim_that_comes_late_does_not_cost_an_order_that_is_well_under_way()
     assert node.swarm.claims(A, [(flight.first, flight.count)], [], 5.0) == []
 
 
+def test_peers_that_are_slower_than_the_hub_are_helped_by_it():
+    node = Node()
+    node.rates.hub = 10e6
+    node.peer(A, range(CHUNKS))
+    flight = node.swarm.next_order(A, 0.0)
+    for second in range(1, 20):
+        node.swarm.progress(flight, 100_000, float(second))
+        if node.swarm.next_order(HUB, float(second)):
+            break
+    assert second == 5, "an order has five seconds to show what its peer can do"
+    hub_flight = next(flight for flight in node.swarm.ledger.flights.values() if flight.source == HUB)
+    assert hub_flight.reason is HubReason.SLOW
+    assert not asked(hub_flight) & asked(flight), "first what the slow peer was not asked for"
+
+
+def test_peers_that_are_as_fast_as_the_hub_are_left_alone():
+    node = Node()
+    node.rates.hub = 10e6
+    node.peer(A, range(CHUNKS))
+    flight = node.swarm.next_order(A, 0.0)
+    for second in range(1, 20):
+        node.swarm.progress(flight, 10_000_000, float(second))
+        assert node.swarm.next_order(HUB, float(second)) is None
+
+
 def test_what_is_coming_to_others_is_not_rare():
     node = Node(chunks=256)
     node.peer(A, range(256))
@@ -206,7 +238,7 @@ def test_a_chunk_that_a_peer_holds_but_does_not_give_is_in_the_end_read_from_the
 def test_a_refused_chunk_is_not_asked_of_that_peer_again():
     node = Node()
     node.peer(A, [3])
-    node.swarm.ended(node.swarm.next_order(A, 0.0))
+    node.swarm.ended(node.swarm.next_order(A, 0.0), 1.0)
     node.swarm.refuse(A, 3)
     assert node.swarm.next_order(A, 0.0) is None
     from_hub = set()
@@ -264,7 +296,7 @@ def test_distrusted_chunks_are_read_again_from_the_hub_alone():
         for chunk in asked(flight):
             node.take(chunk, own=True)
             reread.add(chunk)
-        node.swarm.ended(flight)
+        node.swarm.ended(flight, 1.0)
     assert reread == set(range(CHUNKS))
     assert not node.swarm.distrusted
 
