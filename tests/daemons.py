@@ -242,7 +242,12 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        return self.log_file.read_text()
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    @property
+    def fell(self) -> bool:
+        """Whether a bug ended it, or was logged."""
+        return "Traceback" in self.log or "p2pmodel itself failed" in self.log
 
     # Its commands
 
@@ -320,6 +325,8 @@ class House:
             if daemon.running:
                 daemon.kill()
         self.user.leave()
+        bugs = [f"{daemon.folder.name}: {daemon.log}" for daemon in self._daemons if daemon.fell]
+        assert not bugs, "\n".join(bugs)
 
     def plan(self, name: str, peers: Iterable[Daemon] = (), **settings: Any) -> Daemon:
         """A node that is configured and not up. In a setting's name `__` stands for the dot."""
