@@ -103,6 +103,9 @@ class Nothing:
     async def buffer(self):
         yield self._buffer
 
+    async def allow(self, count: int) -> int:
+        return min(count, 1 << 20)
+
     def progress(self, received: int) -> None:
         pass
 

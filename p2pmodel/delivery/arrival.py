@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from p2pmodel.content import Grade, NodeId
+from p2pmodel.delivery.pace import Turn
 from p2pmodel.delivery.recorder import OK, FlightRecord
 from p2pmodel.errors import P2pmodelError, WrongBytesError
 from p2pmodel.swarm import HUB, Flight
@@ -31,13 +32,16 @@ class ArrivalStatistics:
 
 
 class FlightSink:
-    """The `Sink` of one order."""
+    """The `Sink` of one order. `turn` is its place among all that comes from its kind of source."""
 
-    def __init__(self, download: Download, around: Surroundings, flight: Flight, statistics: ArrivalStatistics) -> None:
+    def __init__(
+        self, download: Download, around: Surroundings, flight: Flight, statistics: ArrivalStatistics, turn: Turn
+    ) -> None:
         self._download = download
         self._around = around
         self._flight = flight
         self._statistics = statistics
+        self._turn = turn
         self._kind = "upstream" if flight.source == HUB else "peer"
         self.chunks = 0  # that came, in order from the flight's first
         self.bytes = 0
@@ -46,9 +50,17 @@ class FlightSink:
     def buffer(self) -> AbstractAsyncContextManager[memoryview]:
         return self._around.buffers.take()
 
+    async def allow(self, count: int) -> int:
+        self._flight.held_back = True
+        try:
+            return await self._turn.take(count)
+        finally:
+            self._flight.held_back = False
+            self._flight.progress_at = trio.current_time()
+
     def progress(self, received: int) -> None:
         now = trio.current_time()
-        self._flight.progress_at = now
+        self._download.swarm.progress(self._flight, received, now)
         self._download.rates.count(self._flight.source, received, now)
         self.bytes += received
         self._statistics.received[self._kind] = self._statistics.received.get(self._kind, 0) + received

@@ -13,6 +13,7 @@ from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.fetching import Fetch, select
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.live import tell_download
+from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, Progress, Selection, Surroundings
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.seeding import Seeding
@@ -67,7 +68,7 @@ class Delivery:
                 yield BlobReader(stored, None, start, stop, self._around.blocking)
                 return
             location = Location(snapshot.repo, snapshot.commit, entry.path, access)
-            async with self.downloads.wanted(entry.blob, location, private=private) as download:
+            async with self.downloads.wanted(entry.blob, location, private=private, urgency=Urgency.CLIENT) as download:
                 reader = BlobReader(stored, download, start, stop, self._around.blocking)
                 try:
                     yield reader

@@ -20,6 +20,7 @@ from p2pmodel.delivery.arrival import ArrivalStatistics, FlightSink
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.manifests import assemble_manifest
 from p2pmodel.delivery.meter import Meter
+from p2pmodel.delivery.pace import Turn, Urgency
 from p2pmodel.delivery.ports import Location, Order, Source, StoredBlob, Surroundings
 from p2pmodel.delivery.sealing import Sealing
 from p2pmodel.errors import (
@@ -53,7 +54,7 @@ class Download:
         self.locations = locations
         self.failure: P2pmodelError | None = None
         self.received: Counter[str] = Counter()  # bytes by "peers" and "upstream"
-        self.users = 0
+        self.users: Counter[Urgency] = Counter()
         self.scope = trio.CancelScope()
         self.givers: dict[int, str] = {}  # chunk → the peer it came from
         self.rates = Meter()  # what comes here, by source
@@ -76,6 +77,7 @@ class Download:
             own=stored.own,
             own_weight=around.neighbours.own_weight(),
             standing=around.standing,
+            rates=around.rates,
             rng=around.rng,
             now=trio.current_time(),
         )
@@ -85,6 +87,11 @@ class Download:
     @property
     def over(self) -> bool:
         return self.stored.sealed or self.failure is not None
+
+    @property
+    def urgency(self) -> Urgency:
+        """The highest among its users'."""
+        return min((urgency for urgency, users in self.users.items() if users), default=Urgency.FETCH)
 
     def settled(self, now: float) -> bool:
         """Whether it is known what the peers hold and want."""
@@ -156,22 +163,25 @@ class Download:
     async def _lane(self, name: str, source: Source) -> None:
         """Work orders of one source for as long as it is linked."""
         pause = PAUSE_MIN_S
+        pace = self._around.hub_pace if name == HUB else self._around.peer_pace
         while name == HUB or name in self.swarm.availability.peers:
+            turn = pace.turn(lambda: self.urgency)
+            await turn.take(0)  # an order that our own limit would hold back only keeps its chunks from others
             flight = self.swarm.next_order(name, trio.current_time())
             if flight is None:
                 await self.change(until=self.swarm.wake_at(trio.current_time()))
-            elif await self._work(flight, source):
+            elif await self._work(flight, source, turn):
                 pause = PAUSE_MIN_S
             else:
                 await trio.sleep(pause * self._around.rng.uniform(0.8, 1.2))
                 pause = min(2 * pause, PAUSE_MAX_S)
 
-    async def _work(self, flight: Flight, source: Source) -> bool:
+    async def _work(self, flight: Flight, source: Source, turn: Turn) -> bool:
         """One order; false when the source failed and should pause."""
         hub = flight.source == HUB
         self._tell_claims(hub=hub)
         order = Order(self.blob, flight.first, flight.count)
-        sink = FlightSink(self, self._around, flight, self._statistics)
+        sink = FlightSink(self, self._around, flight, self._statistics, turn)
         scope = self._scopes[flight.number] = trio.CancelScope()
         try:
             with scope, sink.recorded():
@@ -187,7 +197,7 @@ class Download:
             return True
         finally:
             del self._scopes[flight.number]
-            self.swarm.ended(flight)
+            self.swarm.ended(flight, trio.current_time())
             self._tell_claims(hub=hub)
             self.wake()
         return False

@@ -11,6 +11,7 @@ from p2pmodel.content import Blob, BlobId, NodeId
 from p2pmodel.delivery.arrival import ArrivalStatistics
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.wire.messages import Message
 
@@ -38,7 +39,9 @@ class Downloads:
         return self._active.get(blob)
 
     @asynccontextmanager
-    async def wanted(self, blob: Blob, location: Location | None, *, private: bool) -> AsyncIterator[Download]:
+    async def wanted(
+        self, blob: Blob, location: Location | None, *, private: bool, urgency: Urgency
+    ) -> AsyncIterator[Download]:
         """The download of a blob, running as long as somebody is inside; a sealed blob's is over from the start. Without a
         location no hub is asked on this caller's behalf."""
         download = self._active.get(blob.id)
@@ -46,12 +49,12 @@ class Downloads:
             download = await self._begin(blob, location, private=private)
         elif location is not None:
             download.add_location(location)
-        download.users += 1
+        download.users[urgency] += 1
         try:
             yield download
         finally:
-            download.users -= 1
-            if download.users == 0 and not download.stored.held.complete:  # a complete one ends by itself, sealed for others
+            download.users[urgency] -= 1
+            if not download.users.total() and not download.stored.held.complete:  # a complete one ends by itself, sealed for others
                 self._forget(download)
                 download.scope.cancel()
 

@@ -11,6 +11,7 @@ import trio
 from p2pmodel.content import Access, FileEntry, Snapshot
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.downloads import Downloads
+from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, Progress, Selection, Surroundings
 from p2pmodel.errors import EntryNotFoundError, P2pmodelError, UnavailableError, first_error
 from p2pmodel.limits import FILES_AT_ONCE
@@ -109,7 +110,8 @@ class Fetch:
         location = None
         if not self._offline:
             location = Location(self._snapshot.repo, self._snapshot.commit, entry.path, self._access)
-        async with self._downloads.wanted(entry.blob, location, private=not self._snapshot.public) as download:
+        private = not self._snapshot.public
+        async with self._downloads.wanted(entry.blob, location, private=private, urgency=Urgency.FETCH) as download:
             part = _Part(download.received, before=dict(download.received))
             self._live.add(part)
             try:

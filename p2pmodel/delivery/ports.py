@@ -29,8 +29,9 @@ from p2pmodel.content import (
     Snapshot,
 )
 from p2pmodel.delivery.buffers import Buffers
+from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.recorder import FlightRecorder, Unrecorded
-from p2pmodel.swarm import Standing
+from p2pmodel.swarm import Rates, Standing
 from p2pmodel.wire.messages import InventoryEntry, Message
 
 T = TypeVar("T")
@@ -59,6 +60,10 @@ class Sink(Protocol):
 
     def buffer(self) -> AbstractAsyncContextManager[memoryview]:
         """A free buffer of CHUNK_BYTES; waits while all are in use, so a source takes one only when bytes are coming."""
+
+    async def allow(self, count: int) -> int:
+        """Wait until more may be read, and how many of the `count` bytes of the chunk that are still to come: at least one of
+        them. Those are all read before asking again; what has not been asked for stays in the socket."""
 
     def progress(self, received: int) -> None:
         """So many more bytes came in: keeps the order's lease alive and feeds the rates."""
@@ -311,7 +316,10 @@ class Surroundings:
     standing: Standing
     rng: Random
     key: Ed25519PrivateKey  # this node's: signs seals and listings
+    rates: Rates = field(default_factory=Rates)
     closed: bool = False  # members of a closed cluster vouch for listings to each other
+    peer_pace: Pace = field(default_factory=Pace)  # of what comes from peers
+    hub_pace: Pace = field(default_factory=Pace)  # of chunks from hubs
     recorder: FlightRecorder = field(default_factory=Unrecorded)
 
 

@@ -207,9 +207,11 @@ async def _receive(body: _Body, run: _Run, sink: Sink, grade: Grade) -> None:
     async with sink.buffer() as buffer:
         data = buffer[: chunk_size(run.blob.size, run.next)]
         hasher = blake3.blake3()
-        filled = 0
+        filled = allowed = 0
         while filled < len(data):
-            piece = await body.take(len(data) - filled)
+            if filled == allowed:
+                allowed += await sink.allow(len(data) - filled)
+            piece = await body.take(allowed - filled)
             data[filled : filled + len(piece)] = piece
             hasher.update(piece)
             filled += len(piece)

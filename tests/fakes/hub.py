@@ -171,8 +171,11 @@ class MemoryHubSource:
         hub, size, start = self._upstreams.hub, chunk_size(order.blob.size, index), chunk_start(index)
         async with sink.buffer() as buffer:
             view = buffer[:size]
-            for offset in range(0, size, PIECE):
-                count = min(PIECE, size - offset)
+            offset = allowed = 0
+            while offset < size:
+                if offset == allowed:
+                    allowed += await sink.allow(size - offset)
+                count = min(PIECE, allowed - offset)
                 await hub.take(count)
                 if self._upstreams.carry:
                     await self._upstreams.carry(count)
@@ -181,6 +184,7 @@ class MemoryHubSource:
                 view[offset : offset + count] = data[start + offset : start + offset + count]
                 hub.sent[order.blob.id] += count
                 sink.progress(count)
+                offset += count
             if hub.corrupt.get((order.blob.id, index), 0) > 0:
                 hub.corrupt[order.blob.id, index] -= 1
                 view[0] ^= 0xFF
