@@ -12,6 +12,7 @@ import random
 import secrets
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from p2pmodel.content import NodeId
 from p2pmodel.content.blob_filter import BlobFilter
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.ports import Neighbours, Surroundings
+from p2pmodel.delivery.recorder import Recorder
 from p2pmodel.discovery import Announcement, Mdns
 from p2pmodel.errors import ConfigError, P2pmodelError, first_error
 from p2pmodel.gateway import Gateway, bind
@@ -34,7 +36,7 @@ from p2pmodel.metrics import Metrics, Sources
 from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
 from p2pmodel.reports import Reports
 from p2pmodel.settings import HostPort, Settings, UpstreamSettings
-from p2pmodel.store import Store
+from p2pmodel.store import FlightFiles, Store
 from p2pmodel.swarm import Standing
 from p2pmodel.upstream import Router, Upstream
 
@@ -123,7 +125,7 @@ async def house(settings: Settings, *, patience_s: float = 0.0) -> AsyncIterator
     try:
         listeners = _gateway_sockets(settings)
         rooms = _Rooms(settings, store, own_ports={sock.getsockname()[1] for sock in listeners})
-        async with rooms.router, trio.open_nursery() as nursery:
+        async with rooms.router, rooms.recorder, trio.open_nursery() as nursery:
             try:
                 running = await rooms.start(nursery, listeners)
                 with _announced(settings.node.state_dir, running):
@@ -169,6 +171,7 @@ class _Rooms:
             own_ports=own_ports,
             on_busy=self._hub_busy,
         )
+        self.recorder = Recorder(FlightFiles(settings.node.state_dir / "flights"), blocking=_in_thread, clock=time.time)
         around = Surroundings(
             store=store,
             upstreams=self.router,
@@ -179,11 +182,19 @@ class _Rooms:
             rng=self._dice,
             key=self._identity.key,
             closed=self._peering is not None and self._membership is not None and self._membership.mode != "open",
+            recorder=self.recorder,
         )
         self._delivery = Delivery(
             around, boot=self._boot, access_allow_s=settings.access.cache, offline_grace_s=settings.access.offline_grace
         )
-        self._reports = Reports(settings, self._identity.node, store=store, delivery=self._delivery, peering=self._peering)
+        self._reports = Reports(
+            settings,
+            self._identity.node,
+            store=store,
+            delivery=self._delivery,
+            peering=self._peering,
+            recorder=self.recorder,
+        )
         token_file = settings.gateway.token_file
         self._discovery = trio.CancelScope()
         self._gateway_closed = trio.Event()
@@ -220,6 +231,7 @@ class _Rooms:
         )
 
     async def start(self, nursery: trio.Nursery, listeners: list[socket.socket]) -> Running:
+        nursery.start_soon(self.recorder.run)
         await nursery.start(self._delivery.run)
         port = 0
         if self._peering is not None:

@@ -6,34 +6,52 @@ Private repos are left out: whoever may read this endpoint may not therefore kno
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from p2pmodel import __version__
-from p2pmodel.content import NodeId, Snapshot
+from p2pmodel.content import Blob, FileEntry, Hub, NodeId, Repo, RepoKind, Snapshot, chunk_count
 from p2pmodel.delivery import Delivery
+from p2pmodel.delivery.recorder import FlightRecord, Recorder
+from p2pmodel.delivery.why import tell_file, tell_totals
+from p2pmodel.errors import ConfigError, EntryNotFoundError, RepoNotFoundError
 from p2pmodel.peering import Peering
 from p2pmodel.settings import Settings
 from p2pmodel.store import Store
 
 Report = dict[str, object]
+Asked = Mapping[str, str]
+
+_MAIN_BRANCH: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
 
 
 class Reports:
     """Built by the daemon; each verb is one page of the API."""
 
-    def __init__(self, settings: Settings, node: NodeId, *, store: Store, delivery: Delivery, peering: Peering | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        node: NodeId,
+        *,
+        store: Store,
+        delivery: Delivery,
+        peering: Peering | None,
+        recorder: Recorder,
+    ) -> None:
         self._settings = settings
         self._node = node
         self._store = store
         self._delivery = delivery
         self._peering = peering
+        self._recorder = recorder
         self.gateway = ""  # as bound
         self.peering_port = 0
 
-    def pages(self) -> dict[str, Callable[[], object]]:
-        return {"status": self.status, "peers": self.peers, "snapshots": self.snapshots}
+    def pages(self) -> dict[str, Callable[[Asked], Awaitable[object]]]:
+        return {"status": self.status, "peers": self.peers, "snapshots": self.snapshots, "why": self.why}
 
-    def status(self) -> Report:
+    async def status(self, _asked: Asked) -> Report:
         """`/-/api/status`"""
         settings, held = self._settings, self._store.statistics
         return {
@@ -50,7 +68,7 @@ class Reports:
             **self._delivery.status(),
         }
 
-    def peers(self) -> Report:
+    async def peers(self, _asked: Asked) -> Report:
         """`/-/api/peers`: the linked ones."""
         reports = self._peering.peers() if self._peering else []
         return {
@@ -70,7 +88,7 @@ class Reports:
             ]
         }
 
-    def snapshots(self) -> Report:
+    async def snapshots(self, _asked: Asked) -> Report:
         """`/-/api/snapshots`: what is held here, whole or in part."""
         held = [snapshot for repo, commit in self._store.snapshots() if (snapshot := self._store.snapshot(repo, commit))]
         return {"snapshots": [self._snapshot(snapshot) for snapshot in held if snapshot.public]}
@@ -88,3 +106,52 @@ class Reports:
             "bytes": snapshot.size,
             "bytes_here": sum(entry.size for entry in here),
         }
+
+    async def why(self, asked: Asked) -> Report:
+        """`/-/api/why?repo=…&file=…` (also hub, type, revision): where each run of chunks came from, why a hub was asked."""
+        snapshot = self._asked_for(asked)
+        files = [(entry, entry.blob) for entry in snapshot.files if entry.blob and asked.get("file", "") in {"", entry.path}]
+        if not files:
+            raise EntryNotFoundError(f"{snapshot.repo} has no file {asked.get('file')!r}.", commit=snapshot.commit)
+        held = {blob.id: (state.blob.id if (state := self._store.find(blob.id)) else blob.id) for _, blob in files}
+        by_blob = defaultdict[str, list[FlightRecord]](list)
+        for flight in await self._recorder.flights({*held, *held.values()}):
+            by_blob[flight.blob].append(flight)
+        names = {blob.id: {str(blob.id), str(held[blob.id])} for _, blob in files}  # a small file has two
+        told = {blob: [flight for name in both for flight in by_blob[name]] for blob, both in names.items()}
+        return {
+            "hub": snapshot.repo.hub,
+            "type": snapshot.repo.kind,
+            "repo": snapshot.repo.name,
+            "commit": snapshot.commit,
+            "files": [self._why_file(entry, blob, told[blob.id]) for entry, blob in files],
+            **tell_totals([flight for flights in told.values() for flight in flights]),
+        }
+
+    def _why_file(self, entry: FileEntry, blob: Blob, flights: list[FlightRecord]) -> Report:
+        state = self._store.find(blob.id)
+        return {
+            "path": entry.path,
+            "blob": str(blob.id),
+            "bytes": blob.size,
+            "chunks": chunk_count(blob.size),
+            "chunks_here": state.held if state and not state.private else 0,
+            **tell_file(flights),
+        }
+
+    def _asked_for(self, asked: Asked) -> Snapshot:
+        """The snapshot that a query names, if it may be told of."""
+        try:
+            hub = Hub(asked.get("hub") or Hub.HUGGINGFACE)
+            repo = Repo(hub, RepoKind(asked.get("type") or RepoKind.MODEL), asked.get("repo", ""))
+        except ValueError as error:
+            raise ConfigError(f"{error}.") from None
+        revision = asked.get("revision") or _MAIN_BRANCH[hub]
+        commits = [commit for known, commit in self._store.snapshots() if known == repo]
+        commit = self._store.ref(repo, revision) or (commits[-1] if commits and not asked.get("revision") else revision)
+        snapshot = self._store.snapshot(repo, commit)
+        if snapshot is None or not snapshot.public:
+            raise RepoNotFoundError(
+                f"No public snapshot of {repo} at {revision} is known here.", next_step="`p2pmodel list` shows those that are."
+            )
+        return snapshot

@@ -8,7 +8,7 @@ killed in the middle of one costs that line and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import msgspec
 import trio
@@ -65,7 +65,7 @@ class Unrecorded:
 
 
 class Recorder:
-    """`clock` tells Unix time. Whoever builds it runs `run`, and calls `flush` when everything else has ended."""
+    """`clock` tells Unix time. `run` is its task; leaving its context writes what then still waits."""
 
     def __init__(self, log: FlightLog, *, blocking: Blocking, clock: Callable[[], float]) -> None:
         self.lost = 0  # records that the disk did not take, or that came faster than it took them
@@ -74,6 +74,13 @@ class Recorder:
         self._clock = clock
         self._waiting: list[FlightRecord] = []
         self._news = trio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        with trio.CancelScope(shield=True):  # a disk's time, no more
+            await self._write()
 
     def record(self, flight: FlightRecord) -> None:
         if len(self._waiting) >= FLIGHTS_WAITING_MAX:
@@ -93,11 +100,6 @@ class Recorder:
         """What is remembered of public transfers of these blobs, in the order in which they ended."""
         await self._write()
         return await self._blocking(self._read, frozenset(map(str, blobs)))
-
-    def flush(self) -> None:
-        """Write what still waits. Blocks."""
-        waiting, self._waiting = self._waiting, []
-        self._append(waiting)
 
     async def _write(self) -> None:
         if self._waiting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from importlib import resources
 from typing import Final
@@ -18,6 +18,8 @@ from p2pmodel.gateway.failures import plain_failure
 from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import TEXT, Call, Response, json_response, refusal
 from p2pmodel.gateway.routing import ANY, READ, Route, route
+
+Page = Callable[[Mapping[str, str]], Awaitable[object]]  # gets the query; what it raises is told as everywhere
 
 #: What clients of a hub mean when they name no revision.
 DEFAULT_REVISIONS: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
@@ -33,7 +35,7 @@ class AdminRoutes:
         *,
         ready: Callable[[], str | None],
         render_metrics: Callable[[], bytes],
-        report: Mapping[str, Callable[[], object]],
+        report: Mapping[str, Page],
     ) -> None:
         self._delivery = delivery
         self._ready = ready
@@ -68,8 +70,10 @@ class AdminRoutes:
         return self._page
 
     async def _show_report(self, call: Call) -> Response:
-        make = self._report.get(call.values["segment"])
-        return json_response(make()) if make else await _not_here(call)
+        page = self._report.get(call.values["segment"])
+        if page is None:
+            return await _not_here(call)
+        return json_response(await page({name: values[0] for name, values in call.request.query.items()}))
 
     async def _fetch(self, call: Call) -> Response:
         """Bring a snapshot here: a line of JSON per step, and the last one says how it ended."""

@@ -16,7 +16,7 @@ from p2pmodel.gateway.connection import ClientConnection, Desk
 from p2pmodel.gateway.gate import Gate, hosts_of
 from p2pmodel.gateway.listening import check_loopback
 from p2pmodel.gateway.request import Request
-from p2pmodel.gateway.routes_admin import AdminRoutes
+from p2pmodel.gateway.routes_admin import AdminRoutes, Page
 from p2pmodel.gateway.routes_huggingface import HuggingFaceRoutes
 from p2pmodel.gateway.routes_modelscope import ModelScopeRoutes
 from p2pmodel.gateway.routing import Route, RouteTable
@@ -34,7 +34,7 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 class Gateway:
     """`serve` runs until `drain` was called and the last client has its answer; cancelling it ends at once.
 
-    `ready` says why this node is not ready (None when it is), `report` is what /-/api shows by name, `token` is asked of
+    `ready` says why this node is not ready (None when it is), `report` has the pages of /-/api by name, `token` is asked of
     every client where it is set.
     """
 
@@ -45,7 +45,7 @@ class Gateway:
         *,
         ready: Callable[[], str | None],
         render_metrics: Callable[[], bytes],
-        report: Mapping[str, Callable[[], object]],
+        report: Mapping[str, Page],
         allowed_hosts: Collection[str] = (),
         token: str | None = None,
         clients_max: int = CLIENTS_MAX,

@@ -268,6 +268,12 @@ class Rig:
         return repo
 
 
+async def status_page(asked):
+    if asked.get("fail"):
+        raise RepoNotFoundError("No such thing.")
+    return {"node": "n1", "peers": [], **asked}
+
+
 @contextlib.asynccontextmanager
 async def running(*, delivery=None, upstreams=None, host="127.0.0.1", **options):
     delivery, upstreams, ready = delivery or FakeDelivery(), upstreams or FakeUpstreams(), []
@@ -276,7 +282,7 @@ async def running(*, delivery=None, upstreams=None, host="127.0.0.1", **options)
         upstreams,
         ready=lambda: ready[0] if ready else None,
         render_metrics=lambda: b"metric 1\n",
-        report={"status": lambda: {"node": "n1", "peers": []}},
+        report={"status": status_page},
         **options,
     )
     listeners = bind(host, 0)

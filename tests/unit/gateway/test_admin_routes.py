@@ -21,6 +21,8 @@ async def test_health_readiness_and_metrics(rig):
 
 async def test_reports_are_json_by_name(rig):
     assert (await rig.get("/-/api/status")).json() == {"node": "n1", "peers": []}
+    assert (await rig.get("/-/api/status?a=1&a=2&b=%20")).json() == {"node": "n1", "peers": [], "a": "1", "b": " "}
+    assert (await rig.get("/-/api/status?fail=1")).status == 404
     assert (await rig.get("/-/api/nothing")).status == 404
     assert (await rig.get("/-/else")).status == 404
 
