@@ -52,17 +52,16 @@ class LocalDaemon:
         """What clients set as HF_ENDPOINT."""
         return endpoint_of(self.gateway)
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, query: Query | None = None) -> dict[str, Any]:
         """A JSON document of the API."""
-        with self._answer(path, {}, limits.API_ANSWER_TIMEOUT_S) as answer:
+        with self._answer(_target(path, query or {}), {}, limits.API_ANSWER_TIMEOUT_S) as answer:
             document: dict[str, Any] = json.loads(answer.read(limits.API_BYTES_MAX))
             return document
 
     def events(self, path: str, query: Query, *, hub_token: str | None) -> Iterator[dict[str, Any]]:
         """A stream of JSON lines, until its last. `hub_token` goes to a daemon on this machine only."""
         headers = {"Authorization": f"Bearer {hub_token}"} if hub_token and self._address().host in _LOOPBACK else {}
-        target = f"{path}?{urlencode({name: value for name, value in query.items() if value}, doseq=True)}"
-        with self._answer(target, headers, limits.API_SILENCE_S) as answer:
+        with self._answer(_target(path, query), headers, limits.API_SILENCE_S) as answer:
             while line := answer.readline(limits.FRAME_BYTES_MAX):
                 event = json.loads(line)
                 if event.get("event") == "error":
@@ -93,6 +92,11 @@ class LocalDaemon:
                 raise P2pmodelError(f"The daemon at {address} fell silent.", next_step=_AGAIN) from None
             except (ConnectionError, http.client.HTTPException, json.JSONDecodeError):
                 raise P2pmodelError("The daemon stopped in the middle of its answer.", next_step=_AGAIN) from None
+
+
+def _target(path: str, query: Query) -> str:
+    given = urlencode({name: value for name, value in query.items() if value}, doseq=True)
+    return f"{path}?{given}" if given else path
 
 
 def endpoint_of(gateway: HostPort) -> str:

@@ -17,6 +17,29 @@ class StoreReport(msgspec.Struct, kw_only=True):
     quota: int = 0
 
 
+class FileReport(msgspec.Struct, kw_only=True):
+    repo: str
+    path: str
+
+
+class AtWorkReport(msgspec.Struct, kw_only=True):
+    """A source that is asked for something now."""
+
+    kind: str  # "peer" or "hub"
+    source: str
+    address: str = ""
+    orders: int = 0
+    rate: float = 0.0
+
+
+class ClusterReport(msgspec.Struct, kw_only=True):
+    """All nodes that want the same blob: how far the last one is, and when it will be done (None: unknown)."""
+
+    nodes: int = 1
+    least: float = 0.0
+    eta_s: float | None = None
+
+
 class DownloadReport(msgspec.Struct, kw_only=True):
     blob: str
     bytes: int
@@ -25,6 +48,11 @@ class DownloadReport(msgspec.Struct, kw_only=True):
     bytes_peers: int = 0
     bytes_upstream: int = 0
     holders: int = 0
+    files: list[FileReport] = []
+    rate: float = 0.0
+    eta_s: float | None = None
+    cluster: ClusterReport = msgspec.field(default_factory=ClusterReport)
+    sources: list[AtWorkReport] = []
 
 
 class StatusReport(msgspec.Struct, kw_only=True):
@@ -76,6 +104,63 @@ class SnapshotsReport(msgspec.Struct, kw_only=True):
     """`/-/api/snapshots`: what is held here; private repos are not told to everybody on this machine."""
 
     snapshots: list[SnapshotReport] = []
+
+
+class RunReport(msgspec.Struct, kw_only=True):
+    """Chunks `first` to `last` of one file, from one source. `rate` is what an order got."""
+
+    first: int
+    last: int
+    kind: str
+    source: str
+    address: str = ""
+    began: float = 0.0
+    bytes: int = 0
+    rate: float = 0.0
+    reason: str = ""
+
+
+class FailureReport(msgspec.Struct, kw_only=True):
+    kind: str
+    source: str
+    address: str = ""
+    outcome: str
+    orders: int = 1
+    last: float = 0.0
+
+
+class WhyFileReport(msgspec.Struct, kw_only=True):
+    path: str
+    blob: str
+    bytes: int
+    chunks: int
+    chunks_here: int = 0
+    recorded: int = 0  # chunks of which the record knows a source
+    runs: list[RunReport] = []
+    failures: list[FailureReport] = []
+
+
+class SourceReport(msgspec.Struct, kw_only=True):
+    kind: str
+    source: str
+    address: str = ""
+    bytes: int = 0
+    orders: int = 0
+    failed: int = 0
+    rate: float = 0.0
+
+
+class ReasonReport(msgspec.Struct, kw_only=True):
+    reason: str
+    bytes: int = 0
+
+
+class WhyReport(msgspec.Struct, kw_only=True):
+    """`/-/api/why`."""
+
+    files: list[WhyFileReport] = []
+    sources: list[SourceReport] = []
+    reasons: list[ReasonReport] = []
 
 
 def print_json(document: Mapping[str, Any]) -> None:

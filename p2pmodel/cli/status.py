@@ -9,8 +9,8 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount
-from p2pmodel.cli.report import DownloadReport, StatusReport, print_json
+from p2pmodel.cli.progress import amount, seconds
+from p2pmodel.cli.report import ClusterReport, DownloadReport, StatusReport, print_json
 from p2pmodel.settings import Settings
 
 _WHO: Final = {
@@ -50,7 +50,23 @@ def command(settings: Settings, *, as_json: bool) -> None:
 
 def _transfer(download: DownloadReport) -> str:
     share = download.chunks_here / download.chunks if download.chunks else 1.0
-    return (
-        f"{download.blob[:19]}  {share:4.0%} of {amount(download.bytes)} "
-        f"(peers {amount(download.bytes_peers)}, hub {amount(download.bytes_upstream)}; {download.holders} peers hold some)"
-    )
+    name = f"{download.files[0].repo} {download.files[0].path}" if download.files else download.blob[:19]
+    given = f"peers {amount(download.bytes_peers)}, hub {amount(download.bytes_upstream)}; {download.holders} peers hold some"
+    lines = [
+        f"{name}  {share:4.0%} of {amount(download.bytes)} ({given})",
+        f"  {amount(download.rate)}/s, {_left(download.eta_s)} here{_elsewhere(download.cluster)}",
+    ]
+    for source in download.sources:
+        who = f"hub {source.source}" if source.kind == "hub" else f"peer {source.source[:12]} {source.address}"
+        lines.append(f"  {who.rstrip()}: {amount(source.rate)}/s, {source.orders} order{'' if source.orders == 1 else 's'}")
+    return "\n".join(lines)
+
+
+def _elsewhere(cluster: ClusterReport) -> str:
+    if cluster.nodes <= 1:
+        return ""
+    return f", {_left(cluster.eta_s)} in the cluster ({cluster.nodes} nodes; the last has {cluster.least:.0%})"
+
+
+def _left(eta_s: float | None) -> str:
+    return "no end in sight" if eta_s is None else f"{seconds(eta_s)} to go"

@@ -161,6 +161,7 @@ class MemoryHubSource:
         await self._upstreams._reach("file")
         if not any(self._upstreams._admitted(location.repo, location.access) for location in self._locations):
             raise RepoNotFoundError("No such repo.")
+        sink.answered_by("memory")
         data = hub.files.get(order.blob.id)
         if data is None or len(data) != order.blob.size:
             raise WrongAnswerError("no such file")

@@ -11,6 +11,7 @@ from fakes.hub import NOBODY, REPO, MemoryUpstreams
 from fakes.neighbours import MemoryNeighbours
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.ports import Selection, Surroundings
+from p2pmodel.delivery.recorder import Unrecorded
 from p2pmodel.store import MemoryStore
 from p2pmodel.swarm import Standing
 
@@ -21,7 +22,7 @@ async def inline(function, *args):
     return function(*args)
 
 
-def surroundings(*, store, upstreams, neighbours, seed, key, closed=False):
+def surroundings(*, store, upstreams, neighbours, seed, key, closed=False, recorder=None):
     return Surroundings(
         store=store,
         upstreams=upstreams,
@@ -32,6 +33,7 @@ def surroundings(*, store, upstreams, neighbours, seed, key, closed=False):
         rng=random.Random(seed),
         key=key,
         closed=closed,
+        recorder=recorder or Unrecorded(),
     )
 
 
@@ -71,7 +73,7 @@ class Desk:
 
 
 class Node(Desk):
-    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False):
+    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False, recorder=None):
         self.name = name
         self.lan = lan
         self.upstreams = MemoryUpstreams(hub)
@@ -83,6 +85,7 @@ class Node(Desk):
             seed=f"{seed}/{name}",
             key=Ed25519PrivateKey.from_private_bytes(random.Random(name).randbytes(32)),
             closed=closed,
+            recorder=recorder,
         )
         self.delivery = Delivery(self.around, boot=name.encode().ljust(8)[:8], access_allow_s=600.0, offline_grace_s=0.0)
 
