@@ -54,7 +54,8 @@ class Downloads:
             yield download
         finally:
             download.users[urgency] -= 1
-            if not download.users.total() and not download.stored.held.complete:  # a complete one ends by itself, sealed for others
+            # A complete one ends by itself, sealed for others.
+            if not download.users.total() and not download.stored.held.complete:
                 self._forget(download)
                 download.scope.cancel()
 

@@ -343,7 +343,9 @@ async def memory_node(blob_file, memory_network, nursery):
     file, blob, _ = blob_file
     made = []
 
-    async def make(*, near=lambda host: True, closed=True, state_dir=None, cluster=0, node=None, boot=None, **settings):
+    async def make(
+        *, near=lambda host: True, closed=True, state_dir=None, cluster=0, node=None, boot=None, upload=None, **settings
+    ):
         number = len(made) + 1
         host = f"10.0.0.{number}"
         name = node or f"{number:040x}"
@@ -359,6 +361,7 @@ async def memory_node(blob_file, memory_network, nursery):
             dice=random.Random(number),
             state_dir=state_dir,
             near=near,
+            upload=upload,
         )
         made_node = Node(peering, Events(file, blob), name)
         made_node.host = host
