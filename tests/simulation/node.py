@@ -150,12 +150,26 @@ class Node(Desk):
 
 
 class WatchedUpstreams(MemoryUpstreams):
-    """The way to the hub goes over the node's own cable, and each question stands in the trace."""
+    """The way to the hub goes over the node's own cable, and what is asked stands in the trace."""
 
     def __init__(self, world, node):
         super().__init__(world.hub, carry=node.cable.downlink.carry)
         self._world, self._node = world, node
 
     async def _reach(self, verb):
-        self._world.trace("hub", self._node, verb)
+        if verb != "file":  # the source tells more
+            self._world.trace("hub", self._node, verb)
         await super()._reach(verb)
+
+    def source(self, locations):
+        return WatchedSource(super().source(locations), self._world.trace, self._node)
+
+
+class WatchedSource:
+    def __init__(self, source, trace, node):
+        self._source = source
+        self._trace, self._node = trace, node
+
+    async def fetch(self, order, sink):
+        self._trace("hub", self._node, order.blob.id.hex[:6], f"{order.first}+{order.count}")
+        await self._source.fetch(order, sink)

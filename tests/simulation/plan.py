@@ -1,4 +1,7 @@
-"""What a seed means: how many nodes, which files, who wants what when, and what goes wrong. Plain data, drawn before anything runs."""
+"""What a seed means: how many nodes, which files, who wants what when, and what goes wrong.
+
+Plain data, drawn before anything runs.
+"""
 
 from dataclasses import dataclass
 from random import Random
@@ -6,6 +9,7 @@ from random import Random
 from p2pmodel.limits import CHUNK_BYTES, SMALL_RANGE_BYTES
 
 CALM_EVERY = 4  # every so many seeds nothing goes wrong
+LINKED_S = 2.0  # nodes that start together are linked by then; whoever fetches earlier is alone
 START_S = 10.0  # jobs and faults begin within so long
 FAULT_S_MAX = 20.0
 HUB_FAULTS = ("hub_down", "hub_busy", "hub_breaks", "hub_stalls", "hub_corrupts")
@@ -71,7 +75,7 @@ def draw(seed):
         nodes=nodes,
         closed=rnd.random() < 0.5,
         trusted=trusted,
-        hub_rate=rnd.choice((20, 40, 100)) * CHUNK_BYTES,
+        hub_rate=rnd.choice((5, 15, 40)) * CHUNK_BYTES,
         lan_rate=rnd.choice((100, 400, 400)) * CHUNK_BYTES,
         sizes=sizes,
         repos=repos,
@@ -94,7 +98,7 @@ def _jobs(rnd, nodes, repos, sizes):
     together = rnd.random() < 0.4
     for node in range(nodes):
         for number in range(rnd.choice((1, 1, 2, 3))):
-            at = 1.0 if together and not number else rnd.uniform(0.0, START_S)
+            at = LINKED_S if together and not number else rnd.uniform(LINKED_S, START_S)
             repo = rnd.randrange(len(repos))
             patience_s = rnd.uniform(0.2, 8.0) if number and rnd.random() < 0.3 else None
             if rnd.random() < 0.6:

@@ -1,5 +1,8 @@
-"""A world from a plan: nodes, a hub, clients and faults, in virtual time. Three phases: trouble; then all faults are over and every
-job must end; then silence, in which everything that was taken must be given back."""
+"""A world from a plan: nodes, a hub, clients and faults, in virtual time.
+
+Three phases: trouble; then the faults are over, and every job must end; then nobody wants anything, and everything that
+was taken must be given back.
+"""
 
 import gc
 import hashlib

@@ -1,11 +1,15 @@
-"""No honest peer is ever rested. A mirror that corrupts can make one look false (what it read there was): those worlds are left out."""
+"""No honest peer is ever rested.
+
+Left out are worlds with false bytes that somebody vouches for: whoever hands them on in good faith still looks like their
+author, until chunks travel with their first signer.
+"""
 
 
 def check(world):
-    if world.plan.has("hub_corrupts"):
+    if world.plan.has("hub_corrupts", "liar"):
         return
-    liars = {number for fault in world.plan.faults if fault.kind in {"liar", "flipper"} for number in fault.nodes}
-    names = {node.id: node for number, node in enumerate(world.nodes) if number not in liars}
+    flippers = {number for fault in world.plan.faults if fault.kind == "flipper" for number in fault.nodes}
+    names = {node.id: node for number, node in enumerate(world.nodes) if number not in flippers}
     for node in world.nodes:
         for rested in node.rested():
             if rested in names:
