@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import trio
 
 from p2pmodel.content import Grade, NodeId
+from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Turn
+from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.delivery.recorder import OK, FlightRecord
+from p2pmodel.delivery.sealing import Sealing
+from p2pmodel.delivery.testimony import Testimony
 from p2pmodel.errors import P2pmodelError, WrongBytesError
-from p2pmodel.swarm import HUB, Flight
-
-if TYPE_CHECKING:
-    from p2pmodel.delivery.download import Download
-    from p2pmodel.delivery.ports import Surroundings
+from p2pmodel.swarm import HUB, Flight, SourceName, Swarm
+from p2pmodel.wire.messages import BadChunk
 
 
 @dataclass(slots=True)
@@ -31,16 +33,67 @@ class ArrivalStatistics:
         self.chunks[kind, result] = self.chunks.get((kind, result), 0) + 1
 
 
+class Arrivals:
+    """What has come of one blob, and from whom. `changed` is called when a chunk has come."""
+
+    def __init__(
+        self,
+        stored: StoredBlob,
+        swarm: Swarm,
+        around: Surroundings,
+        herald: Herald,
+        statistics: ArrivalStatistics,
+        changed: Callable[[], None],
+    ) -> None:
+        self.stored = stored
+        self.swarm = swarm
+        self.sealing = Sealing(stored.blob)
+        self.testimony = Testimony(stored.blob, around.neighbours)
+        self.statistics = statistics
+        self.received: Counter[str] = Counter()  # bytes by "peers" and "upstream"
+        self.meter = Meter()  # what comes, by source
+        self.upstream = ""  # the one that answered last
+        self.uncommitted = 0  # chunks
+        self.changed = changed
+        self._around = around
+        self._herald = herald
+        self._givers: dict[int, str] = {}  # chunk → the peer it came from
+
+    def landed(self, chunk: int, size: int, source: SourceName, *, upgrade: bool) -> None:
+        """A chunk was verified and written: held now, durable after the next group commit."""
+        if source == HUB:
+            self.received["upstream"] += size
+            self._givers.pop(chunk, None)
+        else:
+            self.received["peers"] += size
+            self._givers[chunk] = source
+        self.uncommitted += 1
+        if not upgrade:
+            self._herald.arrived(self.stored.blob.id, chunk)
+
+    def blame(self, peer: SourceName, chunk: int) -> None:
+        """A peer's bytes were not those of the digest it gave itself, or of one that we know is right."""
+        self._around.standing.strike(peer, trio.current_time())
+        self.swarm.refuse(peer, chunk)
+        self._around.neighbours.send(NodeId(peer), BadChunk(blob=self.stored.blob.id.to_bytes(), chunk=chunk))
+
+    def expose(self, chunk: int) -> None:
+        """Our own read of the hub differs from what a peer gave: that peer is proven false, to us."""
+        giver = self._givers.get(chunk)
+        if giver is not None:
+            self._around.standing.rest(giver, trio.current_time())
+            self.statistics.count("peer", "wrong")
+        self.sealing.restart()
+
+
 class FlightSink:
     """The `Sink` of one order. `turn` is its place among all that comes from its kind of source."""
 
-    def __init__(
-        self, download: Download, around: Surroundings, flight: Flight, statistics: ArrivalStatistics, turn: Turn
-    ) -> None:
-        self._download = download
+    def __init__(self, arrivals: Arrivals, around: Surroundings, flight: Flight, turn: Turn) -> None:
+        self._arrivals = arrivals
         self._around = around
         self._flight = flight
-        self._statistics = statistics
+        self._statistics = arrivals.statistics
         self._turn = turn
         self._kind = "upstream" if flight.source == HUB else "peer"
         self.chunks = 0  # that came, in order from the flight's first
@@ -60,16 +113,16 @@ class FlightSink:
 
     def progress(self, received: int) -> None:
         now = trio.current_time()
-        self._download.swarm.progress(self._flight, received, now)
-        self._download.rates.count(self._flight.source, received, now)
+        self._arrivals.swarm.progress(self._flight, received, now)
+        self._arrivals.meter.count(self._flight.source, received, now)
         self.bytes += received
         self._statistics.received[self._kind] = self._statistics.received.get(self._kind, 0) + received
 
     def answered_by(self, upstream: str) -> None:
-        self.place = self._download.upstream = upstream
+        self.place = self._arrivals.upstream = upstream
 
     async def arrived(self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade) -> None:
-        download, stored = self._download, self._download.stored
+        arrivals, stored = self._arrivals, self._arrivals.stored
         if claimed is not None and claimed != digest:
             self._wrong(index, "do not have the digest that came with them")
         known = stored.digest(index) if index in stored.held else None
@@ -78,20 +131,20 @@ class FlightSink:
             if self._kind == "peer":
                 self._wrong(index, "are not those that the hub gave us")
             self._statistics.count(self._kind, "wrong")
-            raise WrongBytesError(f"The hub gave two different answers for chunk {index} of {download.blob.id}.")
-        if self._kind == "peer" and (signer := download.contradicts_seal(index, digest)) is not None:
+            raise WrongBytesError(f"The hub gave two different answers for chunk {index} of {stored.blob.id}.")
+        if self._kind == "peer" and (signer := arrivals.testimony.against(index, digest)) is not None:
             if signer == self._flight.source:
                 self._wrong(index, "are not what it sealed itself")
-            download.swarm.refuse(self._flight.source, index)  # one of two is wrong and we cannot tell which: no strike
+            arrivals.swarm.refuse(self._flight.source, index)  # one of two is wrong and we cannot tell which: no strike
             self._statistics.count(self._kind, "wrong")
-            raise WrongBytesError(f"Chunk {index} of {download.blob.id} is not what {signer} sealed.")
+            raise WrongBytesError(f"Chunk {index} of {stored.blob.id} is not what {signer} sealed.")
         if known == digest and (own or grade is not Grade.OWN):
             self._statistics.count(self._kind, "twice")
         else:
             await self._write(index, data, digest, grade, replaces=known if known != digest else None)
-        download.swarm.arrived(index, hub=self._kind == "upstream")
+        arrivals.swarm.arrived(index, hub=self._kind == "upstream")
         self.chunks += 1
-        download.wake()
+        arrivals.changed()
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
@@ -107,7 +160,7 @@ class FlightSink:
             self._around.recorder.record(self._record(outcome))
 
     def _record(self, outcome: str) -> FlightRecord:
-        flight, stored = self._flight, self._download.stored
+        flight, stored = self._flight, self._arrivals.stored
         return FlightRecord(
             blob=str(stored.blob.id),
             first=flight.first,
@@ -123,15 +176,15 @@ class FlightSink:
         )
 
     async def _write(self, index: int, data: memoryview, digest: bytes, grade: Grade, *, replaces: bytes | None) -> None:
-        download, sealing = self._download, self._download.sealing
+        stored, sealing = self._arrivals.stored, self._arrivals.sealing
         if replaces is not None:
-            self._expose(index)
-        upgrade = index in download.stored.held and replaces is None
+            self._arrivals.expose(index)
+        upgrade = index in stored.held and replaces is None
         hot = not upgrade and sealing.takes(index)
         generation = sealing.generation
 
         def write() -> None:
-            download.stored.write(index, data, digest, grade)
+            stored.write(index, data, digest, grade)
             if hot:
                 sealing.update(data)
 
@@ -144,17 +197,11 @@ class FlightSink:
         if hot:
             sealing.done(generation)
         self._statistics.count(self._kind, "ok")
-        download.arrived(index, len(data), self._flight.source, upgrade=upgrade)
-
-    def _expose(self, index: int) -> None:
-        """Our own read of the hub differs from what a peer gave: that peer is proven false, to us."""
-        giver = self._download.givers.get(index)
-        if giver is not None:
-            self._around.standing.rest(giver, trio.current_time())
-            self._statistics.count("peer", "wrong")
-        self._download.sealing.restart()
+        self._arrivals.landed(index, len(data), self._flight.source, upgrade=upgrade)
 
     def _wrong(self, index: int, why: str) -> None:
         self._statistics.count(self._kind, "wrong")
-        self._download.blame(NodeId(self._flight.source), index)
-        raise WrongBytesError(f"The bytes of chunk {index} of {self._download.blob.id} from {self._flight.source} {why}.")
+        self._arrivals.blame(self._flight.source, index)
+        raise WrongBytesError(
+            f"The bytes of chunk {index} of {self._arrivals.stored.blob.id} from {self._flight.source} {why}."
+        )

@@ -15,19 +15,16 @@ from typing import Final
 
 import trio
 
-from p2pmodel.content import ChunkMap, Manifest, NodeId, Seal
-from p2pmodel.delivery.arrival import ArrivalStatistics, FlightSink
+from p2pmodel.content import ChunkMap, NodeId, Seal
+from p2pmodel.delivery.arrival import Arrivals, ArrivalStatistics, FlightSink
 from p2pmodel.delivery.herald import Herald
-from p2pmodel.delivery.manifests import assemble_manifest
 from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Turn, Urgency
 from p2pmodel.delivery.ports import Location, Order, Source, StoredBlob, Surroundings
-from p2pmodel.delivery.sealing import Sealing
 from p2pmodel.errors import (
     P2pmodelError,
     RateLimitedError,
     ShortAnswerError,
-    SourceError,
     StoreError,
     UnavailableError,
     WrongBytesError,
@@ -35,7 +32,7 @@ from p2pmodel.errors import (
 )
 from p2pmodel.limits import CHUNK_BYTES, CLAIM_REPEAT_S, COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
 from p2pmodel.swarm import HUB, Flight, Swarm
-from p2pmodel.wire.messages import AskManifest, BadChunk, Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
+from p2pmodel.wire.messages import Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
 
 HUB_LANES: Final = 4  # one connection rarely fills a long path
 _SMALL_BLOB_BYTES: Final = 64 * MIB  # up to here one connection will do
@@ -53,24 +50,16 @@ class Download:
         self.blob = stored.blob
         self.locations = locations
         self.failure: P2pmodelError | None = None
-        self.received: Counter[str] = Counter()  # bytes by "peers" and "upstream"
         self.users: Counter[Urgency] = Counter()
         self.scope = trio.CancelScope()
-        self.givers: dict[int, str] = {}  # chunk → the peer it came from
-        self.rates = Meter()  # what comes here, by source
         self.intake = Meter()  # what comes to peers, as they tell
-        self.upstream = ""  # the one that answered last
         self._around = around
-        self._statistics = statistics
         self._herald = herald
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._hub_failure: P2pmodelError | None = None
         self._scopes: dict[int, trio.CancelScope] = {}  # of orders in flight, by number
-        self._uncommitted = 0
-        self._sealed: tuple[Manifest, NodeId] | None = None  # a member's manifest, and whose seal it is
         self._mismatches = 0
-        self.sealing = Sealing(self.blob)
         self.swarm = Swarm(
             self.blob,
             held=stored.held,
@@ -81,6 +70,8 @@ class Download:
             rng=around.rng,
             now=trio.current_time(),
         )
+        self.arrivals = Arrivals(stored, self.swarm, around, herald, statistics, self.wake)
+        self.sealing = self.arrivals.sealing
 
     # For those who wait
 
@@ -123,7 +114,7 @@ class Download:
             self.failure = self.failure or first_error(group)
         finally:
             with trio.CancelScope(shield=True):
-                if self._uncommitted and not self.stored.sealed:
+                if self.arrivals.uncommitted and not self.stored.sealed:
                     await self._commit()
             if not self.stored.sealed:
                 self.failure = self.failure or UnavailableError(f"The download of {self.blob.id} was given up.")
@@ -181,7 +172,7 @@ class Download:
         hub = flight.source == HUB
         self._tell_claims(hub=hub)
         order = Order(self.blob, flight.first, flight.count)
-        sink = FlightSink(self, self._around, flight, self._statistics, turn)
+        sink = FlightSink(self.arrivals, self._around, flight, turn)
         scope = self._scopes[flight.number] = trio.CancelScope()
         try:
             with scope, sink.recorded():
@@ -252,28 +243,16 @@ class Download:
 
     # Durability
 
-    def arrived(self, chunk: int, size: int, source: str, *, upgrade: bool) -> None:
-        """A chunk was verified and written: held now, durable after the next group commit."""
-        if source == HUB:
-            self.received["upstream"] += size
-            self.givers.pop(chunk, None)
-        else:
-            self.received["peers"] += size
-            self.givers[chunk] = source
-        self._uncommitted += 1
-        if not upgrade:
-            self._herald.arrived(self.blob.id, chunk)
-
     async def _commit_now_and_then(self) -> None:
         while True:
             deadline = trio.current_time() + COMMIT_INTERVAL_S
-            while self._uncommitted < COMMIT_CHUNKS and trio.current_time() < deadline:
+            while self.arrivals.uncommitted < COMMIT_CHUNKS and trio.current_time() < deadline:
                 await self.change(until=deadline)
-            if self._uncommitted:
+            if self.arrivals.uncommitted:
                 await self._commit()
 
     async def _commit(self) -> None:
-        self._uncommitted = 0
+        self.arrivals.uncommitted = 0
         try:
             await self._around.blocking(self.stored.commit)
         except StoreError as error:
@@ -363,8 +342,8 @@ class Download:
             case Have() if message.size == self.blob.size:
                 chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
                 self.swarm.has(peer, chunks, sealed=message.sealed, wanted=message.wanted, now=now)
-                if message.sealed and self._sealed is None and self._nursery is not None:
-                    self._nursery.start_soon(self._learn_manifest, peer)
+                if message.sealed and not self.arrivals.testimony.given and self._nursery is not None:
+                    self._nursery.start_soon(self.arrivals.testimony.ask, peer)
             case Held():
                 came = unpack_indices(message.chunks)
                 self.swarm.got(peer, came, now)
@@ -375,24 +354,3 @@ class Download:
             case _:
                 return
         self.wake()
-
-    def contradicts_seal(self, chunk: int, digest: bytes) -> NodeId | None:
-        """The node whose seal says that this chunk has another digest."""
-        if self._sealed is None or self._sealed[0].digest(chunk) == digest:
-            return None
-        return self._sealed[1]
-
-    async def _learn_manifest(self, peer: NodeId) -> None:
-        """A sealed manifest, so that a chunk from anybody else is held against its signer's word on arrival."""
-        try:
-            pages = await self._around.neighbours.ask(peer, AskManifest(request=0, blob=self.blob.id.to_bytes()))
-            manifest, seal = assemble_manifest(self.blob, pages)
-            self._sealed = self._sealed or (manifest, seal.node)
-        except (SourceError, ValueError):
-            return  # the chunks are checked against their senders' own claims then, and the blob's hash in the end
-
-    def blame(self, peer: str, chunk: int) -> None:
-        """A peer's bytes were not those of the digest it gave itself, or of one that we know is right."""
-        self._around.standing.strike(peer, trio.current_time())
-        self.swarm.refuse(peer, chunk)
-        self._around.neighbours.send(NodeId(peer), BadChunk(blob=self.blob.id.to_bytes(), chunk=chunk))

@@ -112,7 +112,7 @@ class Fetch:
             location = Location(self._snapshot.repo, self._snapshot.commit, entry.path, self._access)
         private = not self._snapshot.public
         async with self._downloads.wanted(entry.blob, location, private=private, urgency=Urgency.FETCH) as download:
-            part = _Part(download.received, before=dict(download.received))
+            part = _Part(download.arrivals.received, before=dict(download.arrivals.received))
             self._live.add(part)
             try:
                 while not download.over:

@@ -22,15 +22,15 @@ def tell_download(download: Download, neighbours: Neighbours) -> Json:
     """`eta_s` is None while nothing comes. Of a private file neither repo nor path is told."""
     now = trio.current_time()
     swarm = download.swarm
-    rate = download.rates.total(now)
+    rate = download.arrivals.meter.total(now)
     return {
         "blob": str(download.blob.id),
         "files": [] if download.stored.private else [_tell_file(location) for location in download.locations],
         "bytes": download.blob.size,
         "chunks": swarm.chunks,
         "chunks_here": len(download.stored.held),
-        "bytes_peers": download.received["peers"],
-        "bytes_upstream": download.received["upstream"],
+        "bytes_peers": download.arrivals.received["peers"],
+        "bytes_upstream": download.arrivals.received["upstream"],
         "holders": sum(bool(view.held) for view in swarm.availability.peers.values()),
         "orders": len(swarm.ledger.flights),
         "rate": round(rate),
@@ -65,10 +65,10 @@ def _tell_sources(download: Download, neighbours: Neighbours, now: float) -> lis
     return [
         {
             "kind": "hub" if source == HUB else "peer",
-            "source": download.upstream if source == HUB else source,
+            "source": download.arrivals.upstream if source == HUB else source,
             "address": "" if source == HUB else neighbours.address(NodeId(source)),
             "orders": count,
-            "rate": round(download.rates.of(source, now)),
+            "rate": round(download.arrivals.meter.of(source, now)),
         }
         for source, count in orders.items()
     ]

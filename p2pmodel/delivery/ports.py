@@ -5,7 +5,7 @@ held to one contract suite. Store verbs block: delivery calls them through its `
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from p2pmodel.content import (
     Seal,
     Snapshot,
 )
+from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.buffers import Buffers
 from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.recorder import FlightRecorder, Unrecorded
@@ -35,12 +36,6 @@ from p2pmodel.swarm import Rates, Standing
 from p2pmodel.wire.messages import InventoryEntry, Message
 
 T = TypeVar("T")
-
-
-class Blocking(Protocol):
-    """Runs a blocking call off the trio thread (`trio.to_thread.run_sync`); a simulation runs it inline."""
-
-    async def __call__(self, function: Callable[..., T], *args: object) -> T: ...
 
 
 # Sources: a peer or an upstream, where chunks come from

@@ -12,8 +12,9 @@ from typing import Final
 import trio
 
 from p2pmodel.content import chunk_size, chunk_start, chunks_covering
+from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.download import Download
-from p2pmodel.delivery.ports import Blocking, Span, StoredBlob
+from p2pmodel.delivery.ports import Span, StoredBlob
 from p2pmodel.errors import StoreDamagedError
 from p2pmodel.limits import CHUNK_BYTES, READER_WINDOW_CHUNKS, SMALL_RANGE_BYTES
 
@@ -105,10 +106,10 @@ class BlobReader:
         await download.change()
 
     def _named_sources(self, download: Download, *, here: bool) -> str:
-        came_from = sorted(source for source, count in download.received.items() if count)
+        came_from = sorted(source for source, count in download.arrivals.received.items() if count)
         if here or not came_from:
             return "upstream" if self._streams else "store"
-        complete_here = sum(download.received.values()) >= download.blob.size
+        complete_here = sum(download.arrivals.received.values()) >= download.blob.size
         return came_from[0] if len(came_from) == 1 and (complete_here or self._streams) else "mixed"
 
     def close(self) -> None:

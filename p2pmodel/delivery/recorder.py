@@ -8,17 +8,15 @@ killed in the middle of one costs that line and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 import trio
 
 from p2pmodel.content import BlobId
+from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.errors import StoreError
 from p2pmodel.limits import FLIGHTS_EVERY_S, FLIGHTS_WAITING_MAX
-
-if TYPE_CHECKING:
-    from p2pmodel.delivery.ports import Blocking
 
 OK: Final = "ok"
 

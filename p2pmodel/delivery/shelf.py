@@ -10,7 +10,8 @@ from typing import Final
 import trio
 
 from p2pmodel.content import Blob, BlobId
-from p2pmodel.delivery.ports import Blocking, Store, StoredBlob
+from p2pmodel.delivery.blocking import Blocking
+from p2pmodel.delivery.ports import Store, StoredBlob
 
 OPEN_BLOBS_MAX: Final = 128  # file descriptors; a model of 100 shards stays open as a whole
 

@@ -13,8 +13,9 @@ import structlog
 import trio
 
 from p2pmodel.content import BlobId, NodeId
+from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.pace import Pace
-from p2pmodel.delivery.ports import Blocking, PeerEvents, Source
+from p2pmodel.delivery.ports import PeerEvents, Source
 from p2pmodel.errors import ConfigError, SourceError
 from p2pmodel.limits import ANSWERS_AT_ONCE_MAX, CATCH_UPS_AT_ONCE_MAX, DATA_IDLE_S, PEER_EXCHANGE_S, PEERS_PER_MESSAGE_MAX
 from p2pmodel.network import Address, Candidate, Network
