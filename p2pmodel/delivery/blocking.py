@@ -1,0 +1,14 @@
+"""The seam for work that blocks: a disk, a hash over megabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Blocking(Protocol):
+    """Runs a blocking call off the trio thread (`trio.to_thread.run_sync`); a simulation runs it inline."""
+
+    async def __call__(self, function: Callable[..., T], *args: object) -> T: ...
