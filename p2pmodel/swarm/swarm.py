@@ -63,6 +63,7 @@ class Swarm:
         self._started_at = now
         self._unconfirmed = ChunkMap(self.chunks)
         self._own_wanted = ChunkMap(self.chunks)  # chunks that only our own read of the hub will do for
+        self._from_hub = ChunkMap(self.chunks)  # in this download: a mirror's bytes do not get better by reading them twice
         self._readers: dict[int, range] = {}
         self.distrusted = ChunkMap(self.chunks)  # of those: because the blob's own hash was wrong
         self._refused: dict[SourceName, ChunkMap] = {}  # chunks that a source failed to give: not asked of it again
@@ -129,7 +130,7 @@ class Swarm:
         """A client wants this range next. `own`: its bytes must be our own read of the hub (DESIGN §9.1)."""
         self._readers[reader] = chunks
         if own:
-            self._own_wanted = self._own_wanted | ChunkMap.span(self.chunks, chunks)
+            self._own_wanted = self._own_wanted | (ChunkMap.span(self.chunks, chunks) - self._from_hub)
 
     def read_ends(self, reader: int) -> None:
         self._readers.pop(reader, None)
@@ -183,6 +184,7 @@ class Swarm:
     def arrived(self, chunk: int, *, hub: bool) -> None:
         """A chunk was verified and written. What the hub gave is as much our own as it will get, mirror or not."""
         if hub:
+            self._from_hub.add(chunk)
             self._own_wanted.discard(chunk)
             self.distrusted.discard(chunk)
         self.ledger.arrived(chunk)
@@ -200,8 +202,11 @@ class Swarm:
         refused.add(chunk)
 
     def own_claims(self) -> tuple[list[Run], list[Run]]:
-        """What we are receiving: runs from the hub, and runs from peers."""
+        """What we are receiving: runs from the hub, and runs from peers. While we read for a client who needs our own read
+        of the hub, the rest of that range is coming too: it would be read twice if others began it."""
         from_hub = self.ledger.pending(HUB)
+        if from_hub:
+            from_hub = from_hub | (self._own_wanted - self._own)
         return list(from_hub.runs()), list((self.ledger.pending() - from_hub).runs())
 
     def wake_at(self, now: float) -> float:

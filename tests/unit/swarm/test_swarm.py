@@ -214,6 +214,31 @@ def test_a_range_that_must_be_our_own_read_is_asked_of_the_hub_although_a_peer_h
         assert not asked(peer_flight) & {0, 1}
 
 
+def test_what_a_reader_takes_from_the_hub_itself_is_claimed_to_the_end_of_its_range():
+    reader, other = Node("reader"), Node("other")
+    reader.swarm.read_begins(1, range(4, CHUNKS), own=True)
+    assert reader.swarm.own_claims() == ([], []), "a hub that rests brings nothing"
+    reader.swarm.next_order(HUB, 0.0)
+    runs, coming = reader.swarm.own_claims()
+    assert (runs, coming) == ([(4, CHUNKS - 4)], [])
+    other.peer(A, wanted=True)
+    other.swarm.claims(A, runs, coming, 0.0)
+    wanted_of_hub = set()
+    while flight := other.swarm.next_order(HUB, LEASE_S / 2):
+        wanted_of_hub |= asked(flight)
+    assert wanted_of_hub <= set(range(4))
+
+
+def test_what_a_mirror_gave_is_not_read_again_for_the_same_reader():
+    node = Node()
+    node.swarm.read_begins(1, range(2), own=True)
+    node.swarm.next_order(HUB, 0.0)
+    node.held.add(0)
+    node.swarm.arrived(0, hub=True)  # a mirror's: held, and still not our own
+    node.swarm.read_begins(1, range(2), own=True)
+    assert 0 not in node.swarm.missing
+
+
 def test_an_order_that_stands_still_is_hedged_at_another_peer():
     node = Node()
     node.peer(A, [5])
