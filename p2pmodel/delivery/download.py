@@ -9,6 +9,7 @@ What was held is kept and resumed by the next download. Tasks meet at one condit
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import Final
@@ -31,7 +32,7 @@ from p2pmodel.errors import (
     first_error,
 )
 from p2pmodel.limits import CHUNK_BYTES, CLAIM_REPEAT_S, COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
-from p2pmodel.swarm import HUB, Flight, Swarm
+from p2pmodel.swarm import HUB, Flight, SourceName, Swarm
 from p2pmodel.wire.messages import Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
 
 HUB_LANES: Final = 4  # one connection rarely fills a long path
@@ -59,6 +60,7 @@ class Download:
         self._nursery: trio.Nursery | None = None
         self._hub_failure: P2pmodelError | None = None
         self._scopes: dict[int, trio.CancelScope] = {}  # of orders in flight, by number
+        self._lanes: set[NodeId] = set()
         self._mismatches = 0
         self.swarm = Swarm(
             self.blob,
@@ -140,7 +142,7 @@ class Download:
         if self.locations:
             source = self._around.upstreams.source(self.locations)
             for _ in range(HUB_LANES if self.blob.size > _SMALL_BLOB_BYTES else 1):
-                nursery.start_soon(self._lane, HUB, source)
+                nursery.start_soon(self._lane, HUB, lambda: source)
         if not self.stored.private:
             for peer in self._around.neighbours.linked():
                 self.peer_linked(peer)
@@ -151,7 +153,15 @@ class Download:
         if location not in self.locations:
             self.locations.append(location)
 
-    async def _lane(self, name: str, source: Source) -> None:
+    async def _peer_lane(self, peer: NodeId) -> None:
+        """A peer whose link breaks and comes back at once finds its lane still there, and gets no second one."""
+        self._lanes.add(peer)
+        try:
+            await self._lane(peer, lambda: self._around.neighbours.source(peer))
+        finally:
+            self._lanes.discard(peer)
+
+    async def _lane(self, name: SourceName, source: Callable[[], Source]) -> None:
         """Work orders of one source for as long as it is linked."""
         pause = PAUSE_MIN_S
         pace = self._around.hub_pace if name == HUB else self._around.peer_pace
@@ -161,7 +171,7 @@ class Download:
             flight = self.swarm.next_order(name, trio.current_time())
             if flight is None:
                 await self.change(until=self.swarm.wake_at(trio.current_time()))
-            elif await self._work(flight, source, turn):
+            elif await self._work(flight, source(), turn):
                 pause = PAUSE_MIN_S
             else:
                 await trio.sleep(pause * self._around.rng.uniform(0.8, 1.2))
@@ -324,7 +334,8 @@ class Download:
             return
         self.swarm.joined(peer, self._around.neighbours.weight(peer))
         self._around.neighbours.send(peer, self.interest(on=True))
-        self._nursery.start_soon(self._lane, peer, self._around.neighbours.source(peer))
+        if peer not in self._lanes:
+            self._nursery.start_soon(self._peer_lane, peer)
 
     def peer_unlinked(self, peer: NodeId) -> None:
         self.swarm.left(peer)
