@@ -154,7 +154,7 @@ class _Rooms:
                 settings.peering,
                 node=self._identity.node,
                 boot=self._boot,
-                closed=self._membership.filter_key is not None,
+                closed=self._membership.keeps_strangers_out,
                 network=TcpNetwork(),
                 secure=TlsSecure(self._membership),
                 inventory=store.inventory,
@@ -181,7 +181,7 @@ class _Rooms:
             standing=Standing(),
             rng=self._dice,
             key=self._identity.key,
-            closed=self._peering is not None and self._membership is not None and self._membership.mode != "open",
+            closed=self._membership is not None and self._membership.keeps_strangers_out,
             recorder=self.recorder,
         )
         self._delivery = Delivery(
