@@ -337,7 +337,10 @@ class House:
             "peering.peers": [f"127.0.0.1:{peer.peering}" for peer in peers],
             "discovery.mdns": False,
         }
-        daemon = Daemon(self.user, self.folder / name, {**on_loopback, **self.settings, **given}, self.site.upstreams)
+        chosen = {**on_loopback, **self.settings, **given}
+        if "cluster.key_file" not in chosen:
+            chosen.setdefault("cluster.mode", "open")  # whatever key this machine's own cluster has in /etc
+        daemon = Daemon(self.user, self.folder / name, chosen, self.site.upstreams)
         self._daemons.append(daemon)
         return daemon
 

@@ -70,7 +70,7 @@ def test_credentials_close_the_cluster_and_are_shown_to_the_hub_alone(site, hous
     site.hub.add_user("hf_fromcredentials", "machine")
     token = house.user.run("cluster", "init", "--key-file", tmp_path / "cluster-key").out
     (tmp_path / "hub-token").write_text("hf_fromcredentials\n")
-    node = house.plan("credentialed")
+    node = house.plan("credentialed", cluster__mode="closed")
     node.config.write_text(node.config.read_text().partition("[[upstream]]")[0])  # the defaults take the credential
     node.start(CREDENTIALS_DIRECTORY=str(tmp_path), HF_ENDPOINT=site.url)
     assert node.ask("/-/api/status").json["mode"] == "closed"
