@@ -28,6 +28,7 @@ from p2pmodel.content.blob_filter import BlobFilter
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.ports import Neighbours, Surroundings
 from p2pmodel.delivery.recorder import Recorder
+from p2pmodel.delivery.warming import WARM
 from p2pmodel.discovery import Announcement, Mdns
 from p2pmodel.errors import ConfigError, P2pmodelError, first_error
 from p2pmodel.gateway import Gateway, bind
@@ -161,6 +162,7 @@ class _Rooms:
                 blocking=_in_thread,
                 dice=self._dice,
                 state_dir=settings.node.state_dir,
+                abilities=() if self._membership.mode == "open" else (WARM,),
             )
         self.router = Router(
             [_upstream(each) for each in settings.upstreams],

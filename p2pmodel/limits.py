@@ -34,6 +34,9 @@ HUB_REST_MAX_S: Final = 86_400.0  # a peer's word must not rest a hub for longer
 SNAPSHOT_PAGE_BYTES_MAX: Final = 60_000
 SNAPSHOT_BYTES_MAX: Final = 16 * MIB  # a listing as peers hand it on
 
+GLOBS_PER_MESSAGE_MAX: Final = 16  # × 255 characters × 2 lists: a question fits a frame
+RATE_MAX: Final = float(1 << 40)  # bytes/s: more than any network
+
 # Links
 LINKS_MAX: Final = 256  # a cluster of 200 and some guests
 UNPROVEN_CONNECTIONS_MAX: Final = 32  # connections whose handshake is not done
@@ -95,6 +98,11 @@ FLIGHTS_WAITING_MAX: Final = 2000  # records that wait for the disk: some 600 kB
 FLIGHTS_EVERY_S: Final = 1.0
 FLIGHT_FILE_BYTES: Final = 3 * MIB
 FLIGHT_FILES_MAX: Final = 5  # 15 MiB, some 60,000 orders: the last ten models of 100 GB
+
+WARMS_AT_ONCE_MAX: Final = 8  # snapshots that members may have us bring in side by side
+WARMS_KEPT_MAX: Final = 64  # of those that ended: how they ended
+WARM_POLL_S: Final = 1.0
+WARM_MISSED_MAX: Final = 3  # answers that did not come: the node counts as lost
 
 # Upstream
 HUB_CONNECT_TIMEOUT_S: Final = 4.0  # "a clear error from us within 5 s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import trio
 
@@ -14,10 +14,11 @@ from p2pmodel.delivery.fetching import Fetch, select
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.live import tell_download
 from p2pmodel.delivery.pace import Urgency
-from p2pmodel.delivery.ports import Location, Progress, Selection, Surroundings
+from p2pmodel.delivery.ports import Location, Progress, Selection, Surroundings, WarmStep
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.seeding import Seeding
 from p2pmodel.delivery.shelf import Shelf
+from p2pmodel.delivery.warming import Warming, Wish
 from p2pmodel.errors import UnavailableError
 from p2pmodel.limits import HUB_REST_MAX_S
 from p2pmodel.wire.messages import HubBusy
@@ -31,7 +32,8 @@ class Delivery:
         self._herald = Herald(around.neighbours)
         self._catalog = Catalog(around, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
         self.downloads = Downloads(around, self._herald)
-        self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, boot)
+        self._warming = Warming(around, self._catalog, self._prefetch)
+        self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, self._warming, boot)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns all downloads; cancel it to end them. What was held is kept."""
@@ -39,12 +41,18 @@ class Delivery:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 await nursery.start(self.downloads.run)
+                await nursery.start(self._warming.run)
                 nursery.start_soon(self._herald.run)
                 nursery.start_soon(self.seeding.run)
                 task_status.started()
         finally:
             with trio.CancelScope(shield=True):
                 await self._shelf.close()
+
+    def _prefetch(
+        self, repo: Repo, revision: str, selection: Selection
+    ) -> AbstractAsyncContextManager[AsyncIterator[Progress]]:
+        return self.fetch(repo, revision, selection, Access(), urgency=Urgency.PREFETCH)
 
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         return await self._catalog.snapshot(repo, revision, access)
@@ -77,12 +85,19 @@ class Delivery:
 
     @asynccontextmanager
     async def fetch(
-        self, repo: Repo, revision: str, selection: Selection, access: Access, *, offline: bool = False
+        self,
+        repo: Repo,
+        revision: str,
+        selection: Selection,
+        access: Access,
+        *,
+        offline: bool = False,
+        urgency: Urgency = Urgency.FETCH,
     ) -> AsyncIterator[AsyncIterator[Progress]]:
         find = self._catalog.pinned if offline else self._catalog.snapshot
         snapshot = await find(repo, revision, access)
         files = select(snapshot, selection)
-        fetch = Fetch(self._around, self._catalog, self.downloads, snapshot, files, access, offline=offline)
+        fetch = Fetch(self._around, self._catalog, self.downloads, snapshot, files, access, offline=offline, urgency=urgency)
         assert self._nursery is not None
         self._nursery.start_soon(fetch.run)
         try:
@@ -90,6 +105,12 @@ class Delivery:
                 yield progress
         finally:
             fetch.give_up()
+
+    @asynccontextmanager
+    async def warm(self, repo: Repo, revision: str, selection: Selection, nodes: str) -> AsyncIterator[AsyncIterator[WarmStep]]:
+        wish = Wish(repo, revision, selection.include, selection.exclude)
+        async with aclosing(self._warming.watch(wish, nodes)) as steps:
+            yield steps
 
     def hub_busy(self, host: str, seconds: float) -> None:
         """A hub asked for patience: its budget is the cluster's, so the peers are told."""

@@ -50,8 +50,10 @@ class Fetch:
         access: Access,
         *,
         offline: bool,
+        urgency: Urgency,
     ) -> None:
         self._offline = offline
+        self._urgency = urgency
         self._around = around
         self._catalog = catalog
         self._downloads = downloads
@@ -111,7 +113,7 @@ class Fetch:
         if not self._offline:
             location = Location(self._snapshot.repo, self._snapshot.commit, entry.path, self._access)
         private = not self._snapshot.public
-        async with self._downloads.wanted(entry.blob, location, private=private, urgency=Urgency.FETCH) as download:
+        async with self._downloads.wanted(entry.blob, location, private=private, urgency=self._urgency) as download:
             part = _Part(download.arrivals.received, before=dict(download.arrivals.received))
             self._live.add(part)
             try:

@@ -251,6 +251,9 @@ class Neighbours(Protocol):
     def own_weight(self) -> str:
         """The same for this node, as its peers see it."""
 
+    def able(self, peer: NodeId, ability: str) -> bool:
+        """Whether both ends of the link have this ability (protocol/evolution.md)."""
+
     def address(self, peer: NodeId) -> str:
         """Where a peer is, for people; "" when it is gone."""
 
@@ -274,7 +277,7 @@ class PeerEvents(Protocol):
         """Interest, Have, Held, Claims, BadChunk, HubBusy."""
 
     async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:
-        """AskInventory, AskManifest, AskSnapshot: the pages, or one Problem."""
+        """AskInventory, AskManifest, AskSnapshot, AskWarm: the pages, or one Problem."""
 
     async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:
         """A public chunk for a peer, checked; None if it is not held (or not for peers)."""
@@ -360,6 +363,32 @@ class Progress:
     path: str | None = None  # the snapshot's directory, once done
 
 
+@dataclass(frozen=True, slots=True)
+class NodeWarm:
+    """How far one node is in bringing a snapshot in. `state`: "asking", "running", "done", "failed", or "lost" for one that
+    does not answer any more (it may go on). `node` is "here" for this one."""
+
+    node: str
+    address: str
+    state: str = "asking"
+    commit: str = ""
+    files: int = 0
+    files_done: int = 0
+    bytes: int = 0
+    here: int = 0
+    peers: int = 0
+    upstream: int = 0
+    rate: float = 0.0
+    text: str = ""  # why it failed
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStep:
+    commit: str
+    nodes: tuple[NodeWarm, ...]
+    over: bool  # all have ended
+
+
 class Delivery(Protocol):
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """The complete listing at a branch, tag or commit; remembered per commit; checked against the hub for this credential
@@ -381,6 +410,12 @@ class Delivery(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[Progress]]:
         """Bring files of a snapshot here; yields progress a few times a second, the last one with `path`. `offline`: without
         asking a hub, only from what is here or at a peer."""
+
+    def warm(
+        self, repo: Repo, revision: str, selection: Selection, nodes: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[WarmStep]]:
+        """Have nodes of the cluster ("all", a number, or names between commas) bring files of a public snapshot in, and watch.
+        They go on when the context is left. Raises ConfigError, NotFoundError, NotAuthorisedError, UnavailableError."""
 
     def status(self) -> dict[str, object]:
         """JSON of the live transfers and of what is held."""

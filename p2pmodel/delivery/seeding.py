@@ -15,12 +15,14 @@ from p2pmodel.delivery.listings import listing_pages, sign_listing
 from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import BlobState, Span, Surroundings
 from p2pmodel.delivery.shelf import Shelf
+from p2pmodel.delivery.warming import Warming
 from p2pmodel.errors import StoreError
 from p2pmodel.limits import ENTRIES_PER_PAGE_MAX, INVENTORY_ENTRIES_MAX, SNAPSHOT_BYTES_MAX
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
     AskSnapshot,
+    AskWarm,
     BadChunk,
     Claims,
     Have,
@@ -45,11 +47,14 @@ log = structlog.get_logger()
 class Seeding:
     """Implements the `PeerEvents` port."""
 
-    def __init__(self, around: Surroundings, downloads: Downloads, herald: Herald, shelf: Shelf, boot: bytes) -> None:
+    def __init__(
+        self, around: Surroundings, downloads: Downloads, herald: Herald, shelf: Shelf, warming: Warming, boot: bytes
+    ) -> None:
         self._around = around
         self._downloads = downloads
         self._herald = herald
         self._shelf = shelf
+        self._warming = warming
         self._boot = boot
         self.first_link = trio.Event()
         self._complaints: trio.MemorySendChannel[tuple[Blob, int]]
@@ -115,6 +120,8 @@ class Seeding:
                 return await self._manifest(question)
             case AskSnapshot():
                 return await self._snapshot(question)
+            case AskWarm():
+                return [self._warming.answer(question)]
         return [Problem(code="unknown_message")]
 
     async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:  # noqa: ARG002  # the port's

@@ -7,18 +7,19 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from importlib import resources
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from p2pmodel.content import Hub, Repo, RepoKind
-from p2pmodel.delivery.ports import Delivery, Progress, Selection
+from p2pmodel.delivery.ports import Delivery, Progress, Selection, WarmStep
 from p2pmodel.errors import P2pmodelError
 from p2pmodel.gateway.failures import plain_failure
 from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import TEXT, Call, Response, json_response, refusal
 from p2pmodel.gateway.routing import ANY, READ, Route, route
 
+Step = TypeVar("Step", Progress, WarmStep)
 Page = Callable[[Mapping[str, str]], Awaitable[object]]  # gets the query; what it raises is told as everywhere
 
 #: What clients of a hub mean when they name no revision.
@@ -50,6 +51,7 @@ class AdminRoutes:
             route("metrics", READ, "/metrics", self._metrics, plain_failure),
             route("page", READ, "/-/?", self._show_page, plain_failure),
             route("fetch", {"GET"}, "/-/api/fetch", self._fetch, plain_failure),
+            route("warm", {"GET"}, "/-/api/warm", self._warm, plain_failure),
             route("report", READ, "/-/api/{segment}", self._show_report, plain_failure),
             route("unknown", ANY, "{path}", _not_here, plain_failure),
         )
@@ -84,14 +86,22 @@ class AdminRoutes:
             steps = await call.held.enter_async_context(fetch)
         except P2pmodelError as error:
             return Response(200, (_LINES_TYPE,), _failed(error))
-        return Response(200, (_LINES_TYPE,), _Lines(steps))
+        return Response(200, (_LINES_TYPE,), _Lines(steps, done=lambda progress: progress.path is not None))
+
+    async def _warm(self, call: Call) -> Response:
+        """Have nodes of the cluster bring a public snapshot in; told as a fetch is. Whoever hangs up stops nobody."""
+        repo, revision, selection = _read_fetch(call.request)
+        warm = self._delivery.warm(repo, revision, selection, call.request.asked("nodes", "all"))
+        steps = await call.held.enter_async_context(warm)
+        return Response(200, (_LINES_TYPE,), _Lines(steps, done=lambda step: step.over))
 
 
-class _Lines:
-    """The steps of a fetch as lines of JSON, ended by one that says "done" or "error"."""
+class _Lines(Generic[Step]):
+    """The steps of a job as lines of JSON, ended by one that says "done" or "error"."""
 
-    def __init__(self, steps: AsyncIterator[Progress]) -> None:
-        self._steps = steps
+    def __init__(self, steps: AsyncIterator[Step], *, done: Callable[[Step], bool]) -> None:
+        self._steps: AsyncIterator[Step] = steps
+        self._done: Callable[[Step], bool] = done
         self._failed = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -101,11 +111,11 @@ class _Lines:
         if self._failed:
             raise StopAsyncIteration
         try:
-            progress = await anext(self._steps)
+            step = await anext(self._steps)
         except P2pmodelError as error:
             self._failed = True
             return _failed(error)
-        return _line({"event": "progress" if progress.path is None else "done", **asdict(progress)})
+        return _line({"event": "done" if self._done(step) else "progress", **asdict(step)})
 
 
 def _failed(error: P2pmodelError) -> bytes:

@@ -33,6 +33,7 @@ from p2pmodel.wire.messages import (
     AskManifest,
     AskSnapshot,
     AskTicket,
+    AskWarm,
     Bye,
     Hello,
     Inventory,
@@ -43,10 +44,11 @@ from p2pmodel.wire.messages import (
     Problem,
     SnapshotPage,
     Ticket,
+    WarmProgress,
 )
 
-Question = AskTicket | AskInventory | AskManifest | AskSnapshot
-Page = Ticket | Inventory | ManifestPage | SnapshotPage
+Question = AskTicket | AskInventory | AskManifest | AskSnapshot | AskWarm
+Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress
 
 _SILENCE_MAX_S: Final = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
 _FAREWELL_TIMEOUT_S: Final = 1.0

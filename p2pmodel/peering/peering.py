@@ -101,6 +101,7 @@ class Peering:
         blocking: Blocking,
         dice: random.Random,
         state_dir: Path | None = None,
+        abilities: Sequence[str] = (),
         near: Callable[[str], bool] | None = None,
         upload: Pace | None = None,
     ) -> None:
@@ -111,6 +112,7 @@ class Peering:
         self._node = node
         self._boot = boot
         self._closed = closed
+        self._abilities = abilities
         self._network = network
         self._secure = secure
         self._blocking = blocking
@@ -155,6 +157,10 @@ class Peering:
     def own_weight(self) -> str:
         host = self._links.own_host()
         return self._node if self._closed or host is None else _address_weight(host, self._advertised_port())
+
+    def able(self, peer: NodeId, ability: str) -> bool:
+        neighbour = self._links.find(peer)
+        return neighbour is not None and ability in neighbour.link.connection.session.abilities
 
     def address(self, peer: NodeId) -> str:
         neighbour = self._links.find(peer)
@@ -272,7 +278,13 @@ class Peering:
     # Links
 
     def _hello(self) -> Hello:
-        return Hello(version=PROTOCOL_VERSION, version_min=PROTOCOL_VERSION_MIN, boot=self._boot, port=self._advertised_port())
+        return Hello(
+            version=PROTOCOL_VERSION,
+            version_min=PROTOCOL_VERSION_MIN,
+            abilities=list(self._abilities),
+            boot=self._boot,
+            port=self._advertised_port(),
+        )
 
     def _advertised_port(self) -> int:
         return self._settings.advertise.port if self._settings.advertise else self.port

@@ -88,7 +88,7 @@ def _manifest(page: m.ManifestPage) -> None:
         raise ValueError("a page without digests")
 
 
-def _ask_snapshot(question: m.AskSnapshot) -> None:
+def _repo(question: m.AskSnapshot | m.AskWarm) -> None:
     Repo(Hub.HUGGINGFACE, RepoKind.MODEL, question.name)  # names have one form on all hubs
 
 
@@ -114,7 +114,8 @@ _CHECKS: Final[Mapping[type[m.Message], Callable[[Any], None]]] = {
     m.BadChunk: _blob,
     m.AskManifest: _blob,
     m.ManifestPage: _manifest,
-    m.AskSnapshot: _ask_snapshot,
+    m.AskSnapshot: _repo,
+    m.AskWarm: _repo,
     m.SnapshotPage: _snapshot,
     m.Get: _get,
 }

@@ -23,9 +23,11 @@ from p2pmodel.limits import (
     CHUNKS_PER_GET_MAX,
     DIGESTS_PER_PAGE_MAX,
     ENTRIES_PER_PAGE_MAX,
+    GLOBS_PER_MESSAGE_MAX,
     HUB_REST_MAX_S,
     INDICES_PER_MESSAGE_MAX,
     PEERS_PER_MESSAGE_MAX,
+    RATE_MAX,
     RUNS_PER_MESSAGE_MAX,
     SNAPSHOT_PAGE_BYTES_MAX,
 )
@@ -51,6 +53,10 @@ Word = Annotated[str, Meta(min_length=1, max_length=32, pattern="^[a-z0-9_-]+$")
 Host = Annotated[str, Meta(min_length=1, max_length=261, pattern=r"^[A-Za-z0-9._:\[\]-]+$")]  # 255 and a port
 Node = Annotated[str, Meta(min_length=40, max_length=40, pattern="^[0-9a-f]+$")]
 Sentence = Annotated[str, Meta(max_length=500)]
+RepoName = Annotated[str, Meta(min_length=1, max_length=257)]
+Revision = Annotated[str, Meta(min_length=1, max_length=255)]
+Glob = Annotated[str, Meta(min_length=1, max_length=255)]
+Globs = Annotated[list[Glob], Meta(max_length=GLOBS_PER_MESSAGE_MAX)]
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="t", kw_only=True):
@@ -217,8 +223,8 @@ class AskSnapshot(Message, tag="ask_snapshot", frozen=True, kw_only=True):
     request: RequestId
     hub: Word
     kind: Word
-    name: Annotated[str, Meta(min_length=1, max_length=257)]
-    revision: Annotated[str, Meta(min_length=1, max_length=255)]
+    name: RepoName
+    revision: Revision
 
 
 class SnapshotPage(Message, tag="snapshot", frozen=True, kw_only=True):
@@ -227,6 +233,38 @@ class SnapshotPage(Message, tag="snapshot", frozen=True, kw_only=True):
     request: RequestId
     data: Annotated[bytes, Meta(max_length=SNAPSHOT_PAGE_BYTES_MAX)]
     last: bool
+
+
+# Warming (ability `warm`)
+
+
+class AskWarm(Message, tag="ask_warm", frozen=True, kw_only=True):
+    """Closed clusters only: asks the other node to bring a public snapshot in, or how far it is with that."""
+
+    request: RequestId
+    hub: Word
+    kind: Word
+    name: RepoName
+    revision: Revision
+    include: Globs = []
+    exclude: Globs = []
+    begin: bool  # false: only tell how far it is
+
+
+class WarmProgress(Message, tag="warm_progress", frozen=True, kw_only=True):
+    """How far it is. The work goes on whether anybody asks or not."""
+
+    request: RequestId
+    state: Word  # "running", "done" or "failed"; others are read as "running"
+    commit: Annotated[str, Meta(max_length=255)] = ""  # what the revision led to, once known
+    files: Counter = 0
+    files_done: Counter = 0
+    bytes: Counter = 0  # of all files asked for
+    here: Counter = 0  # of those: were there before
+    peers: Counter = 0
+    upstream: Counter = 0
+    rate: Annotated[float, Meta(ge=0, le=RATE_MAX)] = 0.0  # bytes/s now
+    text: Sentence = ""  # why it failed, for a person
 
 
 # Chunks (data connections)
@@ -268,16 +306,17 @@ class Bye(Message, tag="bye", frozen=True, kw_only=True):
     reason: Sentence = ""
 
 
-PROBLEM_CODES: Final = ("unknown_message", "not_held", "busy", "bad_request", "bad_ticket", "version", "failed")
+PROBLEM_CODES: Final = ("unknown_message", "not_held", "busy", "bad_request", "bad_ticket", "refused", "version", "failed")
 
 MESSAGES: Final[tuple[type[Message], ...]] = (
     Hello, Attach, Attached, AskTicket, Ticket, Ping, Pong, Peers, AskInventory, Inventory, Interest, Have, Held, Claims,
-    BadChunk, HubBusy, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, Get, Chunk, Problem, Bye,
+    BadChunk, HubBusy, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, Get, Chunk, Problem, Bye,
 )  # fmt: skip
 
 AnyMessage = (
     Hello | Attach | Attached | AskTicket | Ticket | Ping | Pong | Peers | AskInventory | Inventory | Interest | Have | Held
-    | Claims | BadChunk | HubBusy | AskManifest | ManifestPage | AskSnapshot | SnapshotPage | Get | Chunk | Problem | Bye
+    | Claims | BadChunk | HubBusy | AskManifest | ManifestPage | AskSnapshot | SnapshotPage | AskWarm | WarmProgress | Get
+    | Chunk | Problem | Bye
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from p2pmodel.wire.messages import (
     AskManifest,
     AskSnapshot,
     AskTicket,
+    AskWarm,
     Chunk,
     Get,
     Inventory,
@@ -24,6 +25,7 @@ from p2pmodel.wire.messages import (
     Message,
     SnapshotPage,
     Ticket,
+    WarmProgress,
 )
 
 
@@ -133,6 +135,12 @@ class _SnapshotAnswer:
         return bool(answer.last)
 
 
+class _WarmAnswer:
+    def complete_with(self, answer: Message) -> bool:
+        _expect(answer, WarmProgress)
+        return True
+
+
 class _ChunksAnswer:
     def __init__(self, question: Get) -> None:
         self._asked = question
@@ -158,7 +166,8 @@ _ANSWERS: Final[Mapping[type[Message], Callable[[Any], _Answer]]] = {
     AskInventory: _InventoryAnswer,
     AskManifest: lambda _: _ManifestAnswer(),
     AskSnapshot: lambda _: _SnapshotAnswer(),
+    AskWarm: lambda _: _WarmAnswer(),
     Get: _ChunksAnswer,
 }
-Question = AskTicket | AskInventory | AskManifest | AskSnapshot | Get
-Page = Ticket | Inventory | ManifestPage | SnapshotPage | Chunk
+Question = AskTicket | AskInventory | AskManifest | AskSnapshot | AskWarm | Get
+Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress | Chunk

@@ -15,6 +15,7 @@ from p2pmodel.wire.messages import (
     AskManifest,
     AskSnapshot,
     AskTicket,
+    AskWarm,
     Attach,
     Attached,
     BadChunk,
@@ -36,6 +37,7 @@ from p2pmodel.wire.messages import (
     Problem,
     SnapshotPage,
     Ticket,
+    WarmProgress,
 )
 
 
@@ -93,7 +95,7 @@ _GOING_ON: Final[Mapping[State, Row]] = {
 }
 _LINK_TALK: Final[tuple[type[Message], ...]] = (
     AskTicket, Ticket, Ping, Pong, Peers, AskInventory, Inventory, Interest, Have, Held, Claims, BadChunk, HubBusy,
-    AskManifest, ManifestPage, AskSnapshot, SnapshotPage,
+    AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress,
 )  # fmt: skip
 
 TABLE: Final[Mapping[State, Row]] = {

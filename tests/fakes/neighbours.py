@@ -21,6 +21,7 @@ class Lan:
         self.flippers = set()  # nodes whose bytes do not have the digest that they claim
         self.mute = set()  # nodes that do not answer questions (so their lies are not held against their own seals)
         self.silent = set()  # nodes that take orders and never answer
+        self.unable = {}  # node → abilities that it lacks
         self.sent = {}  # bytes by node
         self.free_at = {}
 
@@ -75,6 +76,9 @@ class MemoryNeighbours:
 
     def own_weight(self):
         return self.node
+
+    def able(self, peer, ability):
+        return ability not in self.lan.unable.get(peer, ())
 
     def address(self, peer):
         return f"{peer}.lan"
