@@ -106,7 +106,7 @@ def linked(lan: Lan, numbers: range) -> list[Host]:
 def race(name: str, lan: Lan, hosts: list[Host], size: int, rate: float) -> Result:
     """All these hosts fetch the model from the same moment on."""
     lan.hub.reset()
-    frames, cpu = lan.frames["origin"]["sent"], sum(map(cpu_s, hosts))
+    frames, cpu = lan.frames["origin"]["sent"], sum(host.cpu_s for host in hosts)
     began = time.monotonic()
 
     def fetch(host: Host) -> Trace:
@@ -126,16 +126,10 @@ def race(name: str, lan: Lan, hosts: list[Host], size: int, rate: float) -> Resu
         hub_bytes=lan.sent,
         hub_frames=lan.frames["origin"]["sent"] - frames,
         done_s=[trace[-1][0] for trace in traces],
-        cpu_s=sum(map(cpu_s, hosts)) - cpu,
+        cpu_s=sum(host.cpu_s for host in hosts) - cpu,
         memory=max(host.memory for host in hosts),
         traces=traces,
     )
-
-
-def cpu_s(host: Host) -> float:
-    assert host.process is not None
-    fields = Path(f"/proc/{host.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def cold(arguments: argparse.Namespace, size: int, nodes: int = 8) -> Result:

@@ -140,6 +140,13 @@ class Host(Daemon):
         return found
 
     @property
+    def cpu_s(self) -> float:
+        """What it has used so far."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
     def memory(self) -> int:
         """Bytes of anonymous RSS."""
         assert self.process is not None
@@ -215,9 +222,9 @@ class Lan:
         self._up.append(host)
         return host
 
-    def daemons(self, numbers: Iterable[int], **settings: Any) -> list[Host]:
+    def daemons(self, numbers: Iterable[int], name: str = "n", **settings: Any) -> list[Host]:
         """Nodes that are up and all linked with each other."""
-        hosts = [self.daemon(number, **settings) for number in numbers]
+        hosts = [self.daemon(number, f"{name}{number}", **settings) for number in numbers]
         for host in hosts:
             host.begin()
         for host in hosts:

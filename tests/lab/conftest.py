@@ -1,0 +1,56 @@
+"""What the lab's tests share. They run where network namespaces can be made (`make lab`), each file in a LAN of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from zlib import crc32
+
+import pytest
+from daemons import MIB, noise
+from lan import Lan, missing
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_machine_that_can():
+    if reason := missing():
+        pytest.skip(f"no lab: {reason}")
+
+
+@pytest.fixture
+def figure(request, capfd):
+    """Print what was measured, also when the test passes."""
+
+    def say(what: str) -> None:
+        with capfd.disabled():
+            print(f"\n    {request.node.name}: {what}", end="")  # noqa: T201  # what this is for
+
+    return say
+
+
+@dataclass
+class Model:
+    name: str
+    files: dict[str, bytes]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.files.values()))
+
+    @property
+    def weights(self) -> bytes:
+        return self.files["model.safetensors"]
+
+
+@pytest.fixture
+def new_model(request) -> Callable[..., Model]:
+    """A model that nobody has yet, named after its test."""
+    made = []
+
+    def make(lan: Lan, mib: int) -> Model:
+        name = f"acme/{request.node.name.replace('_', '-')[:70]}-{len(made)}"
+        weights = noise(crc32(name.encode()), mib * MIB + 1)
+        model = Model(name, {"config.json": name.encode(), "model.safetensors": weights})
+        lan.hub.add_repo("model", name, model.files)
+        made.append(model)
+        return model
+
+    return make
