@@ -32,7 +32,8 @@ class ChunkMap:
 
     @classmethod
     def _of(cls, count: int, bits: int) -> ChunkMap:
-        made = cls(count)
+        made = cls.__new__(cls)  # half of what `|` costs would be a constructor that has nothing to do
+        made.count = count
         made._bits = bits
         return made
 
