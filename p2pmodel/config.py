@@ -13,6 +13,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,7 +23,17 @@ from p2pmodel.content.naming import Hub
 from p2pmodel.errors import ConfigError
 from p2pmodel.settings import KEYS, SECTIONS, GatewaySettings, Settings, UpstreamSettings, keys_of, url
 
-__all__ = ["Settings", "defaults", "key_file_to_write", "load", "read_secret", "state_dirs", "token_of"]
+__all__ = [
+    "Settings",
+    "changed",
+    "check_possible",
+    "defaults",
+    "key_file_to_write",
+    "load",
+    "read_secret",
+    "state_dirs",
+    "token_of",
+]
 
 SYSTEM_CONFIG: Final = Path("/etc/p2pmodel")
 SYSTEM_STATE: Final = Path("/var/lib/p2pmodel")
@@ -33,6 +44,13 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _OWN_HOSTS: Final = {
     Hub.HUGGINGFACE: frozenset({"huggingface.co", "hf.co"}),
     Hub.MODELSCOPE: frozenset({"www.modelscope.cn", "modelscope.cn", "www.modelscope.ai", "modelscope.ai"}),
+}
+
+#: Settings of which only some values are built yet. Private models stay with the node that fetched them.
+_POSSIBLE: Final[Mapping[str, tuple[object, ...]]] = {
+    "gateway.tls_listen": (None,),
+    "gateway.vouchers": (0,),
+    "cluster.private_sharing": ("prove", "off"),
 }
 
 
@@ -66,6 +84,7 @@ def load(
     *, file: Path | None = None, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] | None = None
 ) -> Settings:
     """The effective settings. `flags` maps ``section.key`` to text. Raises ConfigError."""
+    reread = partial(load, file=file, environ=environ, flags=flags)
     file = file or _config_file(environ)
     document, lines = _parse(file) if file else ({}, _Lines("", ""))
     given = dict(_found(environ))
@@ -78,7 +97,7 @@ def load(
         values["cluster.mode"], origins["cluster.mode"] = "closed", "a cluster key is there"
     sections = {name: section(**_of_section(name, values)) for name, section in SECTIONS.items()}
     upstreams = _upstreams(document, lines, environ, sections["gateway"], origins)
-    settings = Settings(**sections, upstreams=upstreams, origins=origins)
+    settings = Settings(**sections, upstreams=upstreams, origins=origins, reread=reread)
     _check_together(settings)
     return settings
 
@@ -86,6 +105,29 @@ def load(
 def defaults() -> Settings:
     """What holds on this machine where nobody set anything."""
     return load(file=Path(os.devnull), environ={"HOME": os.environ.get("HOME", "/")})
+
+
+def changed(before: Settings, after: Settings) -> list[str]:
+    """The names of the settings that differ."""
+    keys = [key for key in KEYS if _value(before, key) != _value(after, key)]
+    upstreams = set(before.upstreams) ^ set(after.upstreams)
+    return keys + sorted({f"upstream.{upstream.name}" for upstream in upstreams})
+
+
+def check_possible(settings: Settings) -> None:
+    """Raises ConfigError for a setting that this version reads and cannot heed: it must not seem to hold."""
+    for key, possible in _POSSIBLE.items():
+        if _value(settings, key) not in possible:
+            raise ConfigError(
+                f"{settings.origins[key]}: this version of p2pmodel cannot do what {key} asks for yet.",
+                next_step=f"Leave {key} out.",
+            )
+
+
+def _value(settings: Settings, key: str) -> object:
+    section, _, name = key.partition(".")
+    value: object = getattr(getattr(settings, section), name)
+    return value
 
 
 def state_dirs(environ: Mapping[str, str] = os.environ) -> list[Path]:

@@ -22,10 +22,12 @@ from typing import Final, TypeVar
 import structlog
 import trio
 
-from p2pmodel import __version__, config, log, sd
+from p2pmodel import __version__, admin, config, log, sd
+from p2pmodel.admin import AdminDoor, Dial, LiveLimits, Verbs
 from p2pmodel.content import NodeId
 from p2pmodel.content.blob_filter import BlobFilter
 from p2pmodel.delivery import Buffers, Delivery
+from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.ports import Neighbours, Surroundings
 from p2pmodel.delivery.recorder import Recorder
 from p2pmodel.delivery.warming import WARM
@@ -73,11 +75,12 @@ def _run(main: Callable[..., Awaitable[T]], *args: object) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A daemon that is up: what `daemon.json` says."""
+    """A daemon that is up: what `daemon.json` says, and what may be changed of it."""
 
     node_id: NodeId
     gateway: HostPort
     peering: int
+    limits: LiveLimits
 
 
 async def _serve(settings: Settings) -> None:
@@ -85,7 +88,7 @@ async def _serve(settings: Settings) -> None:
         nursery.start_soon(_watchdog)
         sd.notify(f"READY=1\nSTATUS=Serving {running.gateway}, peers on port {running.peering}")
         logger.info("ready", node=running.node_id, gateway=str(running.gateway), peering=running.peering, version=__version__)
-        await _told_to_stop()
+        await _told_to_stop(settings, running.limits)
         sd.notify("STOPPING=1")
         nursery.cancel_scope.cancel()
 
@@ -95,13 +98,27 @@ async def _run_job(settings: Settings, job: Callable[[Running], T]) -> T:
         return await trio.to_thread.run_sync(job, running, abandon_on_cancel=True)
 
 
-async def _told_to_stop() -> None:
+async def _told_to_stop(settings: Settings, limits: LiveLimits) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
             if number != signal.SIGHUP:
                 logger.info("stopping", signal=signal.Signals(number).name)
                 return
-            logger.info("sighup_ignored", why="no setting can be changed while running yet")
+            await _reload(settings, limits)
+
+
+async def _reload(settings: Settings, limits: LiveLimits) -> None:
+    """Limits are taken from the settings as they stand now; of the others it is said that they wait."""
+    if settings.reread is None:
+        return
+    try:
+        fresh = await trio.to_thread.run_sync(settings.reread)
+    except ConfigError as error:
+        logger.warning("not_reloaded", why=str(error), next_step=error.next_step)
+        return
+    limits.follow(fresh.limits)
+    waiting = [key for key in config.changed(settings, fresh) if not key.startswith("limits.")]
+    logger.info("reloaded", needs_a_restart=waiting)
 
 
 async def _watchdog() -> None:
@@ -115,6 +132,7 @@ async def _watchdog() -> None:
 @asynccontextmanager
 async def house(settings: Settings, *, patience_s: float = 0.0) -> AsyncIterator[Running]:
     """A whole daemon, up when the context is entered, gone when it is left. `patience_s`: wait so long for a first peer."""
+    config.check_possible(settings)
     store = await trio.to_thread.run_sync(
         lambda: Store(
             settings.node.state_dir,
@@ -148,6 +166,8 @@ class _Rooms:
         self._dice = random.SystemRandom()
         self._identity, self._membership = _who_we_are(settings)
         self._boot = secrets.token_bytes(8)
+        upload, download = Pace(settings.limits.peer_upload), Pace(settings.limits.peer_download)
+        hub_pace = Pace(settings.limits.upstream)
         self._peering: Peering | None = None
         neighbours: Neighbours = Alone(self._identity.node)
         if self._membership is not None:
@@ -162,6 +182,7 @@ class _Rooms:
                 blocking=_in_thread,
                 dice=self._dice,
                 state_dir=settings.node.state_dir,
+                upload=upload,
                 abilities=() if self._membership.mode == "open" else (WARM,),
             )
         self.router = Router(
@@ -185,6 +206,8 @@ class _Rooms:
             key=self._identity.key,
             closed=self._membership is not None and self._membership.keeps_strangers_out,
             recorder=self.recorder,
+            peer_pace=download,
+            hub_pace=hub_pace,
         )
         self._delivery = Delivery(
             around, boot=self._boot, access_allow_s=settings.access.cache, offline_grace_s=settings.access.offline_grace
@@ -205,16 +228,29 @@ class _Rooms:
             self.router,
             ready=lambda: None,
             render_metrics=self._render_metrics,
-            report=self._reports.pages(),
+            report={**self._reports.pages(), "limits": self._tell_limits},
             allowed_hosts=settings.gateway.allowed_hosts,
             token=config.read_secret(token_file) if token_file else None,
             clients_max=settings.limits.clients,
         )
-
+        self._limits = LiveLimits(
+            settings.limits,
+            {
+                "peer_upload": Dial(upload.change, lambda: upload.flow),
+                "peer_download": Dial(download.change, lambda: download.flow),
+                "upstream": Dial(hub_pace.change, lambda: hub_pace.flow),
+                "upstream_connections": Dial(self.router.resize, lambda: self.router.connections),
+                "clients": Dial(self._gateway.resize, lambda: self._gateway.statistics.clients),
+            },
+        )
         self._metrics = Metrics(self._sources())
 
     def _render_metrics(self) -> bytes:
         return self._metrics.render()
+
+    async def _tell_limits(self, _asked: object) -> object:
+        """`/-/api/limits`"""
+        return {"limits": self._limits.tell()}
 
     def _hub_busy(self, host: str, seconds: float) -> None:
         self._delivery.hub_busy(host, seconds)
@@ -240,10 +276,12 @@ class _Rooms:
             port = await nursery.start(self._peering.run, self._delivery.seeding)
             if self._settings.discovery.mdns and self._membership is not None:
                 nursery.start_soon(self._discover, self._peering, self._membership)
+        owners = await trio.to_thread.run_sync(admin.bind, self._settings.node.state_dir / "run")
+        await nursery.start(AdminDoor(Verbs(limits=self._limits).table()).serve, owners)
         await nursery.start(self._serve_clients, listeners)
         gateway = HostPort(self._settings.gateway.listen.host, listeners[0].getsockname()[1])
         self._reports.gateway, self._reports.peering_port = f"http://{gateway}", port
-        return Running(self._identity.node, gateway, port)
+        return Running(self._identity.node, gateway, port, self._limits)
 
     async def first_peer(self, patience_s: float) -> None:
         """A daemon that lives for one command only should not ask the hub for what the next room has."""

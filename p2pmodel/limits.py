@@ -123,6 +123,7 @@ SMALL_RANGE_BYTES: Final = 8 * MIB  # a header of a large cold file is read from
 REQUEST_HEAD_BYTES_MAX: Final = 32 * KIB
 REQUEST_HEAD_TIMEOUT_S: Final = 10.0
 CLIENTS_MAX: Final = 256
+ADMIN_CLIENTS_MAX: Final = 16  # people and scripts of one machine
 KEEP_ALIVE_S: Final = 75.0
 WRITE_TIMEOUT_S: Final = 60.0  # a client that takes no byte for so long is gone
 INTERIM_INTERVAL_S: Final = 3.0  # clients give up after 10 s of silence

@@ -74,6 +74,16 @@ def whole(value: object) -> int:
     return value
 
 
+def positive(value: object) -> int:
+    """A whole number from 1 up."""
+    try:
+        if number := whole(value):
+            return number
+    except ValueError:
+        pass
+    raise ValueError("a whole number from 1 up")
+
+
 def _measure(value: object, units: Mapping[str, int], expected: str) -> float:
     """A number with one of `units` behind it."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", str(value).strip().lower())
@@ -228,8 +238,8 @@ class LimitsSettings:
     peer_upload: int = setting(0, rate, "To peers; 0 is no limit")
     peer_download: int = setting(0, rate, "From peers; 0 is no limit")
     upstream: int = setting(0, rate, "From hubs; 0 is no limit")
-    upstream_connections: int = setting(limits.HUB_CONNECTIONS, whole, "Connections to hubs at once")
-    clients: int = setting(limits.CLIENTS_MAX, whole, "Connections from clients at once")
+    upstream_connections: int = setting(limits.HUB_CONNECTIONS, positive, "Connections to hubs at once")
+    clients: int = setting(limits.CLIENTS_MAX, positive, "Connections from clients at once")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +274,8 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The effective settings. `origins` says for each ``section.key`` (and ``upstream.NAME``) where it came from."""
+    """The effective settings. `origins` says for each ``section.key`` (and ``upstream.NAME``) where it came from, `reread`
+    reads them again from the same places."""
 
     node: NodeSettings
     gateway: GatewaySettings = GatewaySettings()
@@ -277,6 +288,7 @@ class Settings:
     access: AccessSettings = AccessSettings()
     log: LogSettings = LogSettings()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+    reread: Callable[[], Settings] | None = field(default=None, repr=False, compare=False)
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {

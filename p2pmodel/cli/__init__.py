@@ -23,6 +23,7 @@ _COMMANDS = {
     "status": "Show this node, who can join, and its transfers.",
     "peers": "Show who is there.",
     "why": "Show where each chunk came from, and why a hub was asked.",
+    "limits": "Show or change rate limits.",
     "cluster": "Make or join a closed cluster.",
     "env": 'Print settings for clients: eval "$(p2pmodel env)".',
     "config": "Show the settings in force.",

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,12 @@ import msgspec
 
 from p2pmodel import config, limits
 from p2pmodel.cli.outcome import failure
-from p2pmodel.errors import ConfigError, NoDaemonError, P2pmodelError
+from p2pmodel.errors import ConfigError, NoDaemonError, NotAuthorisedError, P2pmodelError
 from p2pmodel.settings import HostPort, Settings, host_port
 
 _HERE: Final = {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # how to reach what listens there
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+_NOT_YOURS: Final = "Only root and the user whom the daemon runs as may change it."
 _AGAIN: Final = "The same command resumes where it stopped."
 _ERRORS_OF_STATUS: Final = {
     400: "ConfigError", 401: "NotAuthorisedError", 403: "NotAuthorisedError", 404: "NotFoundError",
@@ -46,6 +48,7 @@ class LocalDaemon:
     node_id: str
     gateway: HostPort
     gateway_token: str | None = field(default=None, repr=False)
+    folder: Path | None = None  # where its admin socket lies
 
     @property
     def endpoint(self) -> str:
@@ -55,6 +58,15 @@ class LocalDaemon:
     def get(self, path: str, query: Query | None = None) -> dict[str, Any]:
         """A JSON document of the API."""
         with self._answer(_target(path, query or {}), {}, limits.API_ANSWER_TIMEOUT_S) as answer:
+            document: dict[str, Any] = json.loads(answer.read(limits.API_BYTES_MAX))
+            return document
+
+    def change(self, verb: str, query: Query) -> dict[str, Any]:
+        """What only the daemon's owner may ask, and what came of it. Raises NotAuthorisedError for everybody else."""
+        if self.folder is None:
+            raise NoDaemonError("This daemon has no admin socket.")
+        connection = _AdminConnection(self.folder, limits.API_ANSWER_TIMEOUT_S)
+        with self._answer_over(connection, "POST", _target(f"/{verb}", query), {}) as answer:
             document: dict[str, Any] = json.loads(answer.read(limits.API_BYTES_MAX))
             return document
 
@@ -71,16 +83,26 @@ class LocalDaemon:
     def _address(self) -> HostPort:
         return self.gateway._replace(host=_HERE.get(self.gateway.host, self.gateway.host))
 
-    @contextlib.contextmanager
-    def _answer(self, target: str, headers: dict[str, str], timeout_s: float) -> Iterator[http.client.HTTPResponse]:
+    def _answer(
+        self, target: str, headers: dict[str, str], timeout_s: float
+    ) -> contextlib.AbstractContextManager[http.client.HTTPResponse]:
         address = self._address()
         own = {"X-P2pmodel-Token": self.gateway_token} if self.gateway_token else {}
         connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+        return self._answer_over(connection, "GET", target, headers | own)
+
+    @contextlib.contextmanager
+    def _answer_over(
+        self, connection: http.client.HTTPConnection, method: str, target: str, headers: dict[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        address = self._address()
         with contextlib.closing(connection):
             try:
-                connection.request("GET", target, headers=headers | own)
+                connection.request(method, target, headers=headers)
                 answer = connection.getresponse()
-            except ConnectionRefusedError:
+            except PermissionError:
+                raise NotAuthorisedError(_NOT_YOURS, next_step="Ask as that user, or as root.") from None
+            except (ConnectionRefusedError, FileNotFoundError):
                 raise NoDaemonError(f"No daemon answers at {address}.") from None
             except TimeoutError:
                 raise P2pmodelError(f"The daemon at {address} is silent.", next_step="See its log.") from None
@@ -92,6 +114,23 @@ class LocalDaemon:
                 raise P2pmodelError(f"The daemon at {address} fell silent.", next_step=_AGAIN) from None
             except (ConnectionError, http.client.HTTPException, json.JSONDecodeError):
                 raise P2pmodelError("The daemon stopped in the middle of its answer.", next_step=_AGAIN) from None
+
+
+class _AdminConnection(http.client.HTTPConnection):
+    """HTTP over a daemon's admin socket."""
+
+    def __init__(self, folder: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._folder = folder
+
+    def connect(self) -> None:
+        directory = os.open(self._folder, os.O_PATH | os.O_DIRECTORY)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(f"/proc/self/fd/{directory}/admin.sock")  # its own path may be too long for a socket's name
+        finally:
+            os.close(directory)
 
 
 def _target(path: str, query: Query) -> str:
@@ -127,7 +166,7 @@ def _announced(file: Path, settings: Settings) -> LocalDaemon | None:
         raise P2pmodelError(f"{file} is damaged.", next_step="Restart the daemon: it writes the file anew.") from None
     if not _alive(announcement.pid):
         return None
-    return LocalDaemon(announcement.node_id, gateway, _gateway_token(settings))
+    return LocalDaemon(announcement.node_id, gateway, _gateway_token(settings), file.parent)
 
 
 def _alive(pid: int) -> bool:

@@ -163,6 +163,17 @@ class WhyReport(msgspec.Struct, kw_only=True):
     reasons: list[ReasonReport] = []
 
 
+class LimitReport(msgspec.Struct, kw_only=True):
+    limit: float
+    now: float = 0.0
+
+
+class LimitsReport(msgspec.Struct, kw_only=True):
+    """`/-/api/limits`, by key of [limits]: bytes/s or connections; a rate of 0 is no limit."""
+
+    limits: dict[str, LimitReport]
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2))
 

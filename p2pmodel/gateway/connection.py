@@ -18,7 +18,7 @@ import trio
 
 from p2pmodel.errors import P2pmodelError, ShortAnswerError
 from p2pmodel.gateway.failures import plain_failure
-from p2pmodel.gateway.gate import SAFETY_HEADERS, Gate
+from p2pmodel.gateway.gate import SAFETY_HEADERS
 from p2pmodel.gateway.interim import interim_response
 from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import Call, Header, Response, Spans, refusal
@@ -46,6 +46,14 @@ class Lobby(Protocol):
     def enter(self, scope: trio.CancelScope) -> None: ...
 
     def leave(self, scope: trio.CancelScope) -> None: ...
+
+
+class Gate(Protocol):
+    def check(self, request: Request) -> Response | None:
+        """The refusal, or None for a request that may pass."""
+
+    def without_token(self, request: Request) -> Request:
+        """The request as the routes may see it."""
 
 
 class Routing(Protocol):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
-import structlog
 import trio
 
 from p2pmodel.delivery.ports import Delivery, Upstreams
 from p2pmodel.gateway.connection import ClientConnection, Desk
 from p2pmodel.gateway.gate import Gate, hosts_of
 from p2pmodel.gateway.listening import check_loopback
+from p2pmodel.gateway.reception import Reception
 from p2pmodel.gateway.request import Request
 from p2pmodel.gateway.routes_admin import AdminRoutes, Page
 from p2pmodel.gateway.routes_huggingface import HuggingFaceRoutes
@@ -24,11 +22,6 @@ from p2pmodel.gateway.statistics import GatewayStatistics
 from p2pmodel.gateway.stream import ClientStream
 from p2pmodel.gateway.vigil import Vigil
 from p2pmodel.limits import CLIENTS_MAX, SENDERS_MAX
-
-log = structlog.get_logger()
-
-_PAUSE_S: Final = 0.1  # after the system ran out of descriptors or memory; closing clients will free some
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Gateway:
@@ -59,7 +52,7 @@ class Gateway:
         self._allowed_hosts = allowed_hosts
         self._token = token
         self._vigil = Vigil(self.statistics)
-        self._lobby = _Lobby(clients_max)
+        self._reception = Reception(clients_max, self.statistics)
         self._senders = trio.CapacityLimiter(SENDERS_MAX)
         self._accepting = trio.CancelScope()
 
@@ -71,7 +64,7 @@ class Gateway:
         if self._token is None:
             check_loopback(listeners)
         hosts = frozenset[str]().union(*(hosts_of(listener.getsockname()[1], self._allowed_hosts) for listener in listeners))
-        desk = Desk(Gate(hosts, self._token), self._routes, self._vigil, self._lobby, self.statistics)
+        desk = Desk(Gate(hosts, self._token), self._routes, self._vigil, self._reception, self.statistics)
         async with trio.open_nursery() as house:
             house.start_soon(self._vigil.run)
             async with trio.open_nursery() as clients:
@@ -79,7 +72,7 @@ class Gateway:
                     with self._accepting:
                         async with trio.open_nursery() as doors:
                             for listener in listeners:
-                                doors.start_soon(self._accept, listener, desk, clients)
+                                doors.start_soon(self._reception.accept, listener, partial(self._attend, desk=desk), clients)
                             task_status.started()
                 finally:
                     for listener in listeners:
@@ -89,65 +82,14 @@ class Gateway:
     def drain(self) -> None:
         """Take no more clients, let those that wait for an answer have it, send the others home."""
         self._accepting.cancel()
-        self._lobby.close()
+        self._reception.close()
 
-    async def _accept(self, listener: socket.socket, desk: Desk, clients: trio.Nursery) -> None:
-        listener.setblocking(False)
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(listener)
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    log.warning("gateway.exhausted", reason=error.strerror)
-                    await trio.sleep(_PAUSE_S)
-            else:
-                with _closed_on_error(sock):
-                    await self._lobby.admit()
-                clients.start_soon(self._attend, sock, desk)
+    def resize(self, clients_max: int) -> None:
+        """So many clients at once from now on."""
+        self._reception.resize(clients_max)
 
     async def _attend(self, sock: socket.socket, desk: Desk) -> None:
-        self.statistics.clients += 1
-        try:
-            with _closed_on_error(sock):
-                stream = ClientStream(sock, self._senders)
-            await ClientConnection(stream, desk).run()
-        finally:
-            self.statistics.clients -= 1
-            self._lobby.dismiss()
-
-
-class _Lobby:
-    """Room for so many clients. When it is used up, whoever has been idle for longest makes way."""
-
-    def __init__(self, clients_max: int) -> None:
-        self._room = trio.Semaphore(clients_max)
-        self._idle: dict[trio.CancelScope, None] = {}
-        self._closed = False
-
-    @property
-    def closing(self) -> bool:
-        return self._closed or self._room.statistics().tasks_waiting > 0
-
-    async def admit(self) -> None:
-        if not self._room.value and self._idle:
-            next(iter(self._idle)).cancel()
-        await self._room.acquire()
-
-    def dismiss(self) -> None:
-        self._room.release()
-
-    def enter(self, scope: trio.CancelScope) -> None:
-        self._idle[scope] = None
-
-    def leave(self, scope: trio.CancelScope) -> None:
-        del self._idle[scope]
-
-    def close(self) -> None:
-        self._closed = True
-        for scope in self._idle:
-            scope.cancel()
+        await ClientConnection(ClientStream(sock, self._senders), desk).run()
 
 
 class _Routes:
@@ -170,12 +112,3 @@ class _Routes:
         if (request.header("user-agent") or "").lower().startswith("modelscope"):
             return self._modelscope
         return self._huggingface
-
-
-@contextmanager
-def _closed_on_error(sock: socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        sock.close()
-        raise

@@ -101,6 +101,15 @@ class Router:
             for way in self._ways:
                 await way.client.aclose()
 
+    @property
+    def connections(self) -> int:
+        """Bulk reads under way."""
+        return self._limiter.borrowed_tokens
+
+    def resize(self, connections: int) -> None:
+        """So many bulk reads at once from now on."""
+        self._limiter.total_tokens = connections
+
     # The port
 
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
