@@ -22,6 +22,7 @@ _COMMANDS = {
     "list": "Show what is held here.",
     "status": "Show this node, who can join, and its transfers.",
     "peers": "Show who is there.",
+    "warm": "Have other nodes bring a model in.",
     "why": "Show where each chunk came from, and why a hub was asked.",
     "limits": "Show or change rate limits.",
     "cluster": "Make or join a closed cluster.",

@@ -35,6 +35,10 @@ class FetchEvent(msgspec.Struct, kw_only=True):
     path: str | None = None
 
     @property
+    def last(self) -> bool:
+        return self.event == "done"
+
+    @property
     def done(self) -> int:
         return min(self.here + self.peers + self.upstream, self.bytes)
 
@@ -93,10 +97,10 @@ class _Lines:
 
     def update(self, event: FetchEvent) -> None:
         now = self._clock()
-        if now < self._next and not event.path:
+        if now < self._next and not event.last:
             return
         self._next = now + _LINE_INTERVAL_S
-        pace = "" if event.path else f", {event.pace}"
+        pace = "" if event.last else f", {event.pace}"
         click.echo(f"{self._repo}: {amount(event.done)} of {amount(event.bytes)} ({event.split}){pace}", err=True)
 
 

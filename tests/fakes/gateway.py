@@ -122,6 +122,13 @@ class FakeDelivery:
             raise RepoNotFoundError("There is no such repo.", next_step="Check its name.")
         yield self._steps()
 
+    @contextlib.asynccontextmanager
+    async def warm(self, repo, revision, selection, nodes):
+        self.asked.append((repo, revision, selection, nodes))
+        if repo not in self.repos:
+            raise RepoNotFoundError("There is no such repo.")
+        yield self._steps()
+
     async def _steps(self):
         for step in self.steps:
             await trio.lowlevel.checkpoint()

@@ -88,6 +88,8 @@ def test_the_messages_chapter_names_every_problem():
         ("messages.md", f"at most {limits.INVENTORY_ENTRIES_MAX:,} entries"),
         ("messages.md", f"every {limits.HEARTBEAT_S:.0f} s"),
         ("messages.md", f"at most {limits.SNAPSHOT_BYTES_MAX >> 20} MiB"),
+        ("warm.md", f"At most {limits.WARMS_AT_ONCE_MAX} such works"),
+        ("warm.md", f"for the last {limits.WARMS_KEPT_MAX};"),
         ("manifest.md", f"at most {limits.DIGESTS_PER_PAGE_MAX:,}"),
         ("opening.md", f"at most {limits.HANDSHAKE_TIMEOUT_S:.0f} s"),
         ("opening.md", f"data connections ({limits.CONNECTIONS_PER_PEER_MAX})"),

@@ -49,7 +49,7 @@ class FakeDaemon:
             def do_GET(self):
                 url = urlsplit(self.path)
                 fake.asked.append((url.path, parse_qs(url.query), dict(self.headers)))
-                if url.path == "/-/api/fetch" and fake.status == 200:
+                if url.path in {"/-/api/fetch", "/-/api/warm"} and fake.status == 200:
                     body = b"".join(json.dumps(event).encode() + b"\n" for event in fake.events)
                 else:
                     body = json.dumps(

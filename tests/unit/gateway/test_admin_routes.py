@@ -4,7 +4,7 @@ import re
 import pytest
 
 from p2pmodel.content import Hub, Repo, RepoKind
-from p2pmodel.delivery.ports import Selection
+from p2pmodel.delivery.ports import NodeWarm, Selection, WarmStep
 from p2pmodel.errors import UnavailableError
 
 
@@ -87,3 +87,14 @@ async def test_a_fetch_of_nothing_sensible_is_refused(rig, query):
     answer = await rig.get(f"/-/api/fetch?{query}")
     assert answer.status == 400
     assert answer.json()["error"]
+
+
+async def test_a_warm_tells_how_far_each_node_is(rig):
+    repo = rig.add("org/model", {})
+    node = NodeWarm("here", "", state="done", files=1, files_done=1)
+    rig.delivery.steps = [WarmStep("c" * 40, (node,), over=False), WarmStep("c" * 40, (node,), over=True)]
+    first, last = lines(await rig.get("/-/api/warm?repo=org/model&nodes=2&include=*.json", "Authorization: Bearer hf_x"))
+    assert (first["event"], last["event"]) == ("progress", "done")
+    assert last["nodes"][0]["files_done"] == 1
+    assert rig.delivery.asked == [(repo, "main", Selection(include=("*.json",)), "2")], "the token stays here"
+    assert (await rig.get("/-/api/warm?repo=org/nothing")).status == 404
