@@ -4,7 +4,10 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format clean
+# The figures of the README; some minutes, on a machine with nothing else to do.
+BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing hub_read
+
+.PHONY: demo test test-slow bench lint format clean
 
 demo: .venv/ready
 	@$(BIN)/p2pmodel demo
@@ -15,6 +18,9 @@ test: .venv/ready
 # What takes minutes, other people's clients, or root: each skips with its reason where it cannot run.
 test-slow: .venv/ready .venv/clients
 	@$(BIN)/pytest -q -m 'clients or lab or soak'
+
+bench: .venv/ready
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 lint: .venv/ready
 	@$(BIN)/ruff check -q .
