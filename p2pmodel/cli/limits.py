@@ -38,7 +38,7 @@ def command(settings: Settings, *, changes: Sequence[str], as_json: bool) -> Non
 
 def _assignment(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
-    if not equals or not value:
+    if not (key.strip() and equals and value.strip()):
         raise click.BadParameter(f"{text!r} is not KEY=VALUE.", param_hint="KEY=VALUE")
     return key.strip().removeprefix("limits."), value.strip()
 

@@ -109,6 +109,8 @@ def test_an_unknown_key_names_file_line_and_the_nearest_valid_key(tmp_path, envi
         ("gateway.vouchers", "-1", "a whole number"),
         ("gateway.vouchers", "true", "a whole number"),
         ("limits.upstream", '"50 knots"', "a rate"),
+        ("limits.clients", "0", "a whole number from 1 up"),
+        ("limits.upstream_connections", '"many"', "a whole number from 1 up"),
         ("access.cache", '"10 moons"', "a duration"),
         ("cluster.mode", '"ajar"', 'one of "open", "closed", "hardened", "off"'),
         ("peering.peers", '["a:1", 2]', "a list of texts"),
@@ -119,6 +121,34 @@ def test_an_ill_typed_value_names_its_line_and_what_it_must_be(tmp_path, environ
     section, name = key.split(".")
     message = str(_refused(file=_file(tmp_path, f"[{section}]\n{name} = {value}\n"), environ=environ))
     assert f"config.toml:2: {key} must be {expected}" in message
+
+
+def test_settings_are_read_again_from_the_same_places(tmp_path, environ):
+    file = _file(tmp_path, "[limits]\nupstream = 1000\nclients = 5\n")
+    settings = config.load(file=file, environ=environ | {"P2PMODEL_LOG__LEVEL": "error"}, flags={"limits.clients": "7"})
+    file.write_text("[limits]\nupstream = 2000\nclients = 6\n[store]\nquota = 0\n")
+    again = settings.reread()
+    assert (again.limits.upstream, again.limits.clients, again.log.level) == (2000, 7, "error")
+    assert config.changed(settings, again) == ["store.quota", "limits.upstream"]
+    assert config.changed(again, again.reread()) == []
+
+
+def test_an_upstream_that_changed_is_told_by_its_name_and_not_by_its_token(environ):
+    before, after = (config.load(environ=environ | {"HF_TOKEN": token}) for token in ("hf_one", "hf_two"))
+    assert config.changed(before, after) == ["upstream.huggingface"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("gateway.tls_listen", "localhost:7443"), ("gateway.vouchers", "1"), ("cluster.private_sharing", "members")],
+)
+def test_what_this_version_cannot_do_yet_is_refused_by_its_name_and_place(environ, key, value):
+    with pytest.raises(ConfigError, match=f"^flag: .*{key}"):
+        config.check_possible(config.load(environ=environ, flags={key: value}))
+
+
+def test_the_defaults_can_all_be_done(environ):
+    config.check_possible(config.load(environ=environ))
 
 
 def test_a_broken_file_and_a_missing_one_are_said_in_a_sentence(tmp_path, environ):

@@ -204,6 +204,19 @@ async def test_when_all_places_are_taken_the_longest_idle_client_makes_way(start
         assert (await first.get("/healthz")).status == 200
 
 
+async def test_places_can_be_taken_away_and_given_while_clients_are_there(start_gateway):
+    async with start_gateway(clients_max=3) as rig:
+        clients = [await rig.connect() for _ in range(3)]
+        for client in clients:
+            await client.get("/healthz")
+        rig.gateway.resize(1)
+        assert await clients[0].rest() == await clients[1].rest() == b""
+        assert (await clients[2].get("/healthz")).status == 200
+        rig.gateway.resize(2)
+        assert (await rig.get("/healthz")).status == 200
+        assert (await clients[2].get("/healthz")).status == 200
+
+
 async def test_localhost_means_both_loopback_addresses_on_one_port():
     listeners = bind("localhost", 0)
     try:
