@@ -72,7 +72,7 @@ def _print_file(file: WhyFileReport, *, runs_shown: int | None) -> None:
 
 def _row(run: RunReport) -> tuple[str, ...]:
     chunks = f"{run.first}" if run.first == run.last else f"{run.first}-{run.last}"
-    why = REASONS.get(run.reason, run.reason) or "it held it"
+    why = REASONS.get(run.reason, run.reason) or "a peer held it"
     return f"  {chunks}", _who(run.kind, run.source, run.address), _when(run.began), f"{amount(run.rate)}/s", why
 
 

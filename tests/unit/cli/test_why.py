@@ -35,7 +35,7 @@ def test_each_run_of_chunks_is_told_with_its_source_and_why(run, daemon):
     code, out, _ = run("why", "org/model@v1", "model.safetensors")
     assert code == 0
     assert re.search(r"0-3 +hub huggingface +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +2\.0 MB/s +no peer held it; of the nodes", out)
-    assert re.search(r"  4 +peer abababababab 10\.0\.0\.2:7277 .* 1\.0 GB/s +it held it", out)
+    assert re.search(r"  4 +peer abababababab 10\.0\.0\.2:7277 .* 1\.0 GB/s +a peer held it", out)
     assert "failed: 2 orders of peer abababababab 10.0.0.2:7277, ShortAnswerError" in out
     assert "1 chunk came before the record begins" in out
     assert re.search(r"hub huggingface +16\.0 MB +80% +1 +0", out)
