@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 import h11
 import trio
 
-from p2pmodel.errors import P2pmodelError, ShortAnswerError
+from p2pmodel.errors import P2pmodelError, ShortAnswerError, WrongAnswerError
 from p2pmodel.gateway.failures import plain_failure
 from p2pmodel.gateway.gate import SAFETY_HEADERS
 from p2pmodel.gateway.interim import interim_response
@@ -207,7 +207,7 @@ class ClientConnection:
     # The answer
 
     async def _send(self, method: str, response: Response) -> None:
-        head = self._http.send(h11.Response(status_code=response.status, headers=self._headers(response)))
+        head = self._http.send(self._head(response))
         try:
             if method == "HEAD" or response.status in _NO_CONTENT:
                 await self._stream.send_all(head)
@@ -220,6 +220,16 @@ class ClientConnection:
             await self._stream.send_all(self._http.send(h11.EndOfMessage()))
         except h11.LocalProtocolError as error:
             raise ShortAnswerError(f"A body is not as long as its head said: {error}") from error
+
+    def _head(self, response: Response) -> h11.Response:
+        """Raises WrongAnswerError where a hub whose answer is handed on wrote what we cannot: ours are always plain."""
+        headers = [
+            (name.encode("latin-1"), value.strip().encode("latin-1", "replace")) for name, value in self._headers(response)
+        ]
+        try:
+            return h11.Response(status_code=response.status, headers=headers)
+        except h11.LocalProtocolError as error:
+            raise WrongAnswerError("The hub's answer cannot be written as HTTP.") from error
 
     def _headers(self, response: Response) -> list[Header]:
         headers = [("Date", formatdate(usegmt=True)), *response.headers, *SAFETY_HEADERS]

@@ -91,5 +91,6 @@ def plain_failure(error: P2pmodelError) -> Response:
 
 
 def _header_text(text: str) -> str:
-    """A header takes one line of ASCII."""
-    return " ".join(text.encode("ascii", "replace").decode().split())
+    """A header takes one line of ASCII, without the control characters that a name or a revision may quote."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(plain.encode("ascii", "replace").decode().split())

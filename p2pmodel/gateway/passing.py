@@ -34,6 +34,8 @@ async def pass_on_json(upstreams: Upstreams, hub: Hub, call: Call, body: bytes |
         cleaned = msgspec.json.encode(_without_xet(msgspec.json.decode(received)))
     except msgspec.DecodeError:  # no JSON, no fields in it
         cleaned = received
+    except RecursionError:
+        raise WrongAnswerError("The hub answers JSON that is nested too deep.") from None
     return Response(response.status, headers, cleaned)
 
 

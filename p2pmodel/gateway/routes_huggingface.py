@@ -172,7 +172,7 @@ def _names_only(info: bytes) -> bytes:
         about = msgspec.json.decode(info, type=dict[str, Any])
         if "siblings" in about:
             about["siblings"] = [{"rfilename": sibling["rfilename"]} for sibling in about["siblings"]]
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (msgspec.DecodeError, RecursionError, KeyError, TypeError) as error:
         raise WrongAnswerError("What the hub says about the repo cannot be read.") from error
     return msgspec.json.encode(about)
 
@@ -183,6 +183,6 @@ def _read_paths(body: bytes, content_type: str) -> _PathsInfo:
         if content_type.startswith("application/json"):
             return msgspec.json.decode(body, type=_PathsInfo)
         form = parse_qs(body.decode(), errors="strict")
-    except ValueError as error:  # bad JSON and bad UTF-8 alike
+    except (ValueError, RecursionError) as error:  # bad JSON, JSON nested too deep, bad UTF-8
         raise BadRequestError(f"The paths cannot be read: {error}") from None
     return _PathsInfo(form.get("paths", []), form.get("expand", ["false"])[0])

@@ -108,7 +108,7 @@ class ModelScopeRoutes:
             return
         try:
             number = msgspec.json.decode(body, type=_Record).data.number
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return  # the client will see for itself what it can make of this record
         if number is not None:
             self._by_number.pop(str(number), None)
@@ -146,7 +146,7 @@ def _asked_paths(request: Request) -> list[str]:
     path = request.asked("FilePath").strip("/")
     if not path:
         raise BadRequestError("FilePath names no file")
-    raw = next(part for part in request.raw_query.split("&") if part.startswith("FilePath="))
+    raw = next((part for part in request.raw_query.split("&") if part.startswith("FilePath=")), "")
     return [path, unquote(raw.partition("=")[2])] if "+" in raw else [path]
 
 
