@@ -109,6 +109,9 @@ class Nothing:
     def progress(self, received: int) -> None:
         pass
 
+    def answered_by(self, upstream: str) -> None:
+        pass
+
     async def arrived(self, index, data, digest, *, claimed, grade) -> None:  # noqa: ARG002  # the port's shape
         await trio.lowlevel.checkpoint()
 
