@@ -89,7 +89,7 @@ class Document:
         """Raises WrongAnswerError if it is not JSON of that shape: a captive portal, a mirror that is no hub."""
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):  # the second: nested too deep
             raise WrongAnswerError(f"{self.url.authority} answered something that no hub answers") from None
 
 
@@ -181,7 +181,7 @@ class Client:
         request = httpcore2.Request(
             method,
             httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
-            headers=[("Host", url.authority), *headers],
+            headers=[(_raw(name), _raw(value)) for name, value in (("Host", url.authority), *headers)],
             content=content,
             extensions={"timeout": self._timeouts},
         )
@@ -274,6 +274,11 @@ def _answer(url: Url, response: httpcore2.Response) -> Answer:
                     yield piece
 
     return Answer(response.status, raw, headers, headers, url, pieces)
+
+
+def _raw(text: str) -> bytes:
+    """A header as it came: clients may write bytes beyond ASCII, and a pasted token may hold what no hub ever gave."""
+    return text.encode("latin-1", "replace")
 
 
 async def _drain(answer: Answer) -> None:

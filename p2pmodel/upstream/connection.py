@@ -208,5 +208,5 @@ def _mapped(late: type[Exception], broken: type[Exception], timeout: float | Non
             yield
     except trio.TooSlowError as error:
         raise late("too slow") from error
-    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, UnicodeError) as error:  # the last: "a..b" is no name
         raise broken(str(error.__cause__ or error)) from error

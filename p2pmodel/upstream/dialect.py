@@ -61,10 +61,17 @@ def file_entry(path: object, size: object, algorithm: str, digest: object) -> Fi
 
 
 def without_xet(value: Any) -> Any:  # noqa: ANN401  # JSON
-    """JSON without the fields that make clients look for a Xet server, which we are not."""
+    """JSON without the fields that make clients look for a Xet server, which we are not. Raises WrongAnswerError."""
+    try:
+        return _without_xet(value)
+    except RecursionError:
+        raise WrongAnswerError("The hub answers JSON that is nested too deep.") from None
+
+
+def _without_xet(value: Any) -> Any:  # noqa: ANN401  # JSON
     if isinstance(value, dict):
-        return {key: without_xet(item) for key, item in value.items() if not key.lower().startswith("xet")}
-    return [without_xet(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_xet(item) for key, item in value.items() if not key.lower().startswith("xet")}
+    return [_without_xet(item) for item in value] if isinstance(value, list) else value
 
 
 class Budget:

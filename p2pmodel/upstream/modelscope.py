@@ -198,10 +198,10 @@ def _file_of(entry: Entry) -> FileEntry:
 def _newest(client: Client, entries: Sequence[Entry]) -> str:
     """The newest commit that an entry was last touched by; of one date, the same one every time."""
     touched = [
-        (entry["CommittedDate"], entry["Revision"])
+        (entry["CommittedDate"], str(entry["Revision"]))
         for entry in entries
         if isinstance(entry.get("CommittedDate"), int) and _COMMIT.fullmatch(str(entry.get("Revision", "")))
     ]
     if not touched:
         raise WrongAnswerError(f"{client.home.authority} does not say which commit it lists")
-    return str(max(touched)[1])
+    return max(touched)[1]

@@ -68,7 +68,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     try:
         # Measured by the hub's own clock: ours may be wrong.
         return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
