@@ -115,7 +115,7 @@ def kept(site, tmp_path):
         site.hub.add_repo("model", "acme/kept", files)
     with House(tmp_path, site) as house:
         node = house.daemon("kept")
-        node.fetch("acme/kept")
+        node.bring("acme/kept")
         assert node.stop() == 0
         yield node, files
 
@@ -168,6 +168,6 @@ def test_a_damaged_index_costs_no_byte_and_no_crash(site, kept, damage):
         rows.close()
     site.hub.reset()
     node.start()
-    assert files_in(node.fetch("acme/kept")["path"]) == files
+    assert files_in(node.bring("acme/kept")["path"]) == files
     assert node.ask("/acme/kept/resolve/main/model.safetensors").body == files["model.safetensors"]
     assert site.sent <= 9 * MIB + 2

@@ -32,7 +32,7 @@ METRICS = {
 def node(site, house):
     site.hub.add_repo("model", "acme/tiny", FILES)
     node = house.daemon("node")
-    node.fetch("acme/tiny")
+    node.bring("acme/tiny")
     return node
 
 
@@ -136,7 +136,7 @@ def test_a_running_daemon_keeps_the_protocol(site, house, node, tmp_path, mode):
     if mode == "closed":
         assert house.user.run("cluster", "init", "--key-file", tmp_path / "key").code == 0
         node = house.daemon("closed", cluster__key_file=str(tmp_path / "key"))
-        node.fetch("acme/tiny")
+        node.bring("acme/tiny")
         arguments = ["--token-file", str(tmp_path / "key")]
     done = subprocess.run(
         [sys.executable, RUNNER, "127.0.0.1", str(node.peering), "--quick", *arguments],

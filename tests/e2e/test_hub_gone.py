@@ -18,8 +18,8 @@ def nodes(site, house):
     site.hub.add_repo("model", "acme/unseen", FILES)
     one = house.daemon("one")
     two = house.daemon("two", [one])
-    one.fetch("acme/kept")
-    two.fetch("acme/kept", "config.json")
+    one.bring("acme/kept")
+    two.bring("acme/kept", file="config.json")
     site.hub.repo("model", "acme/kept").commit({"config.json": b"moved on"})
     site.down()
     return one, two
@@ -37,7 +37,7 @@ def test_what_is_here_or_at_a_peer_is_served_with_the_pinned_commit(nodes, commi
         answer = node.ask(f"/acme/kept/resolve/main/{path}")
         assert (answer.status, answer.headers["x-repo-commit"]) == (200, commit)
         assert answer.body == data
-    done = node.fetch("acme/kept")
+    done = node.bring("acme/kept")
     assert (done["commit"], done["upstream"]) == (commit, 0)
     assert files_in(done["path"]) == FILES
 

@@ -42,7 +42,7 @@ def test_the_second_and_third_node_take_no_payload_byte_from_the_hub(site, nodes
 
 def test_what_is_here_is_fetched_without_a_word_to_the_hub_about_its_bytes(site, nodes):
     site.hub.add_repo("model", "acme/again", {"config.json": b"{}", "w.bin": noise(2, 100_000)})
-    nodes[0].fetch("acme/again")
+    nodes[0].bring("acme/again")
     site.hub.reset()
     done = nodes[0].fetch("acme/again@" + site.hub.repo("model", "acme/again").head.id)
     assert (done["here"], done["upstream"], done["peers"]) == (100_002, 0, 0)
@@ -53,15 +53,15 @@ def test_the_same_file_of_two_hubs_is_stored_once_and_moved_once(site, nodes):
     shared = {"model.safetensors": noise(3, 5 * MIB), "config.json": b'{"hidden_size": 3}'}
     site.hub.add_repo("model", "acme/both", shared)
     first, second, _ = nodes
-    here = first.fetch("acme/both")
-    there = first.fetch("acme/both", "--hub", "modelscope")
+    here = first.bring("acme/both")
+    there = first.bring("acme/both", "modelscope")
     assert files_in(there["path"]) == shared
     assert (there["here"], there["upstream"], there["peers"]) == (sum(map(len, shared.values())), 0, 0)
     for name in shared:
         assert Path(here["path"], name).samefile(Path(there["path"], name))
     moved = sum(map(len, shared.values()))
-    assert second.fetch("acme/both", "--hub", "modelscope")["peers"] == moved
-    assert second.fetch("acme/both")["here"] == moved
+    assert second.bring("acme/both", "modelscope")["peers"] == moved
+    assert second.bring("acme/both")["here"] == moved
     probes = 2  # a ModelScope listing does not say whether its files are public: each node reads one byte of one to see
     assert site.sent == moved + probes
 
@@ -73,7 +73,7 @@ def test_nodes_that_start_a_cold_model_together_cost_the_hub_about_one_copy(site
     site.hub.add_repo("model", name, {"config.json": b"{}", "model.safetensors": weights})
     site.hub.pace.rate = 60e6  # the uplink is what the nodes share
     with ThreadPoolExecutor(count) as together:
-        ended = list(together.map(lambda node: node.fetch(name), nodes[:count]))
+        ended = list(together.map(lambda node: node.bring(name), nodes[:count]))
     for done in ended:
         assert files_in(done["path"])["model.safetensors"] == weights
     assert site.sent <= 1.10 * len(weights)
@@ -85,7 +85,7 @@ def test_datasets_and_branches_are_fetched_like_models(site, nodes):
     repo = site.hub.repo("dataset", "acme/data")
     repo.commit({"part0.csv": b"changed"}, branch="feature/x")
     for node, hub in zip(nodes, ("huggingface", "modelscope", "huggingface"), strict=True):
-        done = node.fetch("acme/data", "--type", "dataset", "--hub", hub)
+        done = node.bring("acme/data", hub, type="dataset")
         assert files_in(done["path"]) == {f"part{number}.csv": b"%d" % number for number in range(40)}
     done = nodes[1].fetch("acme/data@feature/x", "part0.csv", "--type", "dataset")
     assert files_in(done["path"])["part0.csv"] == b"changed"

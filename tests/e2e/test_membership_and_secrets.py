@@ -51,7 +51,7 @@ def test_the_token_makes_another_user_a_member_and_strangers_stay_outside(site, 
     stranger = house.plan("stranger", [one], cluster__key_file=str(tmp_path / "other")).start()
     visitor = house.plan("visitor", [one], cluster__mode="open").start()
     hermit = house.plan("hermit", [one], cluster__mode="off").start()
-    one.fetch("acme/open")
+    one.bring("acme/open")
     site.hub.reset()
     assert member.bring("acme/open")["peers"] == sum(map(len, PUBLIC.values()))
     assert site.sent == 0
@@ -72,10 +72,10 @@ def test_half_a_token_is_refused(house, token, tmp_path):
 
 def test_with_the_hub_gone_a_members_listing_serves_a_member_that_never_saw_the_repo(site, house, closed):
     one, two = closed
-    commit = one.fetch("acme/open")["commit"]
+    commit = one.bring("acme/open")["commit"]
     site.down()
     try:
-        done = two.fetch("acme/open")
+        done = two.bring("acme/open")
         assert (done["commit"], done["upstream"]) == (commit, 0)
         assert files_in(done["path"]) == PUBLIC
     finally:
