@@ -101,7 +101,7 @@ class FlightSink:
         self.place = "" if flight.source == HUB else around.neighbours.address(NodeId(flight.source))
 
     def buffer(self) -> AbstractAsyncContextManager[memoryview]:
-        return self._around.buffers.take()
+        return self._around.buffers.take() if self._kind == "upstream" else self._around.buffers.take_for_peer()
 
     async def allow(self, count: int) -> int:
         self._flight.held_back = True

@@ -8,15 +8,22 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from p2pmodel.limits import BUFFERS, CHUNK_BYTES
+from p2pmodel.limits import BUFFERS, BUFFERS_OF_PEERS, CHUNK_BYTES
 
 
 class Buffers:
     """Page-aligned buffers of CHUNK_BYTES, made when first needed, reused for ever; private, so that they count as ours."""
 
-    def __init__(self, count: int = BUFFERS) -> None:
+    def __init__(self, count: int = BUFFERS, of_peers: int = BUFFERS_OF_PEERS) -> None:
         self._places = trio.Semaphore(count)
+        self._places_of_peers = trio.Semaphore(of_peers)
         self._free: list[memoryview] = []
+
+    @asynccontextmanager
+    async def take_for_peer(self) -> AsyncIterator[memoryview]:
+        """The same for a peer's bytes, which may come as slowly as the peer likes: the peers together never have them all."""
+        async with self._places_of_peers, self.take() as buffer:
+            yield buffer
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[memoryview]:
