@@ -11,6 +11,7 @@ import trio
 
 from p2pmodel.delivery.ports import Span
 from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceBusyError, SourceError
+from p2pmodel.limits import CHUNK_TIME_MAX_S
 from p2pmodel.network import ByteStream
 from p2pmodel.peering.statistics import Traffic
 from p2pmodel.wire import CLOSED, NEED_DATA, Session, Unknown
@@ -83,12 +84,15 @@ class Connection:
         if done:
             received(buffer[:done])
         allowed = 0
+        last = trio.current_time() + CHUNK_TIME_MAX_S
         with patience(self.patience_s) as scope:  # one a chunk, moved on by progress: a scope costs 9 µs
             while allowed < len(buffer):
                 scope.deadline = math.inf  # what our own limit costs is not the peer's time
+                last -= trio.current_time()
                 allowed += await allow(len(buffer) - allowed)
+                last += trio.current_time()
                 while done < allowed:
-                    scope.deadline = trio.current_time() + self.patience_s
+                    scope.deadline = min(trio.current_time() + self.patience_s, last)
                     count = await self.stream.receive_into(buffer[done:allowed])
                     if not count:
                         raise ShortAnswerError("the connection ended in the middle of a chunk")

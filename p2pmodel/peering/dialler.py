@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -56,19 +57,22 @@ class Dialler:
         """For ever; the links live in `nursery`, so that they outlast the dialling."""
         while True:
             self._stirred = trio.Event()
-            entry = self._next()
+            entry = self._next() if self._hands_free else None
             if entry is not None:
                 entry.dialling = True
                 self._dialling += 1
                 nursery.start_soon(self._dial, entry)
                 await trio.sleep(1 / DIALS_PER_S_MAX)
                 continue
-            with trio.CancelScope(deadline=self._directory.next_due(self._links)):
+            # With its hands full it waits for a dial or a link to end: whoever is due meanwhile stays due.
+            with trio.CancelScope(deadline=self._directory.next_due(self._links) if self._hands_free else math.inf):
                 await self._stirred.wait()
 
+    @property
+    def _hands_free(self) -> bool:
+        return self._dialling < DIALS_AT_ONCE_MAX and len(self._links) < LINKS_MAX
+
     def _next(self) -> Entry | None:
-        if self._dialling >= DIALS_AT_ONCE_MAX or len(self._links) >= LINKS_MAX:
-            return None
         return next(iter(self._directory.due(trio.current_time(), self._links)), None)
 
     async def _dial(self, entry: Entry) -> None:

@@ -27,7 +27,7 @@ from p2pmodel.limits import (
 from p2pmodel.network import Address
 from p2pmodel.peering.connection import Connection, error_of
 from p2pmodel.peering.statistics import PeeringStatistics, Traffic
-from p2pmodel.wire import Unknown
+from p2pmodel.wire import LocalProtocolError, Unknown, encode
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
@@ -123,7 +123,11 @@ class Link:
         self._put(message)
 
     async def ask(self, question: Question) -> list[Message]:
-        """All pages of the answer. Raises SourceError."""
+        """All pages of the answer. Raises SourceError, also for a question that no frame can hold: users choose its words."""
+        try:
+            encode(msgspec.structs.replace(question, request=1))
+        except LocalProtocolError as error:
+            raise SourceError(f"that cannot be asked of a peer: {error}") from None
         asked = _Asked(question)
         self._put(asked)
         try:

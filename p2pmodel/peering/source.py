@@ -76,9 +76,9 @@ class PeerSource:
 
     async def expire(self, now: float) -> None:
         """Close the connections that nobody has used for a while."""
-        for idle in [idle for idle in self._idle if now - idle.since >= DATA_IDLE_S]:
-            self._idle.remove(idle)
-            await idle.connection.aclose()
+        while old := [idle for idle in self._idle if now - idle.since >= DATA_IDLE_S]:  # an order may take one while one closes
+            self._idle.remove(old[0])
+            await old[0].connection.aclose()
 
     async def aclose(self) -> None:
         self._closed = True
