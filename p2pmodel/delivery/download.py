@@ -36,6 +36,8 @@ from p2pmodel.swarm import HUB, Flight, SourceName, Swarm
 from p2pmodel.wire.messages import Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
 
 HUB_LANES: Final = 4  # one connection rarely fills a long path
+PEER_LANES: Final = 2  # of a large blob: while one chunk is written the next comes in
+_LARGE_BLOB_BYTES: Final = 256 * MIB  # below, nodes that start together would ask one holder for the same chunks more often
 _SMALL_BLOB_BYTES: Final = 64 * MIB  # up to here one connection will do
 PAUSE_MIN_S: Final = 0.5  # after a failed order a lane pauses, doubling, so that the others get the chunk
 PAUSE_MAX_S: Final = 10.0
@@ -60,7 +62,7 @@ class Download:
         self._nursery: trio.Nursery | None = None
         self._hub_failure: P2pmodelError | None = None
         self._scopes: dict[int, trio.CancelScope] = {}  # of orders in flight, by number
-        self._lanes: set[NodeId] = set()
+        self._lanes: Counter[NodeId] = Counter()
         self._mismatches = 0
         self.swarm = Swarm(
             self.blob,
@@ -154,12 +156,12 @@ class Download:
             self.locations.append(location)
 
     async def _peer_lane(self, peer: NodeId) -> None:
-        """A peer whose link breaks and comes back at once finds its lane still there, and gets no second one."""
-        self._lanes.add(peer)
+        """A peer whose link breaks and comes back at once finds its lanes still there, and gets no more."""
+        self._lanes[peer] += 1
         try:
             await self._lane(peer, lambda: self._around.neighbours.source(peer))
         finally:
-            self._lanes.discard(peer)
+            self._lanes[peer] -= 1
 
     async def _lane(self, name: SourceName, source: Callable[[], Source]) -> None:
         """Work orders of one source for as long as it is linked."""
@@ -275,31 +277,39 @@ class Download:
         while True:
             await self._hash_the_rest()
             if self.sealing.right:
-                await self._around.blocking(partial(self.stored.finish, self.sealing.alias, self._sign()))
-                self._announce_sealed()
-                return
+                if await self._finish():
+                    self._announce_sealed()
+                    return
+                self.sealing.restart()
+                continue
             if not self.users:
                 return  # whoever wants it next finds out what was false
             await self._settle_mismatch()
             self.sealing.restart()
 
+    async def _finish(self) -> bool:
+        """Seal what was hashed. False if a chunk has been replaced since: the seal speaks for bytes, not for a file."""
+        seal = Seal.sign(self.sealing.manifest(), self._around.key)
+        try:
+            await self._around.blocking(partial(self.stored.finish, self.sealing.alias, seal))
+        except WrongBytesError:
+            return False
+        return True
+
     async def _hash_the_rest(self) -> None:
         while not (self.sealing.complete and self.stored.held.complete):
             position = self.sealing.position
             if position in self.stored.held and self.sealing.takes(position):
-                generation = self.sealing.generation
+                generation, digest = self.sealing.generation, self.stored.digest(position) or b""
                 async with self._around.buffers.take() as buffer:
                     try:
                         await self._around.blocking(self.sealing.read_and_update, self.stored, position, buffer)
                     except BaseException:
                         self.sealing.given_up(generation)
                         raise
-                self.sealing.done(generation)
+                self.sealing.done(generation, digest)
             else:
                 await self.change()
-
-    def _sign(self) -> Seal:
-        return Seal.sign(self.stored.manifest(), self._around.key)
 
     def _announce_sealed(self) -> None:
         full = ChunkMap.full(self.swarm.chunks).to_bytes()
@@ -334,7 +344,8 @@ class Download:
             return
         self.swarm.joined(peer, self._around.neighbours.weight(peer))
         self._around.neighbours.send(peer, self.interest(on=True))
-        if peer not in self._lanes:
+        lanes = PEER_LANES if self.blob.size >= _LARGE_BLOB_BYTES else 1
+        for _ in range(lanes - self._lanes[peer]):
             self._nursery.start_soon(self._peer_lane, peer)
 
     def peer_unlinked(self, peer: NodeId) -> None:
