@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The figures of the README; some minutes, on a machine with nothing else to do.
 BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing hub_read
 
-.PHONY: demo test test-slow bench lint format clean
+.PHONY: demo test test-slow lab bench lint format clean
 
 demo: .venv/ready
 	@$(BIN)/p2pmodel demo
@@ -21,6 +21,10 @@ test-slow: .venv/ready .venv/clients
 
 bench: .venv/ready
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# Real daemons on hosts of their own, which are network namespaces (tests/lab/README.md).
+lab: .venv/ready
+	@$(BIN)/pytest -q -rs -m lab tests/lab
 
 lint: .venv/ready
 	@$(BIN)/ruff check -q .
