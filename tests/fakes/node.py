@@ -15,6 +15,8 @@ from p2pmodel.delivery.recorder import Unrecorded
 from p2pmodel.store import MemoryStore
 from p2pmodel.swarm import Standing
 
+EVERYTHING = Selection()
+
 
 async def inline(function, *args):
     """The blocking seam of a simulation: a real thread would stop virtual time from making sense."""
@@ -40,7 +42,7 @@ def surroundings(*, store, upstreams, neighbours, seed, key, closed=False, recor
 class Desk:
     """What the doors ask of a node: `delivery` and `store` are its rooms."""
 
-    async def fetch(self, repo=REPO, revision="main", access=NOBODY, selection=Selection()):
+    async def fetch(self, repo=REPO, revision="main", access=NOBODY, selection=EVERYTHING):
         """Bring a snapshot here; the last progress report."""
         async with self.delivery.fetch(repo, revision, selection, access) as reports:
             last = None

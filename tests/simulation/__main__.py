@@ -3,43 +3,62 @@
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from simulation import scale  # isort: skip  # before anything of p2pmodel
+import simulation.scale  # isort: skip  # noqa: F401  # before anything of p2pmodel
 
-from simulation.checks import endings, honest_peers, hub_bytes, leaks, wrong_bytes
+from simulation.checks import endings, finish_time, honest_peers, hub_bytes, leaks, wrong_bytes
 from simulation.plan import draw
+from simulation.plants import PLANTS
 from simulation.world import simulate
 
 CHECKS = (wrong_bytes, hub_bytes, endings, leaks, honest_peers)
 
 
 def main():
+    options = arguments()
+    seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
+    results = []
+    with PLANTS[options.plant].planted() if options.plant else nullcontext():
+        for seed in seeds:
+            results.append(one_world(seed, options))
+            if options.stop and results[-1].complaints:
+                break
+    if options.record:
+        finish_time.record(results)
+    slow = list(finish_time.check_all(results))
+    broken = sum(bool(result.complaints) for result in results)
+    print("\n".join([*slow, f"{len(results)} worlds, {broken} broken"]), file=sys.stderr)
+    return 1 if broken or slow else 0
+
+
+def one_world(seed, options):
+    plan = draw(seed)
+    if options.trace:
+        print(plan)
+    result = simulate(plan, CHECKS, show=print if options.trace else None)
+    if options.json:
+        print(json.dumps(asdict(result)), flush=True)
+    elif result.complaints:
+        print("\n  ".join([f"seed {seed} is broken:", *result.complaints]), flush=True)
+    return result
+
+
+def arguments():
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=25, help="how many worlds, from seed --first on")
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=40, help="how many worlds (40)")
+    parser.add_argument("--first", type=int, default=0, help="the first one's seed (0)")
     parser.add_argument("--seed", type=int, help="only this one")
-    parser.add_argument("--trace", action="store_true", help="say all that happens")
+    parser.add_argument("--trace", action="store_true", help="tell all that happens")
     parser.add_argument("--json", action="store_true", help="one line of JSON a world")
-    options = parser.parse_args()
-    seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
-    broken = 0
-    for seed in seeds:
-        plan = draw(seed)
-        if options.trace:
-            print(plan)
-        result = simulate(plan, CHECKS, show=print if options.trace else None)
-        broken += bool(result.complaints)
-        if options.json:
-            print(json.dumps(asdict(result)))
-        elif result.complaints or options.trace:
-            print(f"seed {seed}, trace {result.trace}: " + "\n  ".join(["broken", *result.complaints]))
-    if not options.json:
-        print(f"{len(seeds)} worlds, {broken} broken" if broken else f"{len(seeds)} worlds, all well")
-    return 1 if broken else 0
+    parser.add_argument("-x", "--stop", action="store_true", help="stop at the first broken world")
+    parser.add_argument("--plant", choices=PLANTS, help="break the code in this way first")
+    parser.add_argument("--record", action="store_true", help="keep the finish times as those to hold")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

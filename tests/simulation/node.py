@@ -6,6 +6,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryUpstreams
 from fakes.node import Desk, inline, surroundings
+from simulation.secure import PlainSecure
 
 from p2pmodel.content import chunk_digest
 from p2pmodel.content.naming import node_id_of
@@ -15,16 +16,16 @@ from p2pmodel.network import Address, Candidate
 from p2pmodel.peering import Peering
 from p2pmodel.settings import PeeringSettings
 from p2pmodel.store import MemoryStore
-from simulation.secure import PlainSecure
+from p2pmodel.wire.messages import AskManifest, Problem
 
 PORT = 7277
 _DISK_VERBS = {"open", "read", "write", "commit", "finish", "materialise"}
 
 
 class Lies:
-    """What a node's bytes are like on their way to peers. Where they are true, so are its answers."""
+    """What a node's bytes are like on their way to peers."""
 
-    vouched = False  # false bytes, with their digest
+    vouched = False  # false bytes, with their digest; the true seal, which would show the lie, is kept back
     flipped = False  # false bytes, with the digest of the true ones
 
     def of(self, span):
@@ -43,6 +44,11 @@ class Events:
 
     def __getattr__(self, name):
         return getattr(self._seeding, name)
+
+    async def answer(self, peer, question):
+        if self._lies.vouched and isinstance(question, AskManifest):
+            return [Problem(request=question.request, code="not_held")]
+        return await self._seeding.answer(peer, question)
 
     async def seed(self, peer, blob, index):
         span = await self._seeding.seed(peer, blob, index)

@@ -15,6 +15,7 @@ FAULT_S_MAX = 20.0
 HUB_FAULTS = ("hub_down", "hub_busy", "hub_breaks", "hub_stalls", "hub_corrupts")
 PAIR_FAULTS = ("cut", "silence")
 NODE_FAULTS = ("crash", "alone", "asleep", "slow", "liar", "flipper", "rot", "disk_full", "no_hub")
+LASTING = ("liar", "flipper", "hub_corrupts")  # from the first job on: they show only in what is asked for
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Job:
     start: int = 0
     stop: int = 0
     patience_s: float | None = None  # then it is cancelled
+
+    def whole(self, plan):
+        """Whether it takes files from their first byte to their last."""
+        return self.path is None or self.stop - self.start == plan.sizes[self.path]
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ class Plan:
 
 def draw(seed):
     rnd = Random(f"plan {seed}")
-    nodes = rnd.choice((2, 3, 3, 4, 5, 6))
-    sizes = {f"blob-{number}": _size(rnd, number) for number in range(rnd.randint(2, 7))}
+    nodes = rnd.choice((2, 3, 3, 4, 4, 6))
+    sizes = {f"blob-{number}": _size(rnd, number) for number in range(rnd.randint(2, 5))}
     repos = tuple(_repo(rnd, sorted(sizes)) for _ in range(rnd.randint(1, 3)))
     trusted = rnd.random() < 0.7
     return Plan(
@@ -86,7 +91,7 @@ def draw(seed):
 
 def _size(rnd, number):
     """The first is a shard of weights, the others anything."""
-    chunks = rnd.uniform(20, 90) if number == 0 else rnd.choice((0, 0.01, 0.5, 1, rnd.uniform(1, 4), rnd.uniform(4, 30)))
+    chunks = rnd.uniform(12, 50) if number == 0 else rnd.choice((0, 0.01, 0.5, 1, rnd.uniform(1, 4), rnd.uniform(4, 18)))
     return int(chunks * CHUNK_BYTES)
 
 
@@ -120,15 +125,15 @@ def _range(rnd, size):
 
 
 def _faults(rnd, nodes, *, trusted):
-    for kind, target in rnd.sample(_possible_faults(nodes, trusted=trusted), rnd.randint(1, 6)):
-        at = rnd.uniform(0.5, START_S + 5.0)
+    """What leaves by HTTP before the seal is what the hub said over TLS: only a mirror may corrupt."""
+    kinds = [kind for kind in (*HUB_FAULTS, *PAIR_FAULTS, *NODE_FAULTS) if kind != "hub_corrupts" or not trusted]
+    drawn = [(kind, _target(rnd, kind, nodes)) for kind in rnd.choices(kinds, k=rnd.randint(1, 6))]
+    for kind, target in dict.fromkeys(drawn):
+        at = LINKED_S if kind in LASTING else rnd.uniform(0.5, START_S + 5.0)
         yield Fault(kind, at, at + rnd.uniform(0.5, FAULT_S_MAX), target)
 
 
-def _possible_faults(nodes, *, trusted):
-    """What leaves by HTTP before the seal is what the hub said over TLS: only a mirror may corrupt."""
-    found = [(kind, ()) for kind in HUB_FAULTS if kind != "hub_corrupts" or not trusted]
-    for node in range(nodes):
-        found += [(kind, (node,)) for kind in NODE_FAULTS]
-        found += [(kind, (node, other)) for kind in PAIR_FAULTS for other in range(node)]
-    return found
+def _target(rnd, kind, nodes):
+    if kind in HUB_FAULTS:
+        return ()
+    return tuple(rnd.sample(range(nodes), 2 if kind in PAIR_FAULTS else 1))

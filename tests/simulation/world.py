@@ -11,24 +11,25 @@ import random
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 import trio
 import trio.testing
 from fakes.hub import NOBODY, MemoryHub
+from simulation.faults import FAULTS
+from simulation.network import SimulatedNetwork
+from simulation.node import Node
 from trio._core import _run as scheduler
 
 from p2pmodel.content import Hub, Repo, RepoKind, chunk_count
 from p2pmodel.errors import P2pmodelError
-from p2pmodel.limits import DATA_IDLE_S, REANNOUNCE_S, REDIAL_MAX_S
-from simulation.faults import FAULTS
-from simulation.network import SimulatedNetwork
-from simulation.node import Node
+from p2pmodel.limits import DATA_IDLE_S, REANNOUNCE_S
 
 DELAY_S = 0.0005
 RETRY_S = 2.0  # a user who got an error tries again after so long
 PATIENCE_S = 120.0  # once the faults are over, every job ends within so long
-SETTLE_S = 2 * DATA_IDLE_S + REDIAL_MAX_S  # then links are mended and idle connections closed
+SETTLE_S = 2 * DATA_IDLE_S + REANNOUNCE_S  # then links are mended and idle connections closed
 
 scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # or MockClock and a seeded `_r` would not be enough
 
@@ -161,7 +162,7 @@ class World:
         job = outcome.job
         await trio.sleep_until(job.at)
         with trio.move_on_at(job.at + job.patience_s if job.patience_s else float("inf")) as patience:
-            while not await self._tried(node, outcome):
+            while not await self._tried(node, outcome):  # noqa: ASYNC110  # a user who asks again, no poll
                 await trio.sleep(RETRY_S)
         outcome.given_up = patience.cancelled_caught
         outcome.ended = trio.current_time()
@@ -237,4 +238,4 @@ def _into(trace):
 
 
 def _descriptors():
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())

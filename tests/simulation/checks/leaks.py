@@ -20,7 +20,7 @@ def _delivery(node):
         yield f"{node} still has watchers {delivery._herald._watchers}"
     if delivery._herald._arrived:
         yield f"{node} still has news to tell"
-    if (taken := BUFFERS - buffers._places.value):
+    if taken := BUFFERS - buffers._places.value:
         yield f"{node} holds {taken} buffers"
 
 
