@@ -138,6 +138,10 @@ class FlightSink:
             arrivals.swarm.refuse(self._flight.source, index)  # one of two is wrong and we cannot tell which: no strike
             self._statistics.count(self._kind, "wrong")
             raise WrongBytesError(f"Chunk {index} of {stored.blob.id} is not what {signer} sealed.")
+        if self._kind == "peer" and known is not None and known != digest:
+            arrivals.swarm.refuse(self._flight.source, index)  # the same, between two peers: what is held stays
+            self._statistics.count(self._kind, "wrong")
+            raise WrongBytesError(f"Chunk {index} of {stored.blob.id} came with other bytes from another peer.")
         if known == digest and (own or grade is not Grade.OWN):
             self._statistics.count(self._kind, "twice")
         else:
@@ -195,7 +199,7 @@ class FlightSink:
                 sealing.given_up(generation)
             raise
         if hot:
-            sealing.done(generation)
+            sealing.done(generation, digest)
         self._statistics.count(self._kind, "ok")
         self._arrivals.landed(index, len(data), self._flight.source, upgrade=upgrade)
 

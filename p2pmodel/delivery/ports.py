@@ -174,7 +174,8 @@ class StoredBlob(Protocol):
         """32 bytes, None while unknown."""
 
     def write(self, index: int, data: memoryview, digest: bytes, grade: Grade) -> None:
-        """Put a verified chunk at its place; then it is held. Raises StoreFullError, StoreError."""
+        """Put a verified chunk at its place; then it is held. An own chunk, which clients may be reading, is never replaced:
+        raises WrongBytesError for other bytes; StoreFullError, StoreError."""
 
     def commit(self) -> None:
         """Group commit: sync data, append to the record, sync. What was held before the call is durable after it."""
@@ -192,7 +193,8 @@ class StoredBlob(Protocol):
         """Forget chunks that turned out false or damaged."""
 
     def finish(self, alias: BlobId | None, seal: Seal) -> None:
-        """All chunks are here and the blob's own hash was right: sync, rename, sync the directory, read-only, sealed."""
+        """All chunks are here and the blob's own hash was right: sync, rename, sync the directory, read-only, sealed. Raises
+        WrongBytesError if what is here is not (or no longer) what the seal speaks for, StoreError."""
 
     def manifest(self) -> Manifest:
         """Of a complete blob."""

@@ -6,7 +6,7 @@ came early is read back (from the page cache) when the gap before it has closed.
 
 from __future__ import annotations
 
-from p2pmodel.content import Blob, BlobHasher, BlobId, chunk_count, chunk_size
+from p2pmodel.content import Blob, BlobHasher, BlobId, Manifest, chunk_count, chunk_size
 from p2pmodel.content.digest import Algorithm
 from p2pmodel.delivery.ports import StoredBlob
 from p2pmodel.limits import TWO_NAMES_BYTES_MAX
@@ -24,6 +24,7 @@ class Sealing:
         algorithms: tuple[Algorithm, ...] = ("sha256", "git-sha1") if small else (self.blob.id.algorithm,)
         self._hashers = [BlobHasher(algorithm, self.blob.size) for algorithm in algorithms]
         self.position = 0  # chunks hashed so far
+        self._digests = bytearray()  # of those: which bytes were hashed, whatever happens to the file meanwhile
         self._busy = False
         self._generation = object()
 
@@ -50,9 +51,11 @@ class Sealing:
         stored.read_into(index, data)
         self.update(data)
 
-    def done(self, generation: object) -> None:
+    def done(self, generation: object, digest: bytes) -> None:
+        """`digest` is that of the chunk whose bytes were hashed, as it was known before they were read."""
         if generation is self._generation:
             self.position += 1
+            self._digests += digest
             self._busy = False
 
     def given_up(self, generation: object) -> None:
@@ -68,6 +71,10 @@ class Sealing:
     def right(self) -> bool:
         """Whether the bytes are those that the hub named. Of a complete blob."""
         return self.blob.id in self.names()
+
+    def manifest(self) -> Manifest:
+        """Of a complete blob: what was hashed."""
+        return Manifest(self.blob, bytes(self._digests))
 
     def names(self) -> list[BlobId]:
         return [hasher.id() for hasher in self._hashers]

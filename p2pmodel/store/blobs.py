@@ -6,7 +6,8 @@ What must be known to change this file:
 - After a failed sync the kernel calls the pages clean although they may be lost: what was not yet recorded is dropped.
 - Locks are taken in this order: `_files` (one at a time moves files of this blob), the store's own, `_state` (moments).
   Keeper.give_back may be called under any of them.
-- Writes run outside of the locks; a chunk is unmarked before its bytes change and marked after.
+- Writes run outside of the locks, one at a time a chunk; a chunk is unmarked before its bytes change and marked after.
+- What we read from the hub ourselves stays as it is until it is dropped: a client may be reading it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import structlog
 
 from p2pmodel.content import Blob, BlobHasher, BlobId, ChunkMap, Grade, Manifest, Seal, chunk_size, chunk_start
 from p2pmodel.content.manifest import DIGEST_BYTES
-from p2pmodel.errors import StoreDamagedError, StoreError
+from p2pmodel.errors import StoreDamagedError, StoreError, WrongBytesError
 from p2pmodel.store.disk import Disk
 from p2pmodel.store.freshness import Freshness
 from p2pmodel.store.layout import Shelf, own_directory
@@ -94,6 +95,8 @@ class DiskBlob:
         self._joined = False  # reads another name's file; its own is gone
         self._files = threading.RLock()
         self._state = threading.Lock()
+        self._written = threading.Condition(self._state)
+        self._writing: set[int] = set()  # chunks whose bytes are being written
 
     @property
     def unrecorded(self) -> ChunkMap:
@@ -156,23 +159,35 @@ class DiskBlob:
         if self._misplaced:
             self._move_back()
         with self._state:
+            self._written.wait_for(lambda: index not in self._writing)
             if self.sealed or self._sealing:
                 return  # a hedge that lost its race
             if index in self.held and self.digest(index) == digest:
                 if grade is Grade.OWN:
                     self._marks.vouch(index)
                 return
+            if index in self.own:
+                raise WrongBytesError(f"Chunk {index} of {self.blob.id} is not what we read from the hub.")
             counted = self._unmark(index)
+            self._writing.add(index)
+        try:
+            self._write(index, data, counted=bool(counted))
+            with self._state:
+                self._marks.hold(index, digest, grade)
+                self.fresh.add(index)
+        finally:
+            with self._state:
+                self._writing.discard(index)
+                self._written.notify_all()
+
+    def _write(self, index: int, data: memoryview, *, counted: bool) -> None:
         if not counted:
-            self._keeper.reserve(size)
+            self._keeper.reserve(len(data))
         try:
             self._disk.write(self._fd, data, chunk_start(index))
         except StoreError:
-            self._keeper.give_back(size)
+            self._keeper.give_back(len(data))
             raise
-        with self._state:
-            self._marks.hold(index, digest, grade)
-            self.fresh.add(index)
 
     def confirm(self, index: int) -> bool:
         if index not in self.claimed and index not in self.held:
@@ -217,6 +232,8 @@ class DiskBlob:
             with self._state:
                 if not self.held.complete:
                     raise StoreError(f"{self.blob.id} is not complete.")
+                if Manifest(self.blob, self._marks.digests).root != seal.root:
+                    raise WrongBytesError(f"{self.blob.id} is no longer what was hashed.")
                 self._sealing = not self.sealed
             try:
                 if self._sealing:

@@ -28,7 +28,7 @@ from p2pmodel.content import (
     chunk_start,
 )
 from p2pmodel.delivery.ports import BlobState
-from p2pmodel.errors import StoreDamagedError, StoreError, StoreFullError
+from p2pmodel.errors import StoreDamagedError, StoreError, StoreFullError, WrongBytesError
 from p2pmodel.store.inventory import PARTIAL, REMOVED, SEALED, Inventory
 from p2pmodel.store.record import Claim
 from p2pmodel.store.tree import folder_of
@@ -80,6 +80,8 @@ class MemoryBlob:
             if grade is Grade.OWN:
                 self._mark(index, Claim(digest, grade))
             return
+        if index in self.own:
+            raise WrongBytesError(f"Chunk {index} of {self.blob.id} is not what we read from the hub.")
         self._forget(index)
         self._store.may("write")
         os.pwrite(self._file.fd, data, chunk_start(index))
@@ -137,6 +139,8 @@ class MemoryBlob:
     def finish(self, alias: BlobId | None, seal: Seal) -> None:
         if not self.held.complete:
             raise StoreError(f"{self.blob.id} is not complete.")
+        if self.manifest().root != seal.root:
+            raise WrongBytesError(f"{self.blob.id} is no longer what was hashed.")
         self._store.may("finish")
         self.seal = self._file.seal = seal
         self.sealed = self._file.sealed = True

@@ -1,9 +1,10 @@
 """What delivery may rely on, of the store on disk and of the one in memory alike (delivery/ports.py)."""
 
 import os
+from dataclasses import replace
 
 import pytest
-from fakes.stores import COMMIT, REPO, SEAL, InMemory, OnDisk, read, sample
+from fakes.stores import COMMIT, REPO, InMemory, OnDisk, read, sample, seal_of
 
 from p2pmodel.content import Blob, ChunkMap, FileEntry, Grade, Hub, Repo, RepoKind, Snapshot, chunk_digest
 from p2pmodel.errors import StoreError
@@ -88,7 +89,7 @@ def test_the_maps_are_the_same_objects_for_the_blobs_whole_life(house):
     stored.commit()
     stored.drop([0])
     ONE.write(stored, [0])
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     house.damage(ONE.blob.id, 1)
     stored.check(1)
     assert all(now is then for now, then in zip((stored.held, stored.own, stored.claimed), maps, strict=True))
@@ -145,7 +146,7 @@ def test_a_confirmed_chunk_is_held_with_the_grade_it_had(house):
     assert stored.confirm(1)
     assert stored.confirm(1)
     assert (set(stored.held), set(stored.own), set(stored.claimed)) == ({0, 1}, {0}, set())
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert read(stored) == ONE.data
     stored.close()
 
@@ -205,7 +206,7 @@ def test_only_a_complete_blob_can_be_finished(store):
     stored = store.open(ONE.blob, private=False)
     ONE.write(stored, [0])
     with pytest.raises(StoreError):
-        stored.finish(None, SEAL)
+        stored.finish(None, seal_of(stored))
     with pytest.raises(StoreError):
         stored.manifest()
     assert not stored.sealed
@@ -216,9 +217,9 @@ def test_a_finished_blob_is_sealed_keeps_its_descriptor_and_survives_a_crash(hou
     stored = house.store.open(ONE.blob, private=False)
     ONE.write(stored)
     fd = stored.fileno()
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert stored.sealed
-    assert stored.seal == SEAL
+    assert stored.seal == seal_of(stored)
     assert stored.fileno() == fd
     assert read(stored) == ONE.data
     store = house.crash()
@@ -227,7 +228,7 @@ def test_a_finished_blob_is_sealed_keeps_its_descriptor_and_survives_a_crash(hou
     stored = store.open(ONE.blob, private=False)
     assert stored.sealed
     assert stored.held.complete
-    assert stored.seal == SEAL
+    assert stored.seal == seal_of(stored)
     assert [stored.digest(index) for index in range(2)] == [ONE.digest(index) for index in range(2)]
     assert stored.manifest().digests == ONE.digest(0) + ONE.digest(1)
     assert all(stored.check(index) for index in range(2))
@@ -237,7 +238,7 @@ def test_a_finished_blob_is_sealed_keeps_its_descriptor_and_survives_a_crash(hou
 def test_a_hedge_that_comes_after_the_seal_changes_nothing(store):
     stored = store.open(ONE.blob, private=False)
     ONE.write(stored)
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     stored.write(1, memoryview(b"false"), chunk_digest(b"false"), Grade.OWN)
     assert read(stored) == ONE.data
     assert stored.digest(1) == ONE.digest(1)
@@ -247,7 +248,7 @@ def test_a_hedge_that_comes_after_the_seal_changes_nothing(store):
 def test_finishing_twice_keeps_the_newer_seal(house):
     ONE.put(house.store)
     stored = house.store.open(ONE.blob, private=False)
-    newer = type(SEAL)(b"R" * 32, SEAL.signer, SEAL.signature)
+    newer = replace(seal_of(stored), signer=b"n" * 32)
     stored.finish(None, newer)
     stored.close()
     stored = house.restart().open(ONE.blob, private=False)
@@ -259,7 +260,7 @@ def test_an_empty_blob_is_complete_at_once(store):
     empty = sample(0, 0)
     stored = store.open(empty.blob, private=False)
     assert stored.held.complete
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     stored.close()
     assert store.find(empty.blob.id).sealed
 
@@ -276,7 +277,7 @@ def test_damage_in_a_sealed_blob_is_noticed_and_mended_in_place(house):
     assert stored.digest(1) == ONE.digest(1), "the digests of a sealed blob are proven"
     assert not house.store.find(ONE.blob.id).sealed
     ONE.write(stored, [1])
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert read(stored) == ONE.data
     assert os.fstat(stored.fileno()).st_ino == before
     stored.close()
@@ -337,7 +338,7 @@ def test_finishing_bytes_that_are_sealed_under_their_alias_keeps_one_file(store)
     SMALL.put(store)
     stored = store.open(twin.blob, private=False)
     twin.write(stored)
-    stored.finish(twin.alias, SEAL)
+    stored.finish(twin.alias, seal_of(stored))
     assert stored.sealed
     assert read(stored) == SMALL.data
     assert stored.check(0)
@@ -365,7 +366,7 @@ def test_a_public_caller_makes_a_private_blob_public_and_no_caller_makes_it_priv
     ONE.write(stored)
     stored.commit()
     if sealed:
-        stored.finish(None, SEAL)
+        stored.finish(None, seal_of(stored))
     sequence, _ = house.store.inventory()
     assert house.store.open(ONE.blob, private=False) is stored
     assert not stored.private
@@ -394,7 +395,7 @@ def test_the_inventory_number_rises_by_one_with_each_public_change(store):
     stored.commit()
     store.open(ONE.blob, private=False).close()
     assert store.inventory()[0] == start + 1
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert store.inventory()[0] == start + 2
     stored.close()
     assert [(entry.blob, entry.size, entry.state) for entry in store.inventory_since(start)] == [

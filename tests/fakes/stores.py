@@ -12,7 +12,11 @@ from p2pmodel.store.disk import Disk
 
 REPO = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/model")
 COMMIT = "c0ffee" + "0" * 34
-SEAL = Seal(b"r" * 32, b"k" * 32, b"s" * 64)
+
+
+def seal_of(stored):
+    """Somebody's seal of what is held."""
+    return Seal(stored.manifest().root, b"k" * 32, b"s" * 64)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Sample:
         """Sealed, and closed again."""
         stored = store.open(self.blob, private=private)
         self.write(stored)
-        stored.finish(alias, SEAL)
+        stored.finish(alias, seal_of(stored))
         stored.close()
 
 

@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 
 import pytest
-from fakes.stores import SEAL, FaultyDisk, Killed, OnDisk, Sample, sample
+from fakes.stores import FaultyDisk, Killed, OnDisk, Sample, sample, seal_of
 
 from p2pmodel.content import Grade, chunk_digest
 from p2pmodel.errors import StoreError, StoreFullError
@@ -30,31 +30,31 @@ def life(store, say):
     BIG.write(stored, [0])
     stored.commit()
     say("both chunks")
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     say("sealed")
     stored.close()
     hidden = store.open(HIDDEN.blob, private=True)
     HIDDEN.write(hidden)
     hidden.commit()
     store.open(HIDDEN.blob, private=False).close()
-    hidden.finish(None, SEAL)
+    hidden.finish(None, seal_of(hidden))
     hidden.close()
     twin = store.open(TWIN.blob, private=False)
     TWIN.write(twin)
     twin.commit()
-    twin.finish(TWIN.alias, SEAL)
+    twin.finish(TWIN.alias, seal_of(twin))
     twin.close()
     say("hidden")
     stored = store.open(BIG.blob, private=False)
     stored.drop([0])
     say("unsealed")
     BIG.write(stored, [0])
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     stored.close()
     say("sealed again")
     other = store.open(OTHER.blob, private=False)
     OTHER.write(other)
-    other.finish(None, SEAL)
+    other.finish(None, seal_of(other))
     other.close()
 
 
@@ -98,7 +98,7 @@ def judge(house, said):
     for blob in (BIG, HIDDEN, TWIN, OTHER):
         stored = store.open(blob.blob, private=False)
         blob.write(stored, [] if stored.sealed else set(range(blob.count)) - set(stored.held))
-        stored.finish(None, SEAL)
+        stored.finish(None, seal_of(stored))
         stored.close()
         assert held_after_confirming(store, blob) == set(range(blob.count))
     house.close()
@@ -223,7 +223,7 @@ def test_an_error_at_any_step_is_named_and_the_next_try_succeeds(tmp_path, code,
         assert "one chunk" not in said or 1 in held_before
         with_all = house.store.open(BIG.blob, private=False)
         BIG.write(with_all, set(range(2)) - set(with_all.held))
-        with_all.finish(None, SEAL)
+        with_all.finish(None, seal_of(with_all))
         with_all.close()
         del house.settings["disk"]
         house.crash().close()
@@ -250,7 +250,7 @@ def test_the_steps_of_a_seal_come_in_the_order_that_survives(tmp_path):
     stored.commit()
     assert disk.steps == ["sync_data", "unlink", "create", "write", "sync_data", "sync_directory"]
     disk.steps.clear()
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert disk.steps == ["chmod", "sync", "sync_directory", "rename", "sync_directory", "unlink"]
     stored.close()
     house.close()
@@ -287,7 +287,7 @@ def test_a_write_between_the_steps_of_a_seal_changes_nothing(tmp_path):
     house = OnDisk(tmp_path / "state", disk=Meddling())
     stored = house.store.open(BIG.blob, private=False)
     BIG.write(stored)
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert os.pread(stored.fileno(), BIG.blob.size, 0) == BIG.data
     stored.close()
     house.close()

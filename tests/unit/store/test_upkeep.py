@@ -6,7 +6,7 @@ import sqlite3
 import threading
 
 import pytest
-from fakes.stores import COMMIT, REPO, SEAL, FaultyDisk, OnDisk, read, sample
+from fakes.stores import COMMIT, REPO, FaultyDisk, OnDisk, read, sample, seal_of
 
 from p2pmodel.content import FileEntry, Snapshot
 from p2pmodel.errors import StoreError, StoreFullError, StoreTooNewError
@@ -71,7 +71,7 @@ def test_without_an_index_a_damaged_blob_is_believed_in_no_chunk(house):
     assert not stored.sealed
     assert (len(stored.held), len(stored.claimed)) == (0, 0)
     ONE.write(stored)
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert read(stored) == ONE.data
     stored.close()
 
@@ -120,7 +120,7 @@ def test_a_sealed_file_of_another_length_is_mended(house, change):
     good = [index for index in range(2) if stored.check(index)]
     assert good == ([0] if change == "grown" else [])
     ONE.write(stored, set(range(2)) - set(good))
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert read(stored) == ONE.data
     stored.close()
     assert house.store.statistics.bytes_sealed == ONE.blob.size
@@ -242,7 +242,7 @@ def test_a_full_device_is_a_clear_error_and_nothing_is_lost(tmp_path):
     assert set(stored.held) == {0}
     assert house.store.statistics.bytes_partial == CHUNK_BYTES
     ONE.write(stored, [1])
-    stored.finish(None, SEAL)
+    stored.finish(None, seal_of(stored))
     assert read(stored) == ONE.data
     stored.close()
     house.close()
@@ -301,7 +301,7 @@ def test_pinned_and_open_blobs_are_never_evicted(tmp_path):
     house.store.unpin(REPO, COMMIT)
     new_stored = house.store.open(new.blob, private=False)
     new.write(new_stored)
-    new_stored.finish(None, SEAL)
+    new_stored.finish(None, seal_of(new_stored))
     assert house.store.find(pinned.blob.id) is None
     assert read(stored) == used.data
     new_stored.close()

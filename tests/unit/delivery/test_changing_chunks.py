@@ -1,0 +1,99 @@
+"""A chunk that changes under the hash: whatever the order of events, a seal speaks for the bytes that are on disk."""
+
+import random
+
+import pytest
+import trio
+import trio.testing
+from fakes.hub import MemoryHub, blob_of
+from fakes.neighbours import Lan
+from fakes.node import Node
+
+from p2pmodel.content import Grade, chunk_digest
+from p2pmodel.delivery.arrival import FlightSink
+from p2pmodel.delivery.download import Download
+from p2pmodel.errors import WrongBytesError
+from p2pmodel.limits import CHUNK_BYTES
+from p2pmodel.swarm import HUB
+
+DATA = random.Random(4).randbytes(2 * CHUNK_BYTES + 77)
+FALSE = bytes(CHUNK_BYTES)
+PEER = "b" * 40
+
+
+@pytest.fixture
+def autojump_clock():
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+@pytest.fixture
+def node():
+    hub = MemoryHub()
+    hub.publish({"w.bin": DATA})
+    return Node("a", Lan(), hub)
+
+
+@pytest.fixture
+async def download(node, autojump_clock):
+    stored = node.store.open(blob_of(DATA), private=False)
+    return Download(stored, node.around, node.delivery._herald, [], node.delivery.downloads.statistics)
+
+
+def sink_of(download, node, source):
+    flight = download.swarm.ledger.begin(source, 0, 3, trio.current_time())
+    return FlightSink(download.arrivals, node.around, flight, node.around.peer_pace.turn(lambda: download.urgency))
+
+
+async def give(sink, index, data, grade):
+    digest = chunk_digest(data)
+    await sink.arrived(index, memoryview(data), digest, claimed=digest if grade is Grade.HEARSAY else None, grade=grade)
+
+
+def chunk(index):
+    return DATA[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+
+
+async def test_a_peers_other_bytes_do_not_replace_what_another_peer_gave_nor_cost_that_one_its_standing(download, node):
+    good, bad = sink_of(download, node, PEER), sink_of(download, node, "c" * 40)
+    await give(good, 0, chunk(0), Grade.HEARSAY)
+    with pytest.raises(WrongBytesError):
+        await give(bad, 0, FALSE, Grade.HEARSAY)
+    assert download.stored.digest(0) == chunk_digest(chunk(0))
+    assert not node.around.standing.resting(PEER, trio.current_time())
+
+
+async def test_a_chunk_that_was_replaced_after_the_last_was_hashed_is_hashed_again(download, node):
+    """The swap comes between the hash and the seal, where no check of ours looks any more."""
+    sink = sink_of(download, node, HUB)
+    for index in range(3):
+        await give(sink, index, chunk(index), Grade.HEARSAY)
+    assert download.sealing.complete
+    assert download.sealing.right
+    download.stored.write(0, memoryview(FALSE), chunk_digest(FALSE), Grade.HEARSAY)
+    assert not await download._finish()
+    assert not download.stored.sealed
+
+
+async def test_bytes_that_change_while_they_are_read_back_for_the_hash_are_not_sealed(download, node, monkeypatch):
+    sink = sink_of(download, node, PEER)
+    for index in (2, 1, 0):
+        await give(sink, index, chunk(index), Grade.HEARSAY)
+    read_into = download.stored.read_into
+
+    def read_and_replace(index, buffer):
+        read_into(index, buffer)
+        if index == 1:
+            download.stored.write(1, memoryview(FALSE), chunk_digest(FALSE), Grade.HEARSAY)
+
+    monkeypatch.setattr(download.stored, "read_into", read_and_replace)
+    await download._hash_the_rest()
+    assert download.sealing.right
+    assert not await download._finish()
+
+
+async def test_what_nobody_touches_is_sealed(node, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        async with node.running(nursery):
+            await node.fetch()
+            assert node.bytes_of(blob_of(DATA)) == DATA
+        nursery.cancel_scope.cancel()
