@@ -162,7 +162,9 @@ class Swarm:
         """Whether something is missing that nobody can give now: no usable peer holds or fetches it, the hub rests."""
         if now < self._started_at or not self.settled(now) or now >= self.hub_rests_until:
             return False
-        lost = self.missing - self._unconfirmed - self._on_peers(now) - self.ledger.pending()
+        if self.distrusted - self.ledger.pending(HUB):
+            return True
+        lost = self._held.missing() - self._unconfirmed - self._on_peers(now) - self.ledger.pending()
         lost = lost - self.availability.claimed(now, LEASE_S)
         return bool(lost) and not any(view.wanted for view in self.availability.peers.values())
 
@@ -246,7 +248,9 @@ class Swarm:
     def _peer_run(self, peer: NodeId, now: float) -> Run | None:
         if peer not in self.availability.peers:
             return None
-        candidates = (self._open(now) & self._offers(peer)) - self.ledger.pending(peer) - (self._own_wanted - self._own)
+        candidates = (self._open(now) & self._held.missing() & self._offers(peer)) - self.ledger.pending(peer)
+        if now >= self.hub_rests_until:  # else a peer's is all there is, and waits for the blob's own hash
+            candidates = candidates - self._own_wanted
         if not candidates:
             return None
         limit = peer_order_limit(self.chunks, len(self._usable(now)))
