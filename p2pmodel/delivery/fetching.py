@@ -14,7 +14,7 @@ from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, Progress, Selection, Surroundings
 from p2pmodel.errors import EntryNotFoundError, P2pmodelError, UnavailableError, first_error
-from p2pmodel.limits import FILES_AT_ONCE
+from p2pmodel.limits import FILES_AT_ONCE, TWO_NAMES_BYTES_MAX
 
 _REPORT_S = 0.5
 _RATE_WINDOW = 10  # reports: the rate is that of the last 5 s
@@ -26,7 +26,14 @@ def select(snapshot: Snapshot, selection: Selection) -> list[FileEntry]:
         if snapshot.entry(path) is None:
             raise EntryNotFoundError(f"{snapshot.repo} has no file {path!r} at {snapshot.commit[:12]}.", commit=snapshot.commit)
     chosen = [entry for entry in snapshot.files if _selected(entry.path, selection)]
-    return sorted(chosen, key=lambda entry: (entry.size, entry.path))
+    return sorted(chosen, key=_as_a_loader_needs_it)
+
+
+def _as_a_loader_needs_it(entry: FileEntry) -> tuple[bool, int, str]:
+    """Configuration, tokenizer and index first, the smallest first; then the weights in the order of their names, which is
+    the order in which an index lists its shards."""
+    large = entry.size > TWO_NAMES_BYTES_MAX
+    return large, 0 if large else entry.size, entry.path
 
 
 def _selected(path: str, selection: Selection) -> bool:

@@ -6,11 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trio
 import trio.testing
-
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node
-from p2pmodel.content import Access, Hub, Repo, RepoKind
+
+from p2pmodel.content import Access, FileEntry, Hub, Repo, RepoKind, Snapshot
+from p2pmodel.delivery.fetching import select
 from p2pmodel.delivery.ports import Selection
 from p2pmodel.errors import (
     EntryNotFoundError,
@@ -120,14 +121,13 @@ async def test_a_small_range_of_a_large_cold_file_is_read_at_once(hub, autojump_
     other = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/large")
     hub.publish({"model.safetensors": large}, repo=other)
     hub.rate = 1e6
-    async with cluster(hub, "a", "b") as [a, b]:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(a.fetch, other)
-            await trio.sleep(5)
-            began = trio.current_time()
-            data, _ = await b.read("model.safetensors", 0, 100, repo=other)
-            assert data == large[:100]
-            assert trio.current_time() - began < 15, "not the 36 s that the whole file takes"
+    async with cluster(hub, "a", "b") as [a, b], trio.open_nursery() as nursery:
+        nursery.start_soon(a.fetch, other)
+        await trio.sleep(5)
+        began = trio.current_time()
+        data, _ = await b.read("model.safetensors", 0, 100, repo=other)
+        assert data == large[:100]
+        assert trio.current_time() - began < 15, "not the 36 s that the whole file takes"
 
 
 async def test_a_peer_that_flips_bits_loses_its_standing_and_the_fetch_goes_on(hub, autojump_clock):
@@ -357,11 +357,24 @@ async def test_a_revoked_token_stops_working_when_its_verdict_runs_out(hub, auto
             await a.read("w.bin", repo=PRIVATE, access=Access("good"))
 
 
+def test_a_snapshot_is_fetched_in_the_order_in_which_a_loader_needs_it():
+    sizes = {"model-00002-of-00002.safetensors": 30 << 20, "model-00001-of-00002.safetensors": 40 << 20, "config.json": 600}
+    sizes |= {"tokenizer.json": 2 << 20, "model.safetensors.index.json": 24_000}
+    files = tuple(FileEntry(path, size, None) for path, size in sizes.items())
+    snapshot = Snapshot(REPO, "0" * 40, files, b"[]", public=True)
+    assert [entry.path for entry in select(snapshot, Selection())] == [
+        "config.json",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ]
+
+
 async def test_many_clients_of_one_file_cause_one_download_and_few_questions(hub, autojump_clock):
-    async with cluster(hub, "a") as [a]:
-        async with trio.open_nursery() as nursery:
-            for _ in range(50):
-                nursery.start_soon(a.read, "model.safetensors")
+    async with cluster(hub, "a") as [a], trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(a.read, "model.safetensors")
     assert hub.sent[BLOB.id] == BLOB.size
     assert hub.asked["snapshot"] == 1
 
