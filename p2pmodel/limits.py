@@ -30,6 +30,7 @@ INVENTORY_ENTRIES_MAX: Final = 200_000  # one answer, all pages: as many as a sn
 INDICES_PER_MESSAGE_MAX: Final = 15_000  # × 4 bytes
 RUNS_PER_MESSAGE_MAX: Final = 3700  # × 8 bytes × 2 lists: far more than a node can have orders
 ABILITIES_MAX: Final = 32
+WATCHES_PER_PEER_MAX: Final = 1024  # blobs of which a peer is told as they come: some hundred times FILES_AT_ONCE
 HUB_REST_MAX_S: Final = 86_400.0  # a peer's word must not rest a hub for longer than a day
 SNAPSHOT_PAGE_BYTES_MAX: Final = 60_000
 SNAPSHOT_BYTES_MAX: Final = 16 * MIB  # a listing as peers hand it on

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 
 import trio
 
-from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
+from p2pmodel.content import Access, BlobId, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.fetching import Fetch, select
@@ -29,7 +29,7 @@ class Delivery:
         self._around = around
         self._nursery: trio.Nursery | None = None
         self._shelf = Shelf(around.store, around.blocking)
-        self._herald = Herald(around.neighbours)
+        self._herald = Herald(around.neighbours, self._private)
         self._catalog = Catalog(around, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
         self.downloads = Downloads(around, self._herald)
         self._warming = Warming(around, self._catalog, self._prefetch)
@@ -45,6 +45,10 @@ class Delivery:
                 nursery.start_soon(self._herald.run)
                 nursery.start_soon(self.seeding.run)
                 task_status.started()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._nursery = None
         finally:
             with trio.CancelScope(shield=True):
                 await self._shelf.close()
@@ -53,6 +57,10 @@ class Delivery:
         self, repo: Repo, revision: str, selection: Selection
     ) -> AbstractAsyncContextManager[AsyncIterator[Progress]]:
         return self.fetch(repo, revision, selection, Access(), urgency=Urgency.PREFETCH)
+
+    def _private(self, blob: BlobId) -> bool:
+        state = self._around.store.find(blob)
+        return state is not None and state.private
 
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         return await self._catalog.snapshot(repo, revision, access)
@@ -98,7 +106,8 @@ class Delivery:
         snapshot = await find(repo, revision, access)
         files = select(snapshot, selection)
         fetch = Fetch(self._around, self._catalog, self.downloads, snapshot, files, access, offline=offline, urgency=urgency)
-        assert self._nursery is not None
+        if self._nursery is None:
+            raise UnavailableError("The daemon is stopping.")
         self._nursery.start_soon(fetch.run)
         try:
             async with aclosing(fetch.progress()) as progress:

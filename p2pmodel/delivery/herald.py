@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from p2pmodel.content import BlobId, NodeId
 from p2pmodel.delivery.ports import Neighbours
-from p2pmodel.limits import RUNS_PER_MESSAGE_MAX
+from p2pmodel.limits import RUNS_PER_MESSAGE_MAX, WATCHES_PER_PEER_MAX
 from p2pmodel.swarm import Swarm
 from p2pmodel.wire.messages import Claims, Held, Message, pack_indices, pack_runs
 
@@ -16,33 +17,49 @@ BATCH_S: Final = 0.1  # a 10 Gbit/s node gets 300 chunks/s: ten frames instead o
 _INDICES_PER_FRAME_MAX: Final = 8000
 
 
+def _none_is(_blob: BlobId) -> bool:
+    return False
+
+
 class Herald:
-    def __init__(self, neighbours: Neighbours) -> None:
+    """`private` says of which blobs nothing is told: whoever knows the name of one may watch it like any other."""
+
+    def __init__(self, neighbours: Neighbours, private: Callable[[BlobId], bool] = _none_is) -> None:
         self._neighbours = neighbours
+        self._private = private
         self._watchers: dict[BlobId, dict[NodeId, None]] = {}
+        self._watched: dict[NodeId, dict[BlobId, None]] = {}  # the same, by peer
         self._arrived: dict[BlobId, list[int]] = {}
         self._ordered: dict[BlobId, Swarm] = {}
         self._news = trio.Event()
 
     def watch(self, blob: BlobId, peer: NodeId) -> None:
+        """Until `unwatch`; of too many blobs that one peer watches, the first is forgotten."""
+        watched = self._watched.setdefault(peer, {})
+        watched[blob] = None
         self._watchers.setdefault(blob, {})[peer] = None
+        if len(watched) > WATCHES_PER_PEER_MAX:
+            self.unwatch(next(iter(watched)), peer)
 
     def unwatch(self, blob: BlobId, peer: NodeId) -> None:
-        if (watchers := self._watchers.get(blob)) is not None:
-            watchers.pop(peer, None)
+        if (watchers := self._watchers.get(blob)) is not None and peer in watchers:
+            del watchers[peer], self._watched[peer][blob]
             if not watchers:
                 del self._watchers[blob]
 
     def forget(self, peer: NodeId) -> None:
-        for blob in [blob for blob, watchers in self._watchers.items() if peer in watchers]:
+        for blob in list(self._watched.get(peer, ())):
             self.unwatch(blob, peer)
+        self._watched.pop(peer, None)
 
     def watchers(self, blob: BlobId) -> list[NodeId]:
-        return list(self._watchers.get(blob, ()))
+        """Whom to tell of a blob."""
+        watchers = self._watchers.get(blob)
+        return list(watchers) if watchers and not self._private(blob) else []
 
     def arrived(self, blob: BlobId, chunk: int) -> None:
         """A chunk can be had here now; told with the next batch."""
-        if blob in self._watchers:
+        if self.watchers(blob):
             self._arrived.setdefault(blob, []).append(chunk)
             self._news.set()
 
@@ -56,7 +73,7 @@ class Herald:
 
     def ordered(self, swarm: Swarm) -> None:
         """What we ask of peers changed; told with the next batch."""
-        if swarm.blob.id in self._watchers:
+        if self.watchers(swarm.blob.id):
             self._ordered[swarm.blob.id] = swarm
             self._news.set()
 
