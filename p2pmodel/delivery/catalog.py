@@ -58,7 +58,8 @@ class Catalog:
         known = self._store.snapshot(repo, commit)
         if known is not None and self._may_list(known, access, grace_s=self._offline_grace_s):
             return known
-        told = await ask_members(self._around, repo, revision)
+        # What the hub gave us for a token alone does not become public by a member's word.
+        told = await ask_members(self._around, repo, revision) if known is None or known.public else None
         if told is None:
             raise UnavailableError(f"{repo} at {revision} is not known here.", next_step="Fetch it once with the hub in reach.")
         await self._keep(told, revision)

@@ -13,6 +13,7 @@ from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
+from p2pmodel.errors import UnavailableError
 from p2pmodel.wire.messages import Message
 
 
@@ -29,7 +30,10 @@ class Downloads:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
     @property
     def active(self) -> list[Download]:
@@ -63,12 +67,14 @@ class Downloads:
         stored = await self._around.blocking(lambda: self._around.store.open(blob, private=private))
         running = self._active.get(blob.id)
         if running is not None and not running.over and not (running.stored.private and not private):
-            await self._around.blocking(stored.close)  # somebody else began it while we opened the file
+            await self._close(stored)  # somebody else began it while we opened the file
             return running
+        if self._nursery is None:
+            await self._close(stored)
+            raise UnavailableError("The daemon is stopping.")
         locations = [] if location is None else [location]
         download = Download(stored, self._around, self._herald, locations, self.statistics)
         self._active[download.blob.id] = download  # the store may know the blob by its other name
-        assert self._nursery is not None
         self._nursery.start_soon(self._run, download, stored)
         return download
 
@@ -78,8 +84,11 @@ class Downloads:
         finally:
             self._forget(download)
             self._send_interest(download, on=False)
-            with trio.CancelScope(shield=True):  # chunks may have to be recorded: a disk's time, no more
-                await self._around.blocking(stored.close)
+            await self._close(stored)
+
+    async def _close(self, stored: StoredBlob) -> None:
+        with trio.CancelScope(shield=True):  # chunks may have to be recorded: a disk's time, no more
+            await self._around.blocking(stored.close)
 
     def _forget(self, download: Download) -> None:
         """No one else may join it: it is ending."""

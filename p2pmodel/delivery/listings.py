@@ -6,6 +6,7 @@ that stands in the listing; a member that lies about the listing is one that the
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Final
@@ -24,6 +25,7 @@ _PREFIX: Final = b"p2pmodel listing v1\0"
 _PAGE_BYTES: Final = 60_000
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 class _Listing(msgspec.Struct, frozen=True):
@@ -56,8 +58,10 @@ def read_listing(document: bytes, repo: Repo, revision: str) -> Snapshot:
         if inflater.unconsumed_tail:
             raise ValueError("a listing larger than any hub's")
         listing = msgspec.json.decode(text, type=_Listing)
-    except (InvalidSignature, zlib.error, msgspec.MsgspecError) as error:
+    except (InvalidSignature, zlib.error, msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"a listing that cannot be believed: {error}") from None
+    if not _COMMIT.fullmatch(listing.commit):
+        raise ValueError("a listing of what is no commit")
     if Repo(Hub(listing.hub), RepoKind(listing.kind), listing.name) != repo or listing.revision != revision:
         raise ValueError("a listing of something else")
     files = tuple(FileEntry(path, size, Blob(BlobId.parse(blob), size) if blob else None) for path, size, blob in listing.files)

@@ -32,6 +32,7 @@ from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.buffers import Buffers
 from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.recorder import FlightRecorder, Unrecorded
+from p2pmodel.errors import StoreError
 from p2pmodel.swarm import Rates, Standing
 from p2pmodel.wire.messages import InventoryEntry, Message
 
@@ -287,12 +288,15 @@ class PeerEvents(Protocol):
 
 class Span:
     """Bytes of an open file, to be sent as they lie: descriptor, offset, length. The descriptor is the span's own (a
-    duplicate), so a blob may be closed or removed while its bytes are still on their way out."""
+    duplicate), so a blob may be closed or removed while its bytes are still on their way out. Raises StoreError."""
 
     __slots__ = ("digest", "fd", "length", "offset")
 
     def __init__(self, fd: int, offset: int, length: int, digest: bytes = b"") -> None:
-        self.fd = os.dup(fd)
+        try:
+            self.fd = os.dup(fd)
+        except OSError as error:  # no descriptor left
+            raise StoreError(f"A file of the store cannot be opened once more: {error.strerror}.") from error
         self.offset = offset
         self.length = length
         self.digest = digest  # the chunk's, where the span is a whole chunk

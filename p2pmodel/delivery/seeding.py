@@ -113,6 +113,13 @@ class Seeding:
             log.info("peer_nonsense", peer=peer, message=type(message).__name__, why=str(error))
 
     async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:  # noqa: ARG002  # the port's
+        try:
+            return await self._answer(question)
+        except StoreError as error:  # our own disk's trouble must not end the link, nor the daemon
+            log.warning("question_unanswered", question=type(question).__name__, reason=str(error))
+            return [Problem(code="busy")]
+
+    async def _answer(self, question: Message) -> Sequence[Message]:
         match question:
             case AskInventory():
                 return self._inventory(question)

@@ -112,7 +112,7 @@ class Warming:
                     pass
             work.state = "done"
         except P2pmodelError as error:
-            work.state, work.text = "failed", f"{error} {error.next_step}".strip()[:_TEXT_MAX]
+            work.state, work.text = "failed", _sayable(f"{error} {error.next_step}")
 
     async def _check_public(self, wish: Wish) -> str:
         """The commit. Raises NotAuthorisedError for what the hub does not give to everybody."""
@@ -219,6 +219,11 @@ class _Watched:
             self.shown = replace(self.shown, state="failed", text=why)
         elif self._missed >= WARM_MISSED_MAX:
             self.shown = replace(self.shown, state="lost", text=why, rate=0.0)
+
+
+def _sayable(text: str) -> str:
+    """What a frame can hold: an error may quote whatever name or revision somebody asked for."""
+    return "".join(char if char.isprintable() else "?" for char in text.strip())[:_TEXT_MAX]
 
 
 def _tell(work: _Work, request: int) -> WarmProgress:
