@@ -43,6 +43,7 @@ class Delivery:
                 await nursery.start(self.downloads.run)
                 await nursery.start(self._warming.run)
                 nursery.start_soon(self._herald.run)
+                nursery.start_soon(self._shelf.run)
                 nursery.start_soon(self.seeding.run)
                 task_status.started()
                 try:

@@ -14,6 +14,7 @@ from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.ports import Store, StoredBlob
 
 OPEN_BLOBS_MAX: Final = 128  # file descriptors; a model of 100 shards stays open as a whole
+SHELF_IDLE_S: Final = 30.0
 
 
 class Shelf:
@@ -22,7 +23,16 @@ class Shelf:
     def __init__(self, store: Store, blocking: Blocking) -> None:
         self._store = store
         self._blocking = blocking
-        self._kept: OrderedDict[BlobId, StoredBlob] = OrderedDict()
+        self._kept: OrderedDict[BlobId, StoredBlob] = OrderedDict()  # last borrowed last
+        self._borrowed_at: dict[BlobId, float] = {}
+
+    async def run(self) -> None:
+        """Puts back what nobody has borrowed for a while: the store evicts nothing that is open."""
+        while True:
+            await trio.sleep(SHELF_IDLE_S)
+            before = trio.current_time() - SHELF_IDLE_S
+            while self._kept and self._borrowed_at[next(iter(self._kept))] <= before:
+                await self._put_back_oldest()
 
     @asynccontextmanager
     async def borrow(self, blob: Blob, *, private: bool) -> AsyncIterator[StoredBlob]:
@@ -36,19 +46,26 @@ class Shelf:
 
     async def close(self) -> None:
         while self._kept:
-            await self._close(self._kept.popitem()[1])
+            await self._put_back_oldest()
+
+    async def _put_back_oldest(self) -> None:
+        blob, stored = self._kept.popitem(last=False)
+        del self._borrowed_at[blob]
+        await self._close(stored)
 
     async def _keep(self, blob: Blob, *, private: bool) -> None:
         if blob.id in self._kept:
             self._kept.move_to_end(blob.id)
+            self._borrowed_at[blob.id] = trio.current_time()
             return
         stored = await self._open(blob, private=private)
         if blob.id in self._kept:
             await self._close(stored)
             return
         self._kept[blob.id] = stored
+        self._borrowed_at[blob.id] = trio.current_time()
         while len(self._kept) > OPEN_BLOBS_MAX:
-            await self._close(self._kept.popitem(last=False)[1])
+            await self._put_back_oldest()
 
     async def _open(self, blob: Blob, *, private: bool) -> StoredBlob:
         return await self._blocking(lambda: self._store.open(blob, private=private))

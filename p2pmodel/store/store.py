@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -413,7 +413,8 @@ class Store:
     def _use(self, entry: _Entry) -> None:
         entry.used = self._uses[entry.blob.id] = int(self._clock())
         if len(self._uses) >= USES_PENDING_MAX:
-            self._index.touch(self._uses)
+            with suppress(StoreError):  # a full disk: what is here is served all the same
+                self._index.touch(self._uses)
             self._uses.clear()
 
     def _count(self, *, sealed: int = 0, partial: int = 0) -> None:

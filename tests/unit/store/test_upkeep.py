@@ -342,3 +342,23 @@ def test_the_counts_come_back_to_nothing(house):
     for blob in (ONE, SMALL, half):
         house.store.remove(blob.blob.id)
     assert (counts.bytes_sealed, counts.bytes_partial, list(house.store.blobs())) == (0, 0, [])
+
+
+def test_a_full_disk_does_not_keep_what_is_here_from_being_opened(tmp_path, monkeypatch):
+    """When the index cannot even note what was used."""
+    house = OnDisk(tmp_path / "state")
+    samples = [sample(number, 10) for number in range(3)]
+    for each in samples:
+        each.put(house.store)
+
+    def full(uses):
+        raise StoreFullError("No room left on the device.")
+
+    monkeypatch.setattr(house.store._index, "touch", full)
+    monkeypatch.setattr("p2pmodel.store.store.USES_PENDING_MAX", 2)
+    for each in samples:
+        stored = house.store.open(each.blob, private=False)
+        assert read(stored) == each.data
+        stored.close()
+    monkeypatch.undo()
+    house.close()
