@@ -28,11 +28,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parent)]
 
+import torrents  # noqa: E402  # lies beside
 from lan import Host, Lan, missing  # noqa: E402  # lies in tests/
 
 MIB: Final = 1 << 20
@@ -149,6 +151,14 @@ def fifty(arguments: argparse.Namespace, size: int) -> Result:
     return cold(arguments, min(size, 64 * MIB), 50)
 
 
+def torrent(client: str, arguments: argparse.Namespace, size: int, nodes: int = 8) -> Result:
+    with lab(nodes, size, arguments.seed, arguments.dir, rate="1gbit", origin_rate="100mbit") as lan:
+        frames = lan.frames["origin"]["sent"]
+        done_s, used_s = torrents.race(client, lan, lan.folder / FILE, f"{MODEL}/resolve/main/{FILE}")
+        sent = lan.frames["origin"]["sent"] - frames
+        return Result(f"{nodes} cold, {client}", size, size * 8 / 100e6, lan.sent, sent, done_s, used_s)
+
+
 def plot(results: list[Result], folder: Path, command: str) -> None:
     """A curve a node: how much of the model it had, by time."""
     import matplotlib as mpl  # noqa: PLC0415  # only those who plot have it
@@ -170,6 +180,7 @@ def plot(results: list[Result], folder: Path, command: str) -> None:
 
 def main() -> None:
     scenarios = {"cold": cold, "holder": holder, "fifty": fifty}
+    scenarios |= {client: partial(torrent, client) for client in ("libtorrent", "aria2")}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=[*scenarios, []], help="all, if none is named")
     parser.add_argument("--mib", type=int, default=512)
@@ -184,6 +195,9 @@ def main() -> None:
     results = []
     for _ in range(arguments.rounds):
         for what in arguments.what or scenarios:
+            if what in {"libtorrent", "aria2"} and (install := torrents.lacking(what)):
+                print(f"{what} is left out: {install}", flush=True)
+                continue
             results.append(scenarios[what](arguments, arguments.mib * MIB))
             print(HEAD, results[-1].row, sep="\n", flush=True)
     print(f"\n{command}; seed {arguments.seed}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n{HEAD}")
