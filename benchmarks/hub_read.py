@@ -112,7 +112,7 @@ class Nothing:
     def answered_by(self, upstream: str) -> None:
         pass
 
-    async def arrived(self, index, data, digest, *, claimed, grade) -> None:  # noqa: ARG002  # the port's shape
+    async def arrived(self, index, data, digest, *, claimed, grade) -> None:  # the port's shape
         await trio.lowlevel.checkpoint()
 
 

@@ -34,7 +34,7 @@ class ChunkMap:
     def _of(cls, count: int, bits: int) -> ChunkMap:
         made = cls.__new__(cls)  # half of what `|` costs would be a constructor that has nothing to do
         made.count = count
-        made._bits = bits
+        made._bits = bits  # noqa: SLF001  # its own class
         return made
 
     @classmethod

@@ -276,7 +276,7 @@ async def test_in_an_open_cluster_nobody_believes_a_peers_listing(hub, autojump_
 
 
 async def test_what_nobody_can_give_is_an_error_within_five_seconds(hub, autojump_clock):
-    async with cluster(hub, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b") as [a, _]:
         await a.delivery.snapshot(REPO, "main", Access())
         hub.down = True
         began = trio.current_time()
