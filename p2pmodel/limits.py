@@ -14,6 +14,7 @@ TWO_NAMES_BYTES_MAX: Final = 16 * MIB  # files up to here get both hub names (gi
 PATH_CHARS_MAX: Final = 1024  # no hub allows more; four times a segment that a file system takes
 PATH_SEGMENT_BYTES_MAX: Final = 255  # ext4, XFS
 SNAPSHOT_FILES_MAX: Final = 200_000  # a listing of this many files is ~60 MB of JSON
+SNAPSHOT_FILES_DECODED_MAX: Final = 20_000  # of listings kept as objects, ~1 kB a file: what one is asked for again and again
 LISTING_BYTES_MAX: Final = 64 * MIB  # what we read from a hub for one listing
 
 # Wire

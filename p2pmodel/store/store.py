@@ -27,6 +27,7 @@ from p2pmodel.store.freshness import Freshness
 from p2pmodel.store.index import Index
 from p2pmodel.store.inventory import PARTIAL, REMOVED, SEALED, Inventory
 from p2pmodel.store.layout import Layout
+from p2pmodel.store.recent import RecentSnapshots
 from p2pmodel.store.stock import open_blob, take_stock
 from p2pmodel.store.tree import CacheTree, Leaf
 from p2pmodel.wire.messages import InventoryEntry
@@ -85,6 +86,8 @@ class Store:
         self._disk = disk or Disk(fsync=fsync)
         self._lock = threading.RLock()
         self._count_lock = threading.Lock()  # innermost: guards the two byte counts
+        self._recent = RecentSnapshots()
+        self._snapshot_lock = threading.Lock()
         self._inventory = Inventory()
         self._entries: dict[BlobId, _Entry] = {}
         self._uses: dict[BlobId, int] = {}  # newer than the index knows
@@ -160,10 +163,18 @@ class Store:
     # Snapshots, refs, documents, pins
 
     def put_snapshot(self, snapshot: Snapshot) -> None:
-        self._index.put_snapshot(snapshot)
+        with self._snapshot_lock:
+            self._index.put_snapshot(snapshot)
+            self._recent.keep(snapshot)
 
     def snapshot(self, repo: Repo, commit: str) -> Snapshot | None:
-        return self._index.snapshot(repo, commit)
+        if (recent := self._recent.find(repo, commit)) is not None:
+            return recent
+        with self._snapshot_lock:  # else one that is being replaced could be kept in the place of its successor
+            found = self._index.snapshot(repo, commit)
+            if found is not None:
+                self._recent.keep(found)
+            return found
 
     def snapshots(self) -> Sequence[tuple[Repo, str]]:
         return self._index.snapshots()
