@@ -84,6 +84,10 @@ class SourceBusyError(SourceError):
     """The source cannot serve now and says so; ask again later. No blame."""
 
 
+class NotHeldError(SourceError):
+    """The source no longer has what it said it had. No blame."""
+
+
 class ShortAnswerError(SourceError):
     """Fewer bytes came than were promised, or the connection broke."""
 

@@ -23,9 +23,11 @@ from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Turn, Urgency
 from p2pmodel.delivery.ports import Location, Order, Source, StoredBlob, Surroundings
 from p2pmodel.errors import (
+    NotHeldError,
     P2pmodelError,
     RateLimitedError,
     ShortAnswerError,
+    SourceBusyError,
     StoreError,
     UnavailableError,
     WrongBytesError,
@@ -191,11 +193,16 @@ class Download:
                 await source.fetch(order, sink)
         except WrongBytesError:
             return True  # the chunk is refused there; the source's standing says whether it is asked for others
+        except NotHeldError:
+            self.swarm.failed(flight, for_good=True)
+            return True
         except StoreError as error:
             self._fail(error)
         except P2pmodelError as error:
             if hub:
                 self._hub_failed(error)
+            elif not isinstance(error, SourceBusyError):
+                self.swarm.failed(flight, for_good=False)
         else:
             return True
         finally:

@@ -14,7 +14,7 @@ import trio
 
 from p2pmodel.content import Grade
 from p2pmodel.delivery.ports import Order, Sink
-from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceError, StrangerError
+from p2pmodel.errors import NotHeldError, PeerProtocolError, ShortAnswerError, SourceError, StrangerError
 from p2pmodel.limits import (
     CHUNK_PROGRESS_TIMEOUT_S,
     CHUNKS_PER_GET_MAX,
@@ -129,7 +129,7 @@ class PeerSource:
         except PeerProtocolError:
             self._statistics.protocol_errors["fetching"] += 1
             raise
-        except _NotHeldError:
+        except NotHeldError:  # the Get is over and the connection as good as before
             self._keep(connection)
             raise
         else:
@@ -155,7 +155,7 @@ class PeerSource:
         """The next chunk's announcement; the session has checked that it is the one that was asked for."""
         while not isinstance(message := await connection.receive(), Chunk):
             if isinstance(message, Problem):
-                raise _NotHeldError(str(error_of(message))) if message.code == "not_held" else error_of(message)
+                raise NotHeldError(str(error_of(message))) if message.code == "not_held" else error_of(message)
             if not isinstance(message, Unknown):
                 raise ShortAnswerError("the peer closed the connection in the middle of an order")
             await connection.send(Problem(request=message.request, code="unknown_message"))
@@ -173,7 +173,3 @@ class PeerSource:
             await connection.receive_body(data, sink.allow, received)
             self._statistics.chunks_received += 1
             await sink.arrived(chunk.index, data, hasher.digest(), claimed=chunk.digest, grade=Grade.HEARSAY)
-
-
-class _NotHeldError(SourceError):
-    """The Get is over and the connection as good as before."""

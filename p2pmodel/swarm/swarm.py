@@ -67,6 +67,7 @@ class Swarm:
         self._readers: dict[int, range] = {}
         self.distrusted = ChunkMap(self.chunks)  # of those: because the blob's own hash was wrong
         self._refused: dict[SourceName, ChunkMap] = {}  # chunks that a source failed to give: not asked of it again
+        self._failed = ChunkMap(self.chunks)  # a peer holds them and an order for them has failed
         self._run_length = run_length(self.chunks)
         self._waiting_since: dict[int, float] = {}  # run → since when it is nobody's
         self.hub_rests_until = 0.0
@@ -98,6 +99,8 @@ class Swarm:
         if (view := self.availability.peers.get(peer)) is not None:
             for chunk in chunks:
                 view.held.add(chunk)
+                if chunk in self._refused.get(peer, ()):  # it had lost it, and has it again
+                    self._refused[peer].discard(chunk)
                 view.claims.discard(chunk)
             view.progress_at = now
 
@@ -189,6 +192,7 @@ class Swarm:
             self._from_hub.add(chunk)
             self._own_wanted.discard(chunk)
             self.distrusted.discard(chunk)
+        self._failed.discard(chunk)
         self.ledger.arrived(chunk)
         self._waiting_since.pop(chunk // self._run_length, None)
 
@@ -199,9 +203,18 @@ class Swarm:
             self._rates.observe_hub(flight.received, now - flight.started_at)
 
     def refuse(self, source: SourceName, chunk: int) -> None:
-        """This source gave wrong bytes for a chunk: it is not asked for that one again."""
+        """This source gave wrong bytes for a chunk, or has it no more: it is not asked for that one again."""
         refused = self._refused.setdefault(source, ChunkMap(self.chunks))
         refused.add(chunk)
+
+    def failed(self, flight: Flight, *, for_good: bool) -> None:
+        """A peer did not give the chunk that was next. `for_good`: it has it no more; else it may give it yet, but nobody
+        need wait for that if the hub is there."""
+        owed = next(iter(flight.left), None)
+        if owed is not None and for_good:
+            self.refuse(flight.source, owed)
+        elif owed is not None:
+            self._failed.add(owed)
 
     def own_claims(self) -> tuple[list[Run], list[Run]]:
         """What we are receiving: runs from the hub, and runs from peers. While we read for a client who needs our own read
@@ -269,7 +282,7 @@ class Swarm:
             return run and (run, HubReason.DISTRUST if run[0] in self.distrusted else HubReason.OWN_READ)
         if not self.settled(now):
             return None
-        cold = self._open(now) - self._on_peers(now) - self.ledger.pending(HUB)
+        cold = self._open(now) - (self._on_peers(now) - self._failed) - self.ledger.pending(HUB)
         stalled = self.ledger.stalled(now, LEASE_S) & self.missing  # peers hold it and do not give it
         slow = self._too_slow(now)
         candidates = (cold | stalled | slow) - self.availability.claimed(now, LEASE_S) - self.ledger.pending(HUB)

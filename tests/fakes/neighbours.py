@@ -5,7 +5,7 @@ import os
 import trio
 
 from p2pmodel.content import Grade, chunk_digest
-from p2pmodel.errors import ShortAnswerError, SourceBusyError, SourceError
+from p2pmodel.errors import NotHeldError, ShortAnswerError, SourceBusyError, SourceError
 from p2pmodel.wire.messages import Problem
 
 
@@ -118,7 +118,7 @@ class MemoryPeerSource:
                 raise ShortAnswerError("the link broke")
             span = await self.lan.nodes[self.peer].seed(self.node, order.blob, index)
             if span is None:
-                raise SourceBusyError("not held")
+                raise NotHeldError("not held")
             with span:
                 data = os.pread(span.fd, span.length, span.offset)
             await self._deliver(order, index, data, span.digest, sink)

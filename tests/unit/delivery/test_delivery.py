@@ -416,3 +416,13 @@ async def test_what_a_client_gave_up_half_way_is_still_given_to_peers(hub, autoj
         left_here = len(a.store.open(BLOB, private=False).held)
         assert left_here
         assert (await b.fetch()).peers >= left_here * CHUNK_BYTES
+
+
+async def test_a_chunk_that_its_only_holder_has_lost_comes_from_the_hub(hub, autojump_clock):
+    async with cluster(hub, "a", "b") as [a, b]:
+        await a.fetch()
+        a.store.damage(BLOB.id, 1)
+        with trio.fail_after(30):
+            await b.fetch()
+        assert b.bytes_of(BLOB) == WEIGHTS
+    assert hub.sent[BLOB.id] == BLOB.size + CHUNK_BYTES

@@ -239,6 +239,30 @@ def test_what_a_mirror_gave_is_not_read_again_for_the_same_reader():
     assert 0 not in node.swarm.missing
 
 
+def test_a_chunk_that_a_peer_has_lost_is_asked_of_the_hub_until_the_peer_has_it_again():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    flight = node.swarm.next_order(A, 0.0)
+    node.swarm.failed(flight, for_good=True)
+    node.swarm.ended(flight, 0.0)
+    from_hub = node.swarm.next_order(HUB, 0.0)
+    assert asked(from_hub) == {flight.first}
+    node.swarm.ended(from_hub, 0.0)
+    node.swarm.got(A, [flight.first], 0.0)
+    assert node.swarm.next_order(HUB, 0.0) is None
+
+
+def test_nobody_waits_for_a_peer_whose_orders_fail_if_the_hub_is_there():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    flight = node.swarm.next_order(A, 0.0)
+    node.swarm.failed(flight, for_good=False)
+    node.swarm.ended(flight, 0.0)
+    node.swarm.hub_rests(1.0)
+    assert not node.swarm.hopeless(0.5), "the peer may give it yet"
+    assert asked(node.swarm.next_order(HUB, 1.0)) == {flight.first}
+
+
 def test_an_order_that_stands_still_is_hedged_at_another_peer():
     node = Node()
     node.peer(A, [5])
