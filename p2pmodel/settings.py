@@ -7,6 +7,7 @@ raises ValueError with the words "must be …" can end in. No error repeats a va
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -55,6 +56,15 @@ def texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError('a list of texts like ["a", "b"]')
     return tuple(value)
+
+
+def ipv4_addresses(value: object) -> tuple[str, ...]:
+    """A list of IPv4 addresses; the name of an interface is none."""
+    addresses = texts(value)
+    try:
+        return tuple(str(ipaddress.IPv4Address(address)) for address in addresses)
+    except ValueError:
+        raise ValueError('a list of IPv4 addresses like ["192.168.1.5"]') from None
 
 
 def flag(value: object) -> bool:
@@ -205,7 +215,7 @@ class PeeringSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoverySettings:
     mdns: bool = setting(True, flag, "Find and be found by multicast DNS")
-    interfaces: tuple[str, ...] = setting([], texts, "Addresses of the interfaces to use; empty is all")
+    interfaces: tuple[str, ...] = setting([], ipv4_addresses, "Addresses of the interfaces to use; empty is all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

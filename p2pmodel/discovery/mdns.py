@@ -85,9 +85,8 @@ class Mdns:
     async def run(self) -> None:
         """Until cancelled; then says goodbye."""
         while True:
-            addresses = list(self._interfaces or self._own_addresses())
             try:
-                await self._announce_from(addresses)
+                await self._announce_from(list(self._interfaces or self._own_addresses()))
             except _FAILURES as error:
                 self._failed(error)
                 await trio.sleep(MDNS_RETRY_S)

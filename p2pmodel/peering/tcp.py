@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import trio
@@ -142,10 +143,12 @@ class TcpNetwork:
     """The `Network` of a real machine."""
 
     async def dial(self, address: Address) -> TcpStream:
-        return _take(await trio.open_tcp_stream(address.host, address.port))
+        with _no_names_refused(address.host):
+            return _take(await trio.open_tcp_stream(address.host, address.port))
 
     async def listen(self, host: str, port: int) -> TcpListener:
-        first, *others = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
+        with _no_names_refused(host):
+            first, *others = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
         for listener in others:  # a name with several addresses: one is what was asked for
             await listener.aclose()
         return TcpListener(first)
@@ -153,6 +156,15 @@ class TcpNetwork:
 
 class _FileEndsError(OSError):
     """Our own file is too short: no fault of the connection."""
+
+
+@contextmanager
+def _no_names_refused(host: str) -> Iterator[None]:
+    """What is no name at all ("a..b") fails as one that nobody has."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise OSError(f"{host[:100]!r} is no name of a host") from error
 
 
 def _take(stream: trio.SocketStream) -> TcpStream:

@@ -115,6 +115,7 @@ def test_an_unknown_key_names_file_line_and_the_nearest_valid_key(tmp_path, envi
         ("cluster.mode", '"ajar"', 'one of "open", "closed", "hardened", "off"'),
         ("peering.peers", '["a:1", 2]', "a list of texts"),
         ("node.state_dir", '""', "a path"),
+        ("discovery.interfaces", '["eth0"]', "a list of IPv4 addresses"),
     ],
 )
 def test_an_ill_typed_value_names_its_line_and_what_it_must_be(tmp_path, environ, key, value, expected):

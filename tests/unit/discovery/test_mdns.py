@@ -121,3 +121,13 @@ async def test_without_any_network_it_says_so_once_and_tries_again(autojump_cloc
     await trio.sleep(100)
     assert one.mdns.statistics.failures == 4
     assert one.mdns.statistics.announced == 0
+
+
+async def test_interfaces_that_cannot_be_listed_are_no_network(autojump_clock, nursery):
+    def fails():
+        raise OSError(24, "Too many open files")
+
+    one = Node("6" * 40, interfaces=[], own_addresses=fails)
+    nursery.start_soon(one.mdns.run)
+    await trio.sleep(100)
+    assert one.mdns.statistics.failures == 4

@@ -152,3 +152,11 @@ async def test_dialling_nobody_is_an_os_error():
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(OSError, match="connect"):
             await TcpNetwork().dial(Address("127.0.0.1", taken.getsockname()[1]))
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".local"])
+async def test_a_name_that_is_none_is_a_host_that_nobody_has(host):
+    with pytest.raises(OSError, match="no name of a host"):
+        await TcpNetwork().dial(Address(host, 1))
+    with pytest.raises(OSError, match="no name of a host"):
+        await TcpNetwork().listen(host, 0)
