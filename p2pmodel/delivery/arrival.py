@@ -77,6 +77,12 @@ class Arrivals:
         self.swarm.refuse(peer, chunk)
         self._around.neighbours.send(NodeId(peer), BadChunk(blob=self.stored.blob.id.to_bytes(), chunk=chunk))
 
+    def refute(self, signer: NodeId) -> None:
+        """Our own read of the hub differs from what a peer sealed: nobody's chunks are held against its word any more."""
+        self._around.standing.rest(signer, trio.current_time())
+        self.testimony.refuted(signer)
+        self.statistics.count("peer", "wrong")
+
     def expose(self, chunk: int) -> None:
         """Our own read of the hub differs from what a peer gave: that peer is proven false, to us."""
         giver = self._givers.get(chunk)
@@ -132,6 +138,8 @@ class FlightSink:
                 self._wrong(index, "are not those that the hub gave us")
             self._statistics.count(self._kind, "wrong")
             raise WrongBytesError(f"The hub gave two different answers for chunk {index} of {stored.blob.id}.")
+        if grade is Grade.OWN and (signer := arrivals.testimony.against(index, digest)) is not None:
+            arrivals.refute(signer)
         if self._kind == "peer" and (signer := arrivals.testimony.against(index, digest)) is not None:
             if signer == self._flight.source:
                 self._wrong(index, "are not what it sealed itself")

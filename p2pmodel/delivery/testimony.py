@@ -14,6 +14,7 @@ class Testimony:
         self._blob = blob
         self._neighbours = neighbours
         self._sealed: tuple[Manifest, NodeId] | None = None
+        self._liars: set[NodeId] = set()
 
     @property
     def given(self) -> bool:
@@ -27,7 +28,13 @@ class Testimony:
             manifest, seal = assemble_manifest(self._blob, pages)
         except (SourceError, ValueError):
             return
-        self._sealed = self._sealed or (manifest, seal.node)
+        if seal.node not in self._liars:
+            self._sealed = self._sealed or (manifest, seal.node)
+
+    def refuted(self, signer: NodeId) -> None:
+        """What it sealed turned out false: of this blob its word is not heard again."""
+        self._liars.add(signer)
+        self._sealed = None
 
     def against(self, chunk: int, digest: bytes) -> NodeId | None:
         """The node whose seal says that this chunk has another digest."""

@@ -5,11 +5,12 @@ import random
 import pytest
 import trio
 import trio.testing
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node
 
-from p2pmodel.content import Grade, chunk_digest
+from p2pmodel.content import Grade, Manifest, Seal, chunk_digest
 from p2pmodel.delivery.arrival import FlightSink
 from p2pmodel.delivery.download import Download
 from p2pmodel.errors import WrongBytesError
@@ -97,3 +98,17 @@ async def test_what_nobody_touches_is_sealed(node, autojump_clock):
             await node.fetch()
             assert node.bytes_of(blob_of(DATA)) == DATA
         nursery.cancel_scope.cancel()
+
+
+async def test_a_false_seal_is_held_against_no_honest_peer_once_the_hub_refutes_it(download, node):
+    """Whoever answers first with a signed manifest of lies must not cost the cluster the whole blob from the hub."""
+    lies = Manifest(download.blob, bytes(3 * 32))
+    seal = Seal.sign(lies, Ed25519PrivateKey.generate())
+    download.arrivals.testimony._sealed = lies, seal.node
+    honest, hub = sink_of(download, node, PEER), sink_of(download, node, HUB)
+    with pytest.raises(WrongBytesError):
+        await give(honest, 0, chunk(0), Grade.HEARSAY)
+    await give(hub, 0, chunk(0), Grade.OWN)
+    assert node.around.standing.resting(seal.node, trio.current_time())
+    await give(honest, 1, chunk(1), Grade.HEARSAY)
+    assert 1 in download.stored.held
