@@ -25,6 +25,7 @@ _COMMANDS = {
     "warm": "Have other nodes bring a model in.",
     "why": "Show where each chunk came from, and why a hub was asked.",
     "limits": "Show or change rate limits.",
+    "plan": "Tell what a cluster will need, by simulation.",
     "cluster": "Make or join a closed cluster.",
     "env": 'Print settings for clients: eval "$(p2pmodel env)".',
     "config": "Show the settings in force.",

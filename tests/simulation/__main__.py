@@ -1,4 +1,5 @@
-"""Worlds from seeds: `python -m tests.simulation --seeds 500`; one of them again, told line by line: `--seed N --trace`."""
+"""Worlds from seeds: `python -m tests.simulation --seeds 500`; one of them again, told line by line: `--seed N --trace`.
+With `--nodes` it is a cluster at flow level (cluster.py): `--nodes 1000 --size 140GB --link 25Gbit --uplink 2Gbit`."""
 
 import argparse
 import json
@@ -8,6 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+if "--nodes" in sys.argv:  # chunks keep their size there, so before `scale`
+    from simulation import cluster
+
+    sys.exit(cluster.main(sys.argv[1:]))
 
 import simulation.scale  # isort: skip  # noqa: F401  # before anything of p2pmodel
 
