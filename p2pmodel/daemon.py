@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import secrets
 import signal
 import socket
@@ -34,7 +35,7 @@ from p2pmodel.delivery.warming import WARM
 from p2pmodel.discovery import Announcement, Mdns
 from p2pmodel.errors import ConfigError, P2pmodelError, first_error
 from p2pmodel.gateway import Gateway, bind
-from p2pmodel.limits import ANNOUNCE_GAP_MIN_S, DISCOVER_S, GRACE_S
+from p2pmodel.limits import ANNOUNCE_GAP_MIN_S, DESCRIPTORS_MAX, DISCOVER_S, GRACE_S
 from p2pmodel.metrics import Metrics, Sources
 from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
 from p2pmodel.reports import Reports
@@ -52,7 +53,16 @@ _SOCKET_NAME: Final = "gateway"  # FileDescriptorName= in systemd/p2pmodel.socke
 def serve(settings: Settings) -> None:
     """Run a daemon until SIGTERM or SIGINT. Raises P2pmodelError for what the operator must mend."""
     log.configure(settings.log.level, settings.log.format)
+    _allow_descriptors()
     _run(_serve, settings)
+
+
+def _allow_descriptors() -> None:
+    """Links, their data connections, clients and open blobs together outgrow the 1,024 that a shell gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def run_for(settings: Settings, job: Callable[[Running], T]) -> T:

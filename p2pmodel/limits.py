@@ -157,3 +157,6 @@ API_SILENCE_S: Final = 60.0  # a fetch reports a few times a second, also while 
 # The house
 GRACE_S: Final = 10.0  # from SIGTERM to the last cancel
 DISCOVER_S: Final = 3.0  # how long a command that is its own daemon waits for a first peer: mDNS needs one to two
+DESCRIPTORS_MAX: Final = (
+    8192  # 256 links with 4 data connections each way, 256 clients, 128 open blobs with their records, and air
+)

@@ -67,7 +67,9 @@ class Delivery:
         return await self._catalog.snapshot(repo, revision, access)
 
     async def entry(self, repo: Repo, revision: str, path: str, access: Access) -> tuple[Snapshot, FileEntry]:
-        return await self._catalog.entry(repo, revision, path, access)
+        snapshot, entry = await self._catalog.entry(repo, revision, path, access)
+        await self._catalog.check_readable(snapshot, entry, access)  # a gated repo is listed for all and given to some
+        return snapshot, entry
 
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         return await self._catalog.info(repo, revision, access)

@@ -19,12 +19,12 @@ Json = dict[str, object]
 
 
 def tell_download(download: Download, neighbours: Neighbours) -> Json:
-    """`eta_s` is None while nothing comes. Of a private file neither repo nor path is told."""
+    """`eta_s` is None while nothing comes. Of a private file neither repo, path nor hash is told."""
     now = trio.current_time()
     swarm = download.swarm
     rate = download.arrivals.meter.total(now)
     return {
-        "blob": str(download.blob.id),
+        "blob": "private" if download.stored.private else str(download.blob.id),
         "files": [] if download.stored.private else [_tell_file(location) for location in download.locations],
         "bytes": download.blob.size,
         "chunks": swarm.chunks,

@@ -107,7 +107,7 @@ class Seeding:
                     self._downloads.told(peer, BlobId.from_bytes(message.blob), message)
                 case BadChunk():
                     self._complaint(message)
-                case HubBusy():
+                case HubBusy() if self._around.closed:  # in open mode any stranger could talk us out of the hub
                     self._around.upstreams.rest(message.upstream, min(message.retry_after, _HUB_BUSY_S_MAX))
         except (ValueError, IndexError) as error:
             log.info("peer_nonsense", peer=peer, message=type(message).__name__, why=str(error))

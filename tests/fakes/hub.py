@@ -54,6 +54,7 @@ class MemoryHub:
     repos: dict[Repo, dict[str, Snapshot]] = field(default_factory=dict)
     heads: dict[tuple[Repo, str], str] = field(default_factory=dict)
     tokens: dict[Repo, set[str]] = field(default_factory=dict)  # a repo that stands here is private
+    listed: set[Repo] = field(default_factory=set)  # private ones whose listing anybody may see
     sent: Counter = field(default_factory=Counter)  # bytes by blob
     asked: Counter = field(default_factory=Counter)  # metadata questions by verb
     corrupt: dict[tuple[BlobId, int], int] = field(default_factory=dict)  # (blob, chunk) → how many times yet
@@ -115,7 +116,7 @@ class MemoryUpstreams:
         return repo not in self.hub.tokens or access.token in self.hub.tokens[repo]
 
     def _resolve(self, repo, revision, access):
-        if repo not in self.hub.repos or not self._admitted(repo, access):
+        if repo not in self.hub.repos or not (self._admitted(repo, access) or repo in self.hub.listed):
             raise RepoNotFoundError(f"No repo {repo}.")
         commit = self.hub.heads.get((repo, revision), revision)
         if commit not in self.hub.repos[repo]:

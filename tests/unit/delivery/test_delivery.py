@@ -346,6 +346,17 @@ async def test_a_private_file_is_given_only_to_those_whom_the_hub_lets_in(hub, a
     assert hub.sent[blob_of(secret).id] == 2 * len(secret), "each from the hub: private blobs do not travel between peers"
 
 
+async def test_a_listing_that_all_may_see_does_not_open_the_files(hub, autojump_clock):
+    """A gated repo: the hub lists it for everybody and gives it to some."""
+    hub.publish({"w.bin": b"secret"}, repo=PRIVATE, tokens={"good"})
+    hub.listed.add(PRIVATE)
+    async with cluster(hub, "a") as [a]:
+        assert not (await a.delivery.snapshot(PRIVATE, "main", Access())).public
+        with pytest.raises(NotAuthorisedError):
+            await a.delivery.entry(PRIVATE, "main", "w.bin", Access())
+        assert await a.delivery.entry(PRIVATE, "main", "w.bin", Access("good"))
+
+
 async def test_a_revoked_token_stops_working_when_its_verdict_runs_out(hub, autojump_clock):
     hub.publish({"w.bin": b"secret"}, repo=PRIVATE, tokens={"good"})
     async with cluster(hub, "a") as [a]:
