@@ -83,6 +83,14 @@ async def no_hub(world, fault):
 
 
 @asynccontextmanager
+async def shut(world, fault):
+    """A firewall lets nobody in; the links that stand are left alone."""
+    [node] = world.named(fault)
+    with _set(node.cable, "shut", True):
+        yield
+
+
+@asynccontextmanager
 async def slow(world, fault):
     """A cable that gives a thirtieth of what the others give."""
     [node] = world.named(fault)
@@ -139,6 +147,7 @@ FAULTS = {
     "alone": alone,
     "asleep": asleep,
     "no_hub": no_hub,
+    "shut": shut,
     "slow": slow,
     "liar": liar,
     "flipper": flipper,

@@ -121,6 +121,7 @@ class Host:
         self.uplink = Line(rate)
         self.downlink = Line(rate)
         self.listening = {}
+        self.shut = False  # a firewall: what is open stays open, nobody comes in
         self.sent = Counter()  # bytes by "control" and "data"
         self.received = Counter()
         self._streams = {}
@@ -136,8 +137,9 @@ class Host:
         while there.silent or back.silent:
             await network.changed.wait()
         accept = network.hosts[address.host].listening.get(address.port) if address.host in network.hosts else None
-        network.trace("dial", self.name, address.host, "refused" if there.cut or not accept else "")
-        if there.cut or not accept:
+        refused = there.cut or not accept or network.hosts[address.host].shut
+        network.trace("dial", self.name, address.host, "refused" if refused else "")
+        if refused:
             raise OSError(111, "Connection refused")
         self._ports += 1
         here = Stream(self, Address(self.name, self._ports), address)

@@ -14,7 +14,7 @@ START_S = 10.0  # jobs and faults begin within so long
 FAULT_S_MAX = 20.0
 HUB_FAULTS = ("hub_down", "hub_busy", "hub_breaks", "hub_stalls", "hub_corrupts")
 PAIR_FAULTS = ("cut", "silence")
-NODE_FAULTS = ("crash", "alone", "asleep", "slow", "liar", "flipper", "rot", "disk_full", "no_hub")
+NODE_FAULTS = ("crash", "alone", "asleep", "slow", "liar", "flipper", "rot", "disk_full", "no_hub", "shut")
 LASTING = ("liar", "flipper", "hub_corrupts")  # from the first job on: they show only in what is asked for
 
 
