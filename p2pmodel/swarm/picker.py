@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from p2pmodel.swarm.rendezvous import run_length, run_owners
+from p2pmodel.swarm.rendezvous import run_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from p2pmodel.content import BlobId, ChunkMap
+    from p2pmodel.content import ChunkMap
 
 _RARITY_LEVELS: Final = 4  # beyond so many holders a chunk is not rare
 UNCLAIMED_S: Final = 3.0  # how long a run waits for its owner to claim it before the next in line may
@@ -23,11 +23,6 @@ class Turn:
 
     before: int
     waiting_since: float
-
-
-def hub_turn(blob: BlobId, run: int, own_weight: str, weights: Sequence[str], waiting_since: float) -> Turn:
-    """This node's turn at a run among the nodes that want the blob."""
-    return Turn(run_owners(blob, run, {own_weight, *weights}).index(own_weight), waiting_since)
 
 
 def may_claim(turn: Turn, now: float) -> bool:

@@ -5,7 +5,8 @@ The rule, in the order in which `next_order` applies it:
   2. A chunk that a usable peer holds is asked of a peer, never of the hub, unless it must be our own read.
   3. A cold chunk is read from the hub by the node whose turn its run is (rendezvous among the nodes that want the blob);
      the others wait for it under a lease with progress.
-  4. A chunk whose order stands still is hedged: asked of a second source.
+  4. A chunk whose order stands still is hedged: asked of a second source. What peers together bring more slowly than the
+     hub would, or failed to bring, the hub is asked for as well, by turns.
 To re-check when changing this: a chunk may never be asked twice without (4); nobody may wait for a node that is gone.
 """
 
@@ -17,7 +18,7 @@ from p2pmodel.content import Blob, ChunkMap, NodeId, chunk_count
 from p2pmodel.limits import LEASE_S, RUN_CHUNKS_MAX, SETTLE_S
 from p2pmodel.swarm.availability import Availability, PeerView
 from p2pmodel.swarm.ledger import Flight, Ledger
-from p2pmodel.swarm.picker import UNCLAIMED_S, first_run, hub_turn, may_claim, peer_order_limit, rarest_run
+from p2pmodel.swarm.picker import UNCLAIMED_S, Turn, first_run, may_claim, peer_order_limit, rarest_run
 from p2pmodel.swarm.rates import SLOW_AFTER_S, Rates
 from p2pmodel.swarm.reasons import HubReason
 from p2pmodel.swarm.rendezvous import run_length, run_owners
@@ -70,6 +71,8 @@ class Swarm:
         self._failed = ChunkMap(self.chunks)  # a peer holds them and an order for them has failed
         self._run_length = run_length(self.chunks)
         self._waiting_since: dict[int, float] = {}  # run → since when it is nobody's
+        self._line_of: frozenset[str] = frozenset()
+        self._places: dict[int, int] = {}  # run → our place in its line among `_line_of`
         self.hub_rests_until = 0.0
 
     # Facts
@@ -306,21 +309,33 @@ class Swarm:
             return HubReason.NO_PEERS
         if any(chunk in view.held for view in views):
             return HubReason.REFUSED
-        weights = [view.weight for view in views if view.wanted]
+        weights = self._rivals()
         if not weights:
             return HubReason.NOBODY_HOLDS
-        turn = hub_turn(self.blob.id, chunk // self._run_length, self._own_weight, weights, 0.0)
-        return HubReason.PASSED_ON if turn.before else HubReason.MY_TURN
+        return HubReason.PASSED_ON if self._before(chunk // self._run_length, weights) else HubReason.MY_TURN
+
+    def _rivals(self) -> frozenset[str]:
+        """The weights of the other nodes that want the blob."""
+        return frozenset(view.weight for view in self.availability.peers.values() if view.wanted)
+
+    def _before(self, run: int, weights: frozenset[str]) -> int:
+        """How many nodes stand before this one in a run's line. Remembered: a large blob has thousands of runs, and every
+        chunk that comes makes the lanes look again."""
+        if weights != self._line_of:
+            self._line_of, self._places = weights, {}
+        if run not in self._places:
+            self._places[run] = run_owners(self.blob.id, run, {self._own_weight, *weights}).index(self._own_weight)
+        return self._places[run]
 
     def _my_turn(self, candidates: ChunkMap, now: float) -> ChunkMap:
         """The candidates in runs that this node may claim now: its own, else one that nobody before it in line has taken for
         a while; drawn by lot, so that two nodes that have nothing left to do do not take the same one."""
-        weights = [view.weight for view in self.availability.peers.values() if view.wanted]
-        if not weights:
+        weights = self._rivals()
+        if not candidates or not weights:
             return candidates
         runs = sorted({chunk // self._run_length for chunk in candidates})
         self._waiting_since = {run: self._waiting_since.get(run, now) for run in runs}
-        turns = {run: hub_turn(self.blob.id, run, self._own_weight, weights, self._waiting_since[run]) for run in runs}
+        turns = {run: Turn(self._before(run, weights), self._waiting_since[run]) for run in runs}
         own = [run for run, turn in turns.items() if turn.before == 0]
         left_over = [run for run, turn in turns.items() if may_claim(turn, now)]
         mine = ChunkMap(self.chunks)
