@@ -147,6 +147,7 @@ class Download:
             source = self._around.upstreams.source(self.locations)
             for _ in range(HUB_LANES if self.blob.size > _SMALL_BLOB_BYTES else 1):
                 nursery.start_soon(self._lane, HUB, lambda: source)
+            nursery.start_soon(partial(self._lane, HUB, lambda: source, urgent=True))
         if not self.stored.private:
             for peer in self._around.neighbours.linked():
                 self.peer_linked(peer)
@@ -165,14 +166,14 @@ class Download:
         finally:
             self._lanes[peer] -= 1
 
-    async def _lane(self, name: SourceName, source: Callable[[], Source]) -> None:
+    async def _lane(self, name: SourceName, source: Callable[[], Source], *, urgent: bool = False) -> None:
         """Work orders of one source for as long as it is linked."""
         pause = PAUSE_MIN_S
         pace = self._around.hub_pace if name == HUB else self._around.peer_pace
         while name == HUB or name in self.swarm.availability.peers:
             turn = pace.turn(lambda: self.urgency)
             await turn.take(0)  # an order that our own limit would hold back only keeps its chunks from others
-            flight = self.swarm.next_order(name, trio.current_time())
+            flight = self.swarm.next_order(name, trio.current_time(), urgent=urgent)
             if flight is None:
                 await self.change(until=self.swarm.wake_at(trio.current_time()))
             elif await self._work(flight, source(), turn):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SourceName = str  # a peer's NodeId, or HUB
 Run = tuple[int, int]  # first chunk, count
 HUB: Final = "hub"
+SOLO_CHUNKS: Final = 4  # of a small blob at a time, while nobody else wants it: few requests, and something left for who joins
 CROSSING_S: Final = 1.0  # claims that far apart crossed on the way: a link's delay and a busy event loop's
 HEDGE_S: Final = 3.0  # an order without a byte for so long is worth asking somebody else as well
 
@@ -174,12 +175,13 @@ class Swarm:
         lost = lost - self.availability.claimed(now, LEASE_S)
         return bool(lost) and not any(view.wanted for view in self.availability.peers.values())
 
-    def next_order(self, source: SourceName, now: float) -> Flight | None:
-        """What to ask of a source now; None: nothing at the moment (ask again when something changed, or at `wake_at`)."""
+    def next_order(self, source: SourceName, now: float, *, urgent: bool = False) -> Flight | None:
+        """What to ask of a source now; None: nothing at the moment (ask again when something changed, or at `wake_at`).
+        `urgent`: of the hub only what a client waits for, so that no long order stands before it."""
         if self._standing.resting(source, now):
             return None
         if source == HUB:
-            cold = self._hub_run(now)
+            cold = self._hub_run(now, urgent=urgent)
             return None if cold is None else self.ledger.begin(HUB, *cold[0], now, cold[1])
         run = self._peer_run(NodeId(source), now)
         return None if run is None else self.ledger.begin(source, *run, now)
@@ -275,7 +277,7 @@ class Swarm:
                 return first_run(urgent, limit)
         return rarest_run(candidates, self.availability.soon_held(), limit, self._rng)
 
-    def _hub_run(self, now: float) -> tuple[tuple[int, int], HubReason] | None:
+    def _hub_run(self, now: float, *, urgent: bool) -> tuple[tuple[int, int], HubReason] | None:
         """What to read from the hub, and why."""
         if now < self.hub_rests_until:
             return None
@@ -283,7 +285,7 @@ class Swarm:
         if own:
             run = first_run(own, max(self._run_length, RUN_CHUNKS_MAX // 2))
             return run and (run, HubReason.DISTRUST if run[0] in self.distrusted else HubReason.OWN_READ)
-        if not self.settled(now):
+        if urgent or not self.settled(now):
             return None
         cold = self._open(now) - (self._on_peers(now) - self._failed) - self.ledger.pending(HUB)
         stalled = self.ledger.stalled(now, LEASE_S) & self.missing  # peers hold it and do not give it
@@ -291,7 +293,7 @@ class Swarm:
         candidates = (cold | stalled | slow) - self.availability.claimed(now, LEASE_S) - self.ledger.pending(HUB)
         mine = self._my_turn(candidates, now)
         after = min((wanted.start for wanted in self._readers.values()), default=0)
-        run = first_run(mine, max(self._run_length, RUN_CHUNKS_MAX if self.solo else self._run_length), after)
+        run = first_run(mine, max(self._run_length, SOLO_CHUNKS if self.solo else 1), after)
         if run is None or run[0] in cold:
             return run and (run, self._why_cold(run[0]))
         return run, HubReason.STALLED if run[0] in stalled else HubReason.SLOW

@@ -6,7 +6,7 @@ from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId
 from p2pmodel.limits import CHUNK_BYTES, LEASE_S, REST_S, SETTLE_S, STRIKES_MAX
 from p2pmodel.swarm import HUB, HubReason, Rates, Standing, Swarm, run_length, run_owners
 from p2pmodel.swarm.picker import UNCLAIMED_S
-from p2pmodel.swarm.swarm import HEDGE_S
+from p2pmodel.swarm.swarm import HEDGE_S, SOLO_CHUNKS
 
 CHUNKS = 32
 BLOB = Blob(BlobId("sha256", "ab" * 32), CHUNKS * CHUNK_BYTES)
@@ -261,6 +261,17 @@ def test_nobody_waits_for_a_peer_whose_orders_fail_if_the_hub_is_there():
     node.swarm.hub_rests(1.0)
     assert not node.swarm.hopeless(0.5), "the peer may give it yet"
     assert asked(node.swarm.next_order(HUB, 1.0)) == {flight.first}
+
+
+def test_the_lane_for_readers_takes_nothing_else():
+    node = Node()
+    assert node.swarm.next_order(HUB, 0.0, urgent=True) is None
+    node.swarm.read_begins(1, range(20, 21), own=True)
+    assert asked(node.swarm.next_order(HUB, 0.0, urgent=True)) == {20}
+
+
+def test_a_lone_node_leaves_something_for_those_who_join():
+    assert Node().swarm.next_order(HUB, 0.0).count == SOLO_CHUNKS
 
 
 def test_an_order_that_stands_still_is_hedged_at_another_peer():
