@@ -7,7 +7,7 @@ from typing import Final
 
 from p2pmodel.limits import CHUNK_BYTES
 
-FULL_MESH_MAX: Final = 32  # nodes: beyond, everyone telling everyone is more than 0.1 % of 512 MiB
+FULL_MESH_MAX: Final = 16  # nodes: at 32, everyone telling everyone is 0.14 % of 512 MiB
 NEIGHBOURS: Final = 8  # then: with how many a node exchanges what it holds
 READERS: Final = 4  # and how many read from the hub
 _CHUNKS_LEAST: Final = 128
