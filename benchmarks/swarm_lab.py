@@ -166,7 +166,7 @@ def plot(results: list[Result], folder: Path, command: str) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    for result in results:
+    for result in (result for result in results if result.traces):
         figure, axes = plt.subplots(figsize=(7, 4))
         for trace in result.traces:
             axes.plot([at for at, *_ in trace], [(peers + hub) / result.size for _, peers, hub in trace], linewidth=1)
