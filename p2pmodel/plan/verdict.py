@@ -79,56 +79,8 @@ def _large(outcome: Outcome) -> str:
     if scenario.nodes <= FULL_MESH_MAX or scenario.neighbours is None:
         return ""
     return (
-        f"Reckoned with {scenario.neighbours} neighbours a node and {scenario.readers} nodes that read from the hub; daemons of "
-        "this version still tell everything to everyone, which costs them more chatter and processor time."
-    )
-
-
-_RULES if (told := rule(outcome))]
-
-
-def _uplink(outcome: Outcome) -> str:
-    scenario = outcome.scenario
-    if bottleneck(outcome) is not Bottleneck.UPLINK:
-        return ""
-    gain = scenario.link / scenario.uplink
-    return (
-        f"The uplink decides: up to {gain:.3g} times its rate would shorten this in proportion. "
-        "Or bring the model in on one node beforehand (`p2pmodel fetch`, say overnight): then only the links count."
-    )
-
-
-def _links(outcome: Outcome) -> str:
-    if bottleneck(outcome) is not Bottleneck.LINKS:
-        return ""
-    return "The nodes' links decide: only faster ones would help; check that none runs below its rate."
-
-
-def _short(outcome: Outcome) -> str:
-    if outcome.last_s > _SHORT_S or outcome.to_bound < _LONG:
-        return ""
-    return "So small a model is over in seconds, most of which are spent on agreeing who reads what."
-
-
-def _quota(outcome: Outcome) -> str:
-    quota = StoreSettings().quota
-    if not quota or outcome.scenario.size <= quota:
-        return ""
-    return "It does not fit the store's default quota: set store.quota on every node."
-
-
-def _disk(outcome: Outcome) -> str:
-    rate = disk_rate(outcome)
-    return f"Every disk must take {rate / 1e6:.0f} MB/s all the while." if rate > _FAST_DISK else ""
-
-
-def _large(outcome: Outcome) -> str:
-    scenario = outcome.scenario
-    if scenario.nodes <= FULL_MESH_MAX or scenario.neighbours is None:
-        return ""
-    return (
-        f"So large a cluster is reckoned with {scenario.neighbours} neighbours a node and {scenario.readers} nodes that read "
-        "from the hub."
+        f"Reckoned with {scenario.neighbours} neighbours a node and {scenario.readers} that read from the hub; daemons of this "
+        "version still tell everything to everyone, which costs them more chatter and processor time."
     )
 
 
