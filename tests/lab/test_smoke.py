@@ -1,5 +1,6 @@
 """Three hosts on a LAN, nothing configured but the hub: what every change must leave working."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,6 +9,7 @@ from lan import PEERING_PORT, Lan, address, within
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
+AWAY_S = 4.0
 MESH_S = 10.0  # "within seconds", on a machine that starts three daemons at once
 
 
@@ -70,6 +72,7 @@ def test_a_hub_cut_off_in_the_middle_and_back_again(lan, nodes, new_model, figur
     lan.cut(0)
     try:
         took = within(10, lambda: nodes[2].bring(kept.name)["event"] == "done", "what a peer has")
+        time.sleep(AWAY_S)
     finally:
         lan.heal()
     for fetch in fetches:
