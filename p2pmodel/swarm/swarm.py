@@ -236,6 +236,7 @@ class Swarm:
             self.hub_rests_until,
             self.availability.next_lease_end(now, LEASE_S),
             self.ledger.next_stall(now, HEDGE_S),
+            self.ledger.next_stall(now, LEASE_S),
             self.ledger.next_age(now, SLOW_AFTER_S),
         ]
         times += [since + step * UNCLAIMED_S for since in self._waiting_since.values() for step in (1, 2, 3)]

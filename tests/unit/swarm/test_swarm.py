@@ -292,6 +292,7 @@ def test_a_chunk_that_a_peer_holds_but_does_not_give_is_in_the_end_read_from_the
     while node.swarm.next_order(A, 0.0):
         pass
     assert node.swarm.next_order(HUB, LEASE_S - 1) is None
+    assert node.swarm.wake_at(LEASE_S - 1) == LEASE_S, "a lane that waits is woken for it"
     assert node.swarm.next_order(HUB, LEASE_S) is not None
 
 
