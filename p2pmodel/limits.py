@@ -89,7 +89,6 @@ SETTLE_S: Final = 1.0  # how long a cold start waits for the peers' answers befo
 BUFFERS: Final = 16  # × 4 MiB: with ~60 MB of Python this keeps a daemon under 150 MiB
 BUFFERS_OF_PEERS: Final = 12  # of those: peers that trickle must leave the hub, and the blob's own hash, some to go on with
 PACE_SLICE_S: Final = 0.05  # what a limited direction moves at a time: the more urgent wait no longer
-PACE_SLICE_BYTES_MAX: Final = MIB  # the same where no limit is near; a limit that is set meanwhile holds from the next slice on
 PACE_LATE_S: Final = 0.1  # a loop that comes late may make up for so much; over 10 s that is 1 % of a limit
 FILES_AT_ONCE: Final = 8  # downloads of one snapshot side by side
 COMMIT_CHUNKS: Final = 8  # a group commit covers at most so many chunks: what a kill -9 can cost

@@ -62,6 +62,14 @@ class ByteStream(trio.abc.Stream):
         buffer[: len(data)] = data
         return len(data)
 
+    async def receive_body(self, buffer: memoryview, seen: Callable[[memoryview], object]) -> int:
+        """The same for what the other end has begun to send all of. `seen` gets each piece in order, while it is in the
+        processor's cache, and perhaps in another thread.
+        """
+        count = await self.receive_into(buffer)
+        seen(buffer[:count])
+        return count
+
     async def send_file(self, fd: int, offset: int, count: int) -> None:
         """Send `count` bytes of an open file from `offset`. Raises OSError if the file is shorter."""
         while count:

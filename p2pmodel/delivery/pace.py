@@ -15,7 +15,7 @@ from math import inf
 import trio
 
 from p2pmodel.delivery.meter import Meter
-from p2pmodel.limits import PACE_LATE_S, PACE_SLICE_BYTES_MAX, PACE_SLICE_S
+from p2pmodel.limits import PACE_LATE_S, PACE_SLICE_S
 
 
 class Urgency(IntEnum):
@@ -102,9 +102,9 @@ class Pace:
 
     def _grant(self, count: int) -> int:
         now = trio.current_time()
-        granted = min(count, PACE_SLICE_BYTES_MAX)
+        granted = count
         if self._rate:
-            granted = min(granted, max(1, round(self._rate * PACE_SLICE_S)))
+            granted = min(count, max(1, round(self._rate * PACE_SLICE_S)))
             self._free_at = max(self._free_at, now - PACE_LATE_S) + granted / self._rate
         self._meter.count("granted", granted, now)
         return granted

@@ -78,11 +78,13 @@ class Connection:
             raise PeerProtocolError(f"{type(message).__name__} where {kind.__name__} was due")
         return message
 
-    async def receive_body(self, buffer: memoryview, allow: Allow, received: Callable[[memoryview], None]) -> None:
-        """Fill `buffer` with the chunk that was announced; `received` sees each piece while it is hot."""
-        done = self.session.take_body(buffer)
-        if done:
-            received(buffer[:done])
+    async def receive_body(
+        self, buffer: memoryview, allow: Allow, progress: Callable[[int], None], seen: Callable[[memoryview], object]
+    ) -> None:
+        """Fill `buffer` with the chunk that was announced; `seen` gets each piece (see `ByteStream.receive_body`)."""
+        if done := self.session.take_body(buffer):
+            seen(buffer[:done])
+            progress(done)
         allowed = 0
         last = trio.current_time() + CHUNK_TIME_MAX_S
         with patience(self.patience_s) as scope:  # one a chunk, moved on by progress: a scope costs 9 µs
@@ -93,11 +95,11 @@ class Connection:
                 last += trio.current_time()
                 while done < allowed:
                     scope.deadline = min(trio.current_time() + self.patience_s, last)
-                    count = await self.stream.receive_into(buffer[done:allowed])
+                    count = await self.stream.receive_body(buffer[done:allowed], seen)
                     if not count:
                         raise ShortAnswerError("the connection ended in the middle of a chunk")
                     self.session.body_received(count)
-                    received(buffer[done : done + count])
+                    progress(count)
                     done += count
                     self._count_received(count)
 

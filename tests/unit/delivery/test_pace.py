@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from p2pmodel.delivery.pace import Pace, Urgency
-from p2pmodel.limits import CHUNK_BYTES, PACE_SLICE_BYTES_MAX, PACE_SLICE_S
+from p2pmodel.limits import CHUNK_BYTES, PACE_SLICE_S
 
 RATE = 1_000_000
 
@@ -71,7 +71,7 @@ def test_without_a_limit_nobody_waits_not_even_for_the_loop():
             taking.send(None)
         return done.value.value
 
-    assert trio.run(main) == PACE_SLICE_BYTES_MAX
+    assert trio.run(main) == CHUNK_BYTES
 
 
 @pytest.mark.parametrize("urgent", list(Urgency)[:-1])

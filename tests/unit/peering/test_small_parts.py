@@ -6,11 +6,12 @@ import random
 import socket
 import tempfile
 
+import blake3
 import pytest
 import trio
 
 from p2pmodel.content import BlobId
-from p2pmodel.limits import CONNECTIONS_PER_PEER_MAX, INVENTORY_ENTRIES_KEPT_MAX, TICKET_S
+from p2pmodel.limits import CONNECTIONS_PER_PEER_MAX, INVENTORY_ENTRIES_KEPT_MAX, MIB, TICKET_S
 from p2pmodel.network import Address
 from p2pmodel.peering import TcpNetwork
 from p2pmodel.peering.inventories import Inventories
@@ -113,6 +114,42 @@ async def test_a_file_larger_than_the_sockets_buffers_arrives_whole(tcp_pair, nu
         while done < len(buffer):
             done += await here.receive_into(buffer[done:])
     assert buffer == data[5:]
+
+
+async def test_a_body_is_received_and_seen_in_order_whole_and_what_follows_it_is_left(tcp_pair, nursery):
+    here, there = tcp_pair
+    body = random.Random(4).randbytes(5 << 20)
+    nursery.start_soon(there.send_all, body + b"frame")
+    buffer, hasher = memoryview(bytearray(len(body))), blake3.blake3()
+    done = 0
+    while done < len(buffer):
+        done += await here.receive_body(buffer[done:], hasher.update)
+    assert buffer == body
+    assert hasher.digest() == blake3.blake3(body).digest()
+    assert await here.receive_some(10) == b"frame"  # five bytes wake us, although megabytes were waited for before
+
+
+async def test_a_bodys_first_bytes_show_although_no_more_come(tcp_pair, nursery):
+    here, there = tcp_pair
+    await there.send_all(b"ab")
+    buffer = memoryview(bytearray(MIB))
+    with trio.fail_after(5):
+        assert await here.receive_body(buffer, bytes) == 2
+        nursery.start_soon(there.aclose)
+        assert await here.receive_body(buffer, bytes) == 0
+
+
+async def test_a_body_of_a_broken_or_closed_connection_is_an_error(tcp_pair, nursery):
+    here, there = tcp_pair
+    await here.send_all(b"unread")
+    with trio.fail_after(5):
+        await trio.lowlevel.wait_readable(there._socket)
+        await there.aclose()  # with bytes unread: a reset
+        with pytest.raises(trio.BrokenResourceError):
+            await here.receive_body(memoryview(bytearray(10)), bytes)
+        await here.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await here.receive_body(memoryview(bytearray(10)), bytes)
 
 
 async def test_peeking_leaves_the_byte(tcp_pair):
