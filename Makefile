@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The figures of the README; some minutes, on a machine with nothing else to do.
 BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing hub_read
 
-.PHONY: demo test test-slow clients lab bench lint format clean
+.PHONY: demo test test-slow clients lab scorecard bench lint format clean
 
 demo: .venv/ready
 	@$(BIN)/p2pmodel demo
@@ -17,7 +17,7 @@ test: .venv/ready
 
 # What takes minutes, other people's clients, or root: each skips with its reason where it cannot run.
 test-slow: .venv/ready .venv/clients
-	@$(BIN)/pytest -q -n0 -m 'clients or lab or soak'
+	@$(BIN)/pytest -q -n0 -m 'clients or lab or soak or attacks'
 
 # Unmodified hub clients of several versions, each in an environment of its own, against real daemons.
 clients: .venv/ready .venv/clients
@@ -29,6 +29,11 @@ bench: .venv/ready
 # Real daemons on hosts of their own, which are network namespaces (tests/lab/README.md).
 lab: .venv/ready
 	@$(BIN)/pytest -q -n0 -rs -m lab tests/lab
+
+# The security scorecard of the README: `make scorecard ROWS=S12`, or all of it (half an hour).
+ROWS ?= all
+scorecard: .venv/ready
+	@$(BIN)/pytest -q -rs --scorecard $(ROWS)
 
 lint: .venv/ready
 	@$(BIN)/ruff check -q .

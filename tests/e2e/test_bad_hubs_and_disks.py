@@ -67,6 +67,7 @@ def test_a_mirror_that_always_lies_gives_nobody_a_byte(site, house):
     assert not list((node.state / "blobs/sha256").rglob("?" * 64))
 
 
+@pytest.mark.scorecard("S19")
 def test_a_redirect_to_what_is_no_web_address_is_not_followed(site, node):
     """Into the LAN, to http, in circles: tests/unit/upstream/test_redirects.py."""
     site.hub.add_repo("model", "acme/sent", {"model.safetensors": noise(2, 5 * MIB)})
@@ -87,6 +88,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.scorecard("S17")
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_file_name_is_refused_and_nothing_is_written(site, node, kind):
     repo, name = f"acme/hostile-{kind}", HOSTILE[kind]
@@ -132,6 +134,7 @@ def flip(path, at):
     path.chmod(mode)
 
 
+@pytest.mark.scorecard("S28")
 @pytest.mark.parametrize("while_it_runs", [False, True])
 def test_a_chunk_that_was_flipped_on_disk_is_never_served_and_is_mended(kept, while_it_runs):
     node, files = kept
@@ -152,6 +155,7 @@ def test_a_chunk_that_was_flipped_on_disk_is_never_served_and_is_mended(kept, wh
     assert blob.read_bytes() == files["model.safetensors"]
 
 
+@pytest.mark.scorecard("S28")
 @pytest.mark.parametrize("damage", ["garbage", "gone", "half", "row"])
 def test_a_damaged_index_costs_no_byte_and_no_crash(site, kept, damage):
     node, files = kept

@@ -9,6 +9,8 @@ import time
 import pytest
 from daemons import House, Site, files_in, noise
 
+pytestmark = pytest.mark.scorecard("S22")
+
 FILES = {"config.json": b"{}", "model.safetensors": noise(5, 9_000_000), "rest/more.bin": noise(6, 100_000)}
 
 

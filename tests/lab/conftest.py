@@ -15,17 +15,6 @@ def _a_machine_that_can():
         pytest.skip(f"no lab: {reason}")
 
 
-@pytest.fixture
-def figure(request, capfd):
-    """Print what was measured, also when the test passes."""
-
-    def say(what: str) -> None:
-        with capfd.disabled():
-            print(f"\n    {request.node.name}: {what}", end="")  # noqa: T201  # what this is for
-
-    return say
-
-
 @dataclass
 class Model:
     name: str

@@ -14,7 +14,7 @@ import pytest
 from daemons import CHUNK, files_in
 from lan import Lan
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.lab, pytest.mark.scorecard("S26"), pytest.mark.timeout(1500)]
 
 SEED = int(os.environ.get("P2PMODEL_CHURN_SEED", "1"))
 SECONDS = float(os.environ.get("P2PMODEL_CHURN_S", "24"))

@@ -16,7 +16,7 @@ from p2pmodel.discovery import Announcement
 from p2pmodel.discovery.announcement import SERVICE
 from p2pmodel.peering import Identity, Membership
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.lab, pytest.mark.scorecard("S14"), pytest.mark.timeout(240)]
 
 MIB = 1 << 20
 GROUP = ("224.0.0.251", 5353)

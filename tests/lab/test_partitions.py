@@ -7,7 +7,7 @@ import pytest
 from daemons import CHUNK, files_in, until
 from lan import Lan, within
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.scorecard("S25"), pytest.mark.timeout(240)]
 
 AGAIN_S = 15.0
 APART_S = 30.0

@@ -8,7 +8,7 @@ import pytest
 from daemons import CHUNK, files_in, until
 from lan import Lan, within
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.scorecard("S27"), pytest.mark.timeout(240)]
 
 ASLEEP_S = 30.0
 TAKEN_OVER_S = 10.0

@@ -73,6 +73,7 @@ def test_everybody_may_read_what_is_public_and_nobody_else_what_is_private(tmp_p
     assert mode(house.state_dir / "index.sqlite") == 0o600
 
 
+@pytest.mark.scorecard("S17")
 @pytest.mark.parametrize("name", ["blobs", "blobs/sha256", "partial", "hub", "modelscope", "private", "private/blobs"])
 @pytest.mark.parametrize("kind", ["link", "file", "open"])
 def test_a_planted_directory_is_refused(state, tmp_path, name, kind):

@@ -172,6 +172,7 @@ def outside(tree):
     )
 
 
+@pytest.mark.scorecard("S17")
 @pytest.mark.parametrize("path", HOSTILE)
 def test_no_name_of_a_hub_writes_outside(tree, path):
     before = outside(tree)
@@ -184,18 +185,21 @@ def test_no_name_of_a_hub_writes_outside(tree, path):
     assert everything(tree.top / "target") == set()
 
 
+@pytest.mark.scorecard("S17")
 @pytest.mark.parametrize("commit", ["", ".", "..", "../x", "a/b", "/x", "x" * 200, "a..b", "-x", "\0"])
 def test_no_commit_becomes_a_path(tree, commit):
     with pytest.raises(StoreError):
         tree.made.materialise(REPO, commit, (), ())
 
 
+@pytest.mark.scorecard("S17")
 @pytest.mark.parametrize("etag", ["", "..", "../../x", "ab", "AB" * 20, "x" * 40, "/" + "a" * 39])
 def test_no_etag_becomes_a_path(tree, etag):
     with pytest.raises(StoreError):
         tree.made.materialise(REPO, COMMIT, (), [tree.leaf("a", etag)])
 
 
+@pytest.mark.scorecard("S17")
 @pytest.mark.parametrize(
     "where", ["", "/snapshots", f"/snapshots/{COMMIT}", f"/snapshots/{COMMIT}/sub", "/blobs", "/refs", "/refs/pr"]
 )
@@ -212,6 +216,7 @@ def test_what_stands_in_a_directorys_place_is_refused_and_never_followed(tree, w
     assert everything(elsewhere) == set() if elsewhere.exists() else kind != "link"
 
 
+@pytest.mark.scorecard("S17")
 @pytest.mark.parametrize("where", [f"snapshots/{COMMIT}/a", f"blobs/{ONE.blob.id.hex}", "refs/main"])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
 def test_what_stands_in_a_files_place_is_replaced_and_never_written_through(tree, where, kind):
@@ -226,6 +231,7 @@ def test_what_stands_in_a_files_place_is_replaced_and_never_written_through(tree
     assert secret.read_text() == "secret" if kind == "link" else not secret.exists()
 
 
+@pytest.mark.scorecard("S17")
 def test_a_directory_in_a_files_place_is_refused(tree):
     (tree.top / f"tree/models--org--model/snapshots/{COMMIT}/a/b").mkdir(parents=True)
     with pytest.raises(StoreError):
@@ -255,6 +261,7 @@ def test_an_export_to_another_file_system_copies(tree, monkeypatch):
     assert everything(tree.top / "target") == {"a"}
 
 
+@pytest.mark.scorecard("S17")
 @pytest.mark.parametrize("kind", ["other bytes", "other size", "link", "directory", "fifo"])
 def test_an_export_never_overwrites(tree, kind):
     there = tree.top / "target" / "a"
@@ -273,6 +280,7 @@ def test_an_export_never_overwrites(tree, kind):
     assert there.lstat().st_size == before.st_size
 
 
+@pytest.mark.scorecard("S17")
 def test_an_export_follows_no_link_out_of_its_directory(tree):
     (tree.top / "elsewhere").mkdir()
     (tree.top / "target" / "sub").symlink_to(tree.top / "elsewhere")

@@ -1,4 +1,4 @@
-"""Reading chunks from a hub, and everything a hub can do wrong while it gives them (scorecard S9)."""
+"""Reading chunks from a hub, and everything a hub can do wrong while it gives them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from p2pmodel.errors import (
     WrongBytesError,
 )
 from p2pmodel.limits import CHUNK_BYTES, HUB_READ_TIMEOUT_S, HUB_TRIES_MAX
+
+pytestmark = pytest.mark.scorecard("S9")
 
 HUBS = pytest.mark.parametrize("on", [Hub.HUGGINGFACE, Hub.MODELSCOPE])
 

@@ -1,4 +1,4 @@
-"""Where a hub may send us, and what goes along (scorecard S19)."""
+"""Where a hub may send us, and what goes along."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from p2pmodel.content import Access, Hub
 from p2pmodel.delivery.ports import Location
 from p2pmodel.errors import SourceError, UnavailableError, WrongAnswerError
 from p2pmodel.limits import HUB_REDIRECTS_MAX
+
+pytestmark = pytest.mark.scorecard("S19")
 
 INSIDE = {
     "loopback": "http://127.0.0.1/x",

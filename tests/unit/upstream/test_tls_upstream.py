@@ -66,6 +66,7 @@ async def test_a_mirror_over_tls_vouches_for_nothing(ca_file, secure, hub, put, 
     assert sink.grades == {Grade.HEARSAY}
 
 
+@pytest.mark.scorecard("S19")
 async def test_https_never_leads_to_http(ca_file, internet, secure, hub, put, big, sink, router, make_upstream):
     file = put(big)
     secure("huggingface.co", "151.101.5.1", hub.server.handle)

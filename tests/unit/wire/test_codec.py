@@ -133,6 +133,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.scorecard("S11")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_frame_costs_at_most_8_mb_and_20_ms(name: str):
     body = HOSTILE[name][:65536]
