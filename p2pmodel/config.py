@@ -48,7 +48,6 @@ _OWN_HOSTS: Final = {
 
 #: Settings of which only some values are built yet. Private models stay with the node that fetched them.
 _POSSIBLE: Final[Mapping[str, tuple[object, ...]]] = {
-    "gateway.tls_listen": (None,),
     "gateway.vouchers": (0,),
     "cluster.private_sharing": ("prove", "off"),
 }

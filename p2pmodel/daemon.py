@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from p2pmodel.delivery.recorder import Recorder
 from p2pmodel.delivery.warming import WARM
 from p2pmodel.discovery import Announcement, Mdns
 from p2pmodel.errors import ConfigError, P2pmodelError, first_error
-from p2pmodel.gateway import Gateway, bind
+from p2pmodel.gateway import Certificate, Gateway, TlsDoor, bind, load_certificate
 from p2pmodel.limits import ANNOUNCE_GAP_MIN_S, DESCRIPTORS_MAX, DISCOVER_S, GRACE_S
 from p2pmodel.metrics import Metrics, Sources
 from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
@@ -48,6 +48,7 @@ T = TypeVar("T")
 logger = structlog.get_logger()
 
 _SOCKET_NAME: Final = "gateway"  # FileDescriptorName= in systemd/p2pmodel.socket
+_TLS_SOCKET_NAME: Final = "gateway-tls"
 
 
 def serve(settings: Settings) -> None:
@@ -91,6 +92,8 @@ class Running:
     gateway: HostPort
     peering: int
     limits: LiveLimits
+    gateway_tls: HostPort | None = None
+    ca_bundle: Path | None = None
 
 
 async def _serve(settings: Settings) -> None:
@@ -152,11 +155,11 @@ async def house(settings: Settings, *, patience_s: float = 0.0) -> AsyncIterator
         )
     )
     try:
-        listeners = _gateway_sockets(settings)
-        rooms = _Rooms(settings, store, own_ports={sock.getsockname()[1] for sock in listeners})
+        doors = await trio.to_thread.run_sync(_Doors.open, settings)
+        rooms = _Rooms(settings, store, own_ports=doors.ports)
         async with rooms.router, rooms.recorder, trio.open_nursery() as nursery:
             try:
-                running = await rooms.start(nursery, listeners)
+                running = await rooms.start(nursery, doors)
                 with _announced(settings.node.state_dir, running):
                     await rooms.first_peer(patience_s)
                     yield running
@@ -278,7 +281,7 @@ class _Rooms:
             store_quota_bytes=self._settings.store.quota,
         )
 
-    async def start(self, nursery: trio.Nursery, listeners: list[socket.socket]) -> Running:
+    async def start(self, nursery: trio.Nursery, doors: _Doors) -> Running:
         nursery.start_soon(self.recorder.run)
         await nursery.start(self._delivery.run)
         port = 0
@@ -288,10 +291,11 @@ class _Rooms:
                 nursery.start_soon(self._discover, self._peering, self._membership)
         owners = await trio.to_thread.run_sync(admin.bind, self._settings.node.state_dir / "run")
         await nursery.start(AdminDoor(Verbs(limits=self._limits).table()).serve, owners)
-        await nursery.start(self._serve_clients, listeners)
-        gateway = HostPort(self._settings.gateway.listen.host, listeners[0].getsockname()[1])
+        await nursery.start(self._serve_clients, doors)
+        gateway, gateway_tls = doors.addresses(self._settings)
         self._reports.gateway, self._reports.peering_port = f"http://{gateway}", port
-        return Running(self._identity.node, gateway, port, self._limits)
+        bundle = doors.certificate.bundle if doors.certificate else None
+        return Running(self._identity.node, gateway, port, self._limits, gateway_tls, bundle)
 
     async def first_peer(self, patience_s: float) -> None:
         """A daemon that lives for one command only should not ask the hub for what the next room has."""
@@ -308,9 +312,10 @@ class _Rooms:
         with trio.move_on_after(GRACE_S):
             await self._gateway_closed.wait()
 
-    async def _serve_clients(self, listeners: list[socket.socket], task_status: trio.TaskStatus[None]) -> None:
+    async def _serve_clients(self, doors: _Doors, task_status: trio.TaskStatus[None]) -> None:
+        tls = TlsDoor(doors.secured, doors.certificate.context) if doors.certificate else None
         try:
-            await self._gateway.serve(listeners, task_status=task_status)
+            await self._gateway.serve(doors.plain, tls=tls, task_status=task_status)
         finally:
             self._gateway_closed.set()
 
@@ -378,6 +383,8 @@ def _announced(state_dir: Path, running: Running) -> Iterator[None]:
     folder.mkdir(mode=0o755, exist_ok=True)
     file = folder / "daemon.json"
     content = {"pid": os.getpid(), "node_id": running.node_id, "gateway": str(running.gateway), "peering": running.peering}
+    if running.gateway_tls:
+        content |= {"gateway_tls": str(running.gateway_tls), "ca_bundle": str(running.ca_bundle)}
     fresh = folder / f".daemon.json.{os.getpid()}"
     fresh.write_text(json.dumps(content))
     fresh.replace(file)
@@ -421,9 +428,36 @@ def _upstream(settings: UpstreamSettings) -> Upstream:
     )
 
 
-def _gateway_sockets(settings: Settings) -> list[socket.socket]:
-    """Those that systemd holds for us across restarts, else our own."""
-    inherited = sd.listen_fds().get(_SOCKET_NAME)
-    if inherited:
-        return [socket.socket(fileno=fd) for fd in inherited]
-    return bind(*settings.gateway.listen)
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """The sockets that clients connect to: those that systemd holds for us across restarts, else our own."""
+
+    plain: list[socket.socket]
+    secured: list[socket.socket]
+    certificate: Certificate | None
+
+    @classmethod
+    def open(cls, settings: Settings) -> _Doors:
+        """Raises ConfigError."""
+        gateway, inherited = settings.gateway, sd.listen_fds()
+        plain = _inherited(inherited, _SOCKET_NAME) or bind(*gateway.listen)
+        if gateway.tls_listen is None:
+            return cls(plain, [], None)
+        certificate = load_certificate(settings.node.state_dir / "tls", gateway.allowed_hosts)
+        secured = _inherited(inherited, _TLS_SOCKET_NAME) or bind(*gateway.tls_listen, setting="gateway.tls_listen")
+        return cls(plain, secured, certificate)
+
+    @property
+    def ports(self) -> set[int]:
+        return {sock.getsockname()[1] for sock in (*self.plain, *self.secured)}
+
+    def addresses(self, settings: Settings) -> tuple[HostPort, HostPort | None]:
+        """Where the gateway is now, plain and over TLS: the settings' hosts with the ports that were had."""
+        plain = settings.gateway.listen._replace(port=self.plain[0].getsockname()[1])
+        if settings.gateway.tls_listen is None:
+            return plain, None
+        return plain, settings.gateway.tls_listen._replace(port=self.secured[0].getsockname()[1])
+
+
+def _inherited(sockets: Mapping[str, list[int]], name: str) -> list[socket.socket]:
+    return [socket.socket(fileno=fd) for fd in sockets.get(name, [])]

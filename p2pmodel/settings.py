@@ -193,7 +193,7 @@ class NodeSettings:
 class GatewaySettings:
     listen: HostPort = setting("localhost:7276", host_port, "HTTP for clients; localhost is 127.0.0.1 and ::1")
     tls_listen: HostPort | None = setting(
-        "", optional(host_port), "The same over TLS, for old ModelScope clients; empty is off"
+        "", optional(host_port), "The same over TLS, for modelscope before 1.38 (`p2pmodel env` says how); empty is off"
     )
     allowed_hosts: tuple[str, ...] = setting([], texts, "Host names that clients may use besides localhost")
     token_file: Path | None = setting("", optional(path), "Clients must show this token; needed to listen beyond this machine")

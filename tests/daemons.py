@@ -127,6 +127,9 @@ class User:
             "XDG_STATE_HOME": str(home / "state"),
             "XDG_CONFIG_HOME": str(home / "config"),
             "NO_PROXY": "*",
+            **{
+                name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ
+            },  # a tree that is tried before it lands
             **(environ or {}),
         }
         self._begun: list[subprocess.Popen[str]] = []

@@ -39,6 +39,8 @@ class _Announcement(msgspec.Struct):
     pid: int
     node_id: str
     gateway: str
+    gateway_tls: str = ""
+    ca_bundle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class LocalDaemon:
     gateway: HostPort
     gateway_token: str | None = field(default=None, repr=False)
     folder: Path | None = None  # where its admin socket lies
+    gateway_tls: HostPort | None = None
+    ca_bundle: str = ""  # what its clients over TLS have to trust, the system's authorities included
 
     @property
     def endpoint(self) -> str:
@@ -72,7 +76,7 @@ class LocalDaemon:
 
     def events(self, path: str, query: Query, *, hub_token: str | None) -> Iterator[dict[str, Any]]:
         """A stream of JSON lines, until its last. `hub_token` goes to a daemon on this machine only."""
-        headers = {"Authorization": f"Bearer {hub_token}"} if hub_token and self._address().host in _LOOPBACK else {}
+        headers = {"Authorization": f"Bearer {hub_token}"} if hub_token and here(self.gateway).host in _LOOPBACK else {}
         with self._answer(_target(path, query), headers, limits.API_SILENCE_S) as answer:
             while line := answer.readline(limits.FRAME_BYTES_MAX):
                 event = json.loads(line)
@@ -80,13 +84,10 @@ class LocalDaemon:
                     raise failure(event.get("kind", ""), event.get("message", "It failed."), event.get("next_step", ""))
                 yield event
 
-    def _address(self) -> HostPort:
-        return self.gateway._replace(host=_HERE.get(self.gateway.host, self.gateway.host))
-
     def _answer(
         self, target: str, headers: dict[str, str], timeout_s: float
     ) -> contextlib.AbstractContextManager[http.client.HTTPResponse]:
-        address = self._address()
+        address = here(self.gateway)
         own = {"X-P2pmodel-Token": self.gateway_token} if self.gateway_token else {}
         connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
         return self._answer_over(connection, "GET", target, headers | own)
@@ -95,7 +96,7 @@ class LocalDaemon:
     def _answer_over(
         self, connection: http.client.HTTPConnection, method: str, target: str, headers: dict[str, str]
     ) -> Iterator[http.client.HTTPResponse]:
-        address = self._address()
+        address = here(self.gateway)
         with contextlib.closing(connection):
             try:
                 connection.request(method, target, headers=headers)
@@ -138,6 +139,11 @@ def _target(path: str, query: Query) -> str:
     return f"{path}?{given}" if given else path
 
 
+def here(address: HostPort) -> HostPort:
+    """What listens there as this machine reaches it, by address."""
+    return address._replace(host=_HERE.get(address.host, address.host))
+
+
 def endpoint_of(gateway: HostPort) -> str:
     """How a client of this machine names what listens there."""
     return f"http://{gateway._replace(host='localhost') if gateway.host in _HERE else gateway}"
@@ -162,11 +168,13 @@ def _announced(file: Path, settings: Settings) -> LocalDaemon | None:
     try:
         announcement = msgspec.json.decode(written, type=_Announcement)
         gateway = host_port(announcement.gateway.removeprefix("http://"))
+        gateway_tls = host_port(announcement.gateway_tls) if announcement.gateway_tls else None
     except ValueError:
         raise P2pmodelError(f"{file} is damaged.", next_step="Restart the daemon: it writes the file anew.") from None
     if not _alive(announcement.pid):
         return None
-    return LocalDaemon(announcement.node_id, gateway, _gateway_token(settings), file.parent)
+    token = _gateway_token(settings)
+    return LocalDaemon(announcement.node_id, gateway, token, file.parent, gateway_tls, announcement.ca_bundle)
 
 
 def _alive(pid: int) -> bool:

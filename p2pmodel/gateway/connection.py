@@ -24,7 +24,7 @@ from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import Call, Header, Response, Spans, refusal
 from p2pmodel.gateway.routing import Failure, Route
 from p2pmodel.gateway.statistics import GatewayStatistics
-from p2pmodel.gateway.stream import ClientStream
+from p2pmodel.gateway.stream import Stream
 from p2pmodel.gateway.vigil import Vigil, Wait
 from p2pmodel.limits import (
     KEEP_ALIVE_S,
@@ -69,6 +69,7 @@ class Desk:
     vigil: Vigil
     lobby: Lobby
     statistics: GatewayStatistics
+    scheme: str = "http"
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Exchange:
 
 
 class ClientConnection:
-    def __init__(self, stream: ClientStream, desk: Desk) -> None:
+    def __init__(self, stream: Stream, desk: Desk) -> None:
         self._stream = stream
         self._desk = desk
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX)
@@ -107,7 +108,7 @@ class ClientConnection:
             head = await self._receive_head()
             if head is None:
                 return False
-            request = _read(head)
+            request = _read(head, self._desk.scheme)
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint, "This is no HTTP request that we read.")
         except BadRequestError as error:
@@ -268,7 +269,7 @@ class ClientConnection:
 class _RequestBody:
     """A request's body, piece by piece; a client that waits for `100 Continue` gets it with the first ask."""
 
-    def __init__(self, stream: ClientStream, http: h11.Connection) -> None:
+    def __init__(self, stream: Stream, http: h11.Connection) -> None:
         self._stream = stream
         self._http = http
 
@@ -303,7 +304,7 @@ class _Sized:
         return self._length
 
 
-def _read(head: h11.Request) -> Request:
+def _read(head: h11.Request, scheme: str) -> Request:
     if sum(len(name) + len(value) for name, value in head.headers) + len(head.target) > REQUEST_HEAD_BYTES_MAX:
         # h11 bounds only what is incomplete, and a head may come in one piece.
         raise h11.RemoteProtocolError("The head of the request is too long", error_status_hint=431)
@@ -314,7 +315,7 @@ def _read(head: h11.Request) -> Request:
     if not target.startswith("/"):
         raise BadRequestError("The request target must be a path")
     headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers]
-    return Request(head.method.decode("ascii"), target, headers, head.http_version.decode("ascii"))
+    return Request(head.method.decode("ascii"), target, headers, head.http_version.decode("ascii"), scheme)
 
 
 def _has_body(head: h11.Request) -> bool:

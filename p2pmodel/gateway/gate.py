@@ -24,6 +24,8 @@ from p2pmodel.gateway.response import Header, Response, refusal
 
 TOKEN_HEADER: Final = "x-p2pmodel-token"  # noqa: S105  # its name
 
+_OWN_PORTS: Final = {"http": 80, "https": 443}  # clients leave them out
+
 #: On every answer: no sniffing, no use as another page's resource, nothing shown in place.
 SAFETY_HEADERS: Final[tuple[Header, ...]] = (
     ("X-Content-Type-Options", "nosniff"),
@@ -44,7 +46,7 @@ class Gate:
         if host not in self.hosts:
             return refusal(421, "This is not a name of this gateway; gateway.allowed_hosts can add it.")
         origin = request.header("origin")
-        if origin is not None and origin.lower() != f"http://{host}":
+        if origin is not None and origin.lower() != f"{request.scheme}://{host}":
             return refusal(403, "Web pages may not ask this gateway.")
         if request.header("sec-fetch-site") not in {None, "none", "same-origin"}:
             return refusal(403, "Web pages may not use what this gateway serves.")
@@ -63,12 +65,12 @@ class Gate:
         return replace(request, headers=kept)
 
 
-def hosts_of(port: int, allowed: Collection[str] = ()) -> frozenset[str]:
+def hosts_of(port: int, allowed: Collection[str] = (), *, scheme: str = "http") -> frozenset[str]:
     """Values of Host for a listener on `port`: its loopback names, and the configured ones with and without the port."""
     names = {"127.0.0.1", "localhost", "[::1]"}
     configured = {name.lower() for name in allowed}
     hosts = {f"{name}:{port}" for name in names | configured} | configured
-    return frozenset(hosts | names if port == 80 else hosts)  # noqa: PLR2004  # clients leave http's own port out
+    return frozenset(hosts | names if port == _OWN_PORTS[scheme] else hosts)
 
 
 def _shown_tokens(request: Request) -> list[str]:

@@ -19,15 +19,15 @@ _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _PORT_TRIES: Final = 16
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int, setting: str = "gateway.listen") -> list[socket.socket]:
     """Listening sockets at an address; `localhost` is 127.0.0.1 and ::1 on one port, as clients may take either and nobody
-    else should have the other. Port 0 takes a free one. Raises ConfigError."""
+    else should have the other. Port 0 takes a free one. Raises ConfigError, which names the `setting` to change."""
     if host != "localhost":
-        return [_listen(_family(host), host, port)]
+        return [_listen(_family(host, setting), host, port, setting)]
     for tries_left in reversed(range(_PORT_TRIES)):
-        first = _listen(socket.AF_INET, "127.0.0.1", port)
+        first = _listen(socket.AF_INET, "127.0.0.1", port, setting)
         try:
-            second = _listen(socket.AF_INET6, "::1", first.getsockname()[1])
+            second = _listen(socket.AF_INET6, "::1", first.getsockname()[1], setting)
         except _NoIPv6Error:
             log.warning("gateway.no_ipv6", listening="127.0.0.1 only")
             return [first]
@@ -44,7 +44,7 @@ class _NoIPv6Error(ConfigError):
     pass
 
 
-def _listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+def _listen(family: socket.AddressFamily, host: str, port: int, setting: str) -> socket.socket:
     sock = None
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -59,16 +59,16 @@ def _listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket
         kind = _NoIPv6Error if host == "::1" and error.errno in _NO_IPV6 else ConfigError
         raise kind(
             f"The gateway cannot listen on {host} port {port}: {error.strerror}.",
-            next_step="Set gateway.listen to another address, or stop what uses this one.",
+            next_step=f"Set {setting} to another address, or stop what uses this one.",
         ) from error
     return sock
 
 
-def _family(host: str) -> socket.AddressFamily:
+def _family(host: str, setting: str) -> socket.AddressFamily:
     try:
         return socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004  # IPv6
     except ValueError:
-        raise ConfigError(f"gateway.listen needs an IP address or localhost, not {host!r}.") from None
+        raise ConfigError(f"{setting} needs an IP address or localhost, not {host!r}.") from None
 
 
 def check_loopback(listeners: Sequence[socket.socket]) -> None:

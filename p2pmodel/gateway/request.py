@@ -23,6 +23,7 @@ class Request:
     target: str
     headers: Sequence[tuple[str, str]] = field(repr=False)  # credentials are among them
     http_version: str = "1.1"
+    scheme: str = "http"
 
     @cached_property
     def _first(self) -> Mapping[str, str]:
@@ -63,7 +64,7 @@ class Request:
     @property
     def endpoint(self) -> str:
         """Our own URL as this client names it. The gate has checked the Host."""
-        return f"http://{self.header('host')}"
+        return f"{self.scheme}://{self.header('host')}"
 
     @cached_property
     def access(self) -> Access:

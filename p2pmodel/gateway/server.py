@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import trio
@@ -20,8 +22,17 @@ from p2pmodel.gateway.routes_modelscope import ModelScopeRoutes
 from p2pmodel.gateway.routing import Route, RouteTable
 from p2pmodel.gateway.statistics import GatewayStatistics
 from p2pmodel.gateway.stream import ClientStream
+from p2pmodel.gateway.tls import TlsStream
 from p2pmodel.gateway.vigil import Vigil
 from p2pmodel.limits import CLIENTS_MAX, SENDERS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class TlsDoor:
+    """Where clients come in over TLS."""
+
+    listeners: Sequence[socket.socket]
+    context: ssl.SSLContext
 
 
 class Gateway:
@@ -57,25 +68,34 @@ class Gateway:
         self._accepting = trio.CancelScope()
 
     async def serve(
-        self, listeners: Sequence[socket.socket], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        tls: TlsDoor | None = None,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve clients of these listening sockets, which become ours. Raises ConfigError if one of them is open to other
-        machines and there is no token."""
+        """Serve clients of these listening sockets, and of those over TLS, which become ours. Raises ConfigError if one of
+        them is open to other machines and there is no token."""
+        sockets = [*listeners, *(tls.listeners if tls else ())]
         if self._token is None:
-            check_loopback(listeners)
-        hosts = frozenset[str]().union(*(hosts_of(listener.getsockname()[1], self._allowed_hosts) for listener in listeners))
-        desk = Desk(Gate(hosts, self._token), self._routes, self._vigil, self._reception, self.statistics)
+            check_loopback(sockets)
         async with trio.open_nursery() as house:
             house.start_soon(self._vigil.run)
             async with trio.open_nursery() as clients:
                 try:
                     with self._accepting:
                         async with trio.open_nursery() as doors:
+                            attend = partial(self._attend, desk=self._desk(listeners, "http"))
                             for listener in listeners:
-                                doors.start_soon(self._reception.accept, listener, partial(self._attend, desk=desk), clients)
+                                doors.start_soon(self._reception.accept, listener, attend, clients)
+                            if tls is not None:
+                                desk = self._desk(tls.listeners, "https")
+                                secured = partial(self._attend_over_tls, desk=desk, context=tls.context)
+                                for listener in tls.listeners:
+                                    doors.start_soon(self._reception.accept, listener, secured, clients)
                             task_status.started()
                 finally:
-                    for listener in listeners:
+                    for listener in sockets:
                         listener.close()
             house.cancel_scope.cancel()
 
@@ -88,8 +108,23 @@ class Gateway:
         """So many clients at once from now on."""
         self._reception.resize(clients_max)
 
+    def _desk(self, listeners: Sequence[socket.socket], scheme: str) -> Desk:
+        ports = [listener.getsockname()[1] for listener in listeners]
+        hosts = frozenset[str]().union(*(hosts_of(port, self._allowed_hosts, scheme=scheme) for port in ports))
+        return Desk(Gate(hosts, self._token), self._routes, self._vigil, self._reception, self.statistics, scheme)
+
     async def _attend(self, sock: socket.socket, desk: Desk) -> None:
         await ClientConnection(ClientStream(sock, self._senders), desk).run()
+
+    async def _attend_over_tls(self, sock: socket.socket, desk: Desk, context: ssl.SSLContext) -> None:
+        stream = TlsStream(ClientStream(sock, self._senders), context, self._senders)
+        try:
+            await stream.handshake()
+        except trio.BrokenResourceError:
+            self.statistics.broken += 1
+            stream.close()
+        else:
+            await ClientConnection(stream, desk).run()
 
 
 class _Routes:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import socket
 import struct
 import time
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -30,6 +31,25 @@ from p2pmodel.limits import (
 _RECEIVE_BYTES: Final = 64 * KIB
 _INLINE_BYTES: Final = 256 * KIB  # shorter bodies are read and sent in the loop: a thread hop costs 0.1 ms
 _SENDFILE_BYTES: Final = 1 * MIB  # per system call; longer ones measured no faster
+
+
+class Stream(Protocol):
+    """What a connection needs of its client's line, plain or TLS. What each verb does stands at `ClientStream`."""
+
+    async def receive(self) -> bytes: ...
+
+    async def send_all(self, data: bytes, *, more: bool = False) -> None: ...
+
+    async def send_file(self, fd: int, offset: int, count: int, *, head: bytes = b"") -> None: ...
+
+    def try_send(self, data: bytes) -> None: ...
+
+    @property
+    def gone(self) -> bool: ...
+
+    async def finish(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class ClientStream:
@@ -123,6 +143,13 @@ class ClientStream:
             return False
         except OSError:
             return True
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client has sent its FIN, also where bytes before it are unread."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     async def finish(self) -> None:
         """End with FIN: say that we are done, then read what still comes, for a while. Closing over unread bytes would send

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import trio
 
 from p2pmodel.gateway.statistics import GatewayStatistics
-from p2pmodel.gateway.stream import ClientStream
+from p2pmodel.gateway.stream import Stream
 from p2pmodel.limits import INTERIM_INTERVAL_S, VIGIL_S
 
 
@@ -19,7 +19,7 @@ from p2pmodel.limits import INTERIM_INTERVAL_S, VIGIL_S
 class Wait:
     """A client's wait. `interim` is what keeps it alive (nothing for some); `scope` is cancelled when it has left."""
 
-    stream: ClientStream
+    stream: Stream
     interim: bytes
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     due: float = field(default_factory=lambda: trio.current_time() + INTERIM_INTERVAL_S)

@@ -1,8 +1,11 @@
 """What clients, people and monitors reach over HTTP, as INTERFACE.md promises it; and strangers at the peer port."""
 
+import http.client
 import socket
+import ssl
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,20 @@ def node(site, house):
     node = house.daemon("node")
     node.bring("acme/tiny")
     return node
+
+
+def test_the_gateway_over_tls_is_as_env_tells_clients_that_need_it(site, house):
+    """Up to 1.37 modelscope puts https:// before MODELSCOPE_DOMAIN, whatever it is told."""
+    site.hub.add_repo("model", "acme/old", {"config.json": b"old"})
+    node = house.daemon("over-tls", gateway__tls_listen="localhost:0")
+    said = dict(line.removeprefix("export ").split("=", 1) for line in node.command("env").out.splitlines())
+    context = ssl.create_default_context(cafile=said["REQUESTS_CA_BUNDLE"])
+    target = "/api/v1/models/acme/old/repo?Revision=master&FilePath=config.json"
+    with closing(http.client.HTTPSConnection(said["MODELSCOPE_DOMAIN"], timeout=20, context=context)) as connection:
+        connection.request("GET", target)
+        assert connection.getresponse().read() == b"old"
+    assert node.ask(target).body == b"old"
+    assert node.stop() == 0
 
 
 def test_health_and_readiness(node):

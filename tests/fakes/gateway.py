@@ -4,14 +4,16 @@ import contextlib
 import hashlib
 import json
 import os
+import ssl
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
 from p2pmodel.content import Blob, BlobId, FileEntry, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.ports import HubAnswer, Span
 from p2pmodel.errors import EntryNotFoundError, RepoNotFoundError, UnavailableError
-from p2pmodel.gateway import Gateway, bind
+from p2pmodel.gateway import Gateway, TlsDoor, bind
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -260,6 +262,15 @@ class Rig:
     port: int
     clients: contextlib.AsyncExitStack
     ready: list
+    tls_port: int = 0
+
+    async def connect_over_tls(self, authority, name="127.0.0.1"):
+        """A client that trusts this authority and no other."""
+        context = ssl.create_default_context(cafile=authority)
+        stream = trio.SSLStream(await trio.open_tcp_stream("127.0.0.1", self.tls_port), context, server_hostname=name)
+        self.clients.push_async_callback(trio.aclose_forcefully, stream)
+        await stream.do_handshake()
+        return RawClient(stream, self.tls_port)
 
     async def connect(self):
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
@@ -282,7 +293,7 @@ async def status_page(asked):
 
 
 @contextlib.asynccontextmanager
-async def running(*, delivery=None, upstreams=None, host="127.0.0.1", **options):
+async def running(*, delivery=None, upstreams=None, host="127.0.0.1", certificate=None, **options):
     delivery, upstreams, ready = delivery or FakeDelivery(), upstreams or FakeUpstreams(), []
     gateway = Gateway(
         delivery,
@@ -294,8 +305,9 @@ async def running(*, delivery=None, upstreams=None, host="127.0.0.1", **options)
     )
     listeners = bind(host, 0)
     port = listeners[0].getsockname()[1]
+    tls = TlsDoor(bind(host, 0), certificate.context) if certificate else None
     async with trio.open_nursery() as nursery:
-        await nursery.start(gateway.serve, listeners)
+        await nursery.start(partial(gateway.serve, listeners, tls=tls))
         async with contextlib.AsyncExitStack() as clients:
-            yield Rig(gateway, delivery, upstreams, port, clients, ready)
+            yield Rig(gateway, delivery, upstreams, port, clients, ready, tls.listeners[0].getsockname()[1] if tls else 0)
         nursery.cancel_scope.cancel()
