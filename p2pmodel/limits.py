@@ -36,6 +36,9 @@ HUB_REST_MAX_S: Final = 86_400.0  # a peer's word must not rest a hub for longer
 SNAPSHOT_PAGE_BYTES_MAX: Final = 60_000
 SNAPSHOT_BYTES_MAX: Final = 16 * MIB  # a listing as peers hand it on
 
+LISTING_WITNESSES: Final = 3  # members whose listings are compared while the hub is gone; 48 MiB on their way at most
+MEMBERS_LISTING_S: Final = 3.0  # for all of them together: "a clear error within 5 s", most of which the hub has had
+
 GLOBS_PER_MESSAGE_MAX: Final = 16  # × 255 characters × 2 lists: a question fits a frame
 RATE_MAX: Final = float(1 << 40)  # bytes/s: more than any network
 

@@ -29,7 +29,8 @@ class FileEntry:
 class Snapshot:
     """`listing` is the hub's own description of the files (JSON, Xet triggers removed), which only that hub's dialect reads.
 
-    `public` is a fact of this node: the hub answered it without a token.
+    `public` is a fact of this node: the hub answered it without a token. `info` is what the hub said of the repo as a whole in
+    the same breath; it is kept apart (`Delivery.info`), so one that comes out of the store has none.
     """
 
     repo: Repo
@@ -37,6 +38,7 @@ class Snapshot:
     files: tuple[FileEntry, ...]
     listing: bytes = field(repr=False)
     public: bool
+    info: bytes | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.files) > SNAPSHOT_FILES_MAX:

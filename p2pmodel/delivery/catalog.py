@@ -3,6 +3,13 @@
 A commit never changes, so its listing is asked for once and kept. A branch is asked for again when its last answer is
 older than a few seconds; when the hub is gone, the last answer stands. What the hub gave without a token is public;
 everything else is answered only to a credential that the hub itself has let in lately.
+
+How often a hub is asked, and who is believed (DESIGN §9.3): where a revision leads, whether a repo is public, and each file's
+size and hash are the hub's own word to this node. Hugging Face tells all of it in one answer, so a node asks once per
+commit, whoever of its clients wants what, and no other node could spare it that. Where the hub does not answer, or asks for
+patience, the listing that members of a closed cluster signed stands in (`listings`): **hearsay**, which is marked as such in
+the store and asked of the hub again as soon as it answers. A lie in it can do harm until then and no longer, and who told it
+is rested.
 """
 
 from __future__ import annotations
@@ -10,23 +17,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from math import inf
+from typing import Final
 
+import structlog
 import trio
 
-from p2pmodel.content import Access, FileEntry, Repo, Snapshot
-from p2pmodel.delivery.listings import ask_members
+from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
+from p2pmodel.delivery.listings import Told, ask_members, hearsay_key
+from p2pmodel.delivery.once import Once
 from p2pmodel.delivery.ports import Location, Surroundings
-from p2pmodel.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    P2pmodelError,
-    UnavailableError,
-)
+from p2pmodel.errors import EntryNotFoundError, GatedRepoError, UnavailableError
 from p2pmodel.limits import ACCESS_ALLOW_S, ACCESS_DENY_S, ACCESS_ENTRIES_MAX, REVISION_FRESH_S
 
-T = TypeVar("T")
+log = structlog.get_logger()
+
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
@@ -40,30 +45,30 @@ class Catalog:
         self._secret = around.rng.randbytes(32)
         self._asked: dict[tuple[Repo, str], tuple[float, str]] = {}  # when a branch was last asked for, and its commit
         self._verdicts: OrderedDict[bytes, tuple[float, bool]] = OrderedDict()
-        self._flights: dict[tuple[object, ...], _Flight] = {}
+        self._once = Once()
 
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """See the `Delivery` port."""
         commit = self._known_commit(repo, revision)
         if commit is not None:
             known = self._store.snapshot(repo, commit)
-            if known is not None and self._may_list(known, access):
-                return known
+            if known is not None and self._may_list(known, access) and not self._to_be_asked_again(known):
+                return self._revealing_nothing(known)
         key = (repo, revision, self._tag(access))
-        return await self._once(key, lambda: self._ask(repo, revision, access))
+        return await self._once.ask(key, lambda: self._ask(repo, revision, access))
 
     async def pinned(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """Without asking the hub: what it last said, or what a member of our cluster says that it said."""
         commit = self._store.ref(repo, revision) or revision
         known = self._store.snapshot(repo, commit)
         if known is not None and self._may_list(known, access, grace_s=self._offline_grace_s):
-            return known
+            return self._revealing_nothing(known)
         # What the hub gave us for a token alone does not become public by a member's word.
         told = await ask_members(self._around, repo, revision) if known is None or known.public else None
         if told is None:
             raise UnavailableError(f"{repo} at {revision} is not known here.", next_step="Fetch it once with the hub in reach.")
-        await self._keep(told, revision)
-        return told
+        await self._keep_hearsay(told, revision)
+        return self._revealing_nothing(told.snapshot)
 
     async def entry(self, repo: Repo, revision: str, path: str, access: Access) -> tuple[Snapshot, FileEntry]:
         snapshot = await self.snapshot(repo, revision, access)
@@ -82,7 +87,7 @@ class Catalog:
         allowed = self._verdict(key)
         if allowed is None:
             try:
-                allowed = await self._ask_whether_readable(location, offline=offline)
+                allowed = await self._once.ask(key, lambda: self._ask_whether_readable(location, offline=offline))
             except UnavailableError:
                 if not self._verdict(key, grace_s=self._offline_grace_s):
                     raise
@@ -102,11 +107,15 @@ class Catalog:
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         """See the `Delivery` port."""
         snapshot = await self.snapshot(repo, revision, access)
-        key = f"info:{repo.hub}:{repo}:{snapshot.commit}"
-        if (kept := self._store.document(key)) is not None:
+        if (kept := self._store.document(_info_key(snapshot))) is not None:
             return kept
-        body = await self._upstreams.info(repo, snapshot.commit, access)
-        await self._around.blocking(self._store.put_document, key, body)
+        return await self._once.ask(
+            ("info", repo, snapshot.commit, self._tag(access)), lambda: self._ask_info(snapshot, access)
+        )
+
+    async def _ask_info(self, snapshot: Snapshot, access: Access) -> bytes:
+        body = await self._upstreams.info(snapshot.repo, snapshot.commit, access)
+        await self._around.blocking(self._store.put_document, _info_key(snapshot), body)
         return body
 
     # Revisions
@@ -125,15 +134,22 @@ class Catalog:
             return await self._ask_hub(repo, revision, access)
         except UnavailableError as trouble:
             try:
-                return await self.pinned(repo, revision, access)
+                snapshot = await self.pinned(repo, revision, access)
             except UnavailableError:
                 raise trouble from None
+            self._asked[repo, snapshot.commit] = (trio.current_time(), snapshot.commit)
+            return snapshot
 
     async def _ask_hub(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """Only the commit where the listing is known; both else."""
         pinned = self._store.ref(repo, revision)
         known = self._store.snapshot(repo, pinned) if pinned is not None else None
-        if known is not None and known.public and await self._upstreams.commit(repo, revision, access) == known.commit:
+        if (
+            known is not None
+            and known.public
+            and not self._hearsay_of(known)
+            and await self._upstreams.commit(repo, revision, access) == known.commit
+        ):
             self._asked[repo, revision] = (trio.current_time(), known.commit)
             return known
         snapshot = await self._upstreams.snapshot(repo, revision, access)
@@ -143,10 +159,50 @@ class Catalog:
         return snapshot
 
     async def _keep(self, snapshot: Snapshot, revision: str) -> None:
+        if teller := self._hearsay_of(snapshot):
+            await self._settle(snapshot, NodeId(teller))
         await self._around.blocking(self._store.put_snapshot, snapshot)
+        if snapshot.info is not None:
+            await self._around.blocking(self._store.put_document, _info_key(snapshot), snapshot.info)
+        await self._refer(snapshot, revision)
+
+    async def _refer(self, snapshot: Snapshot, revision: str) -> None:
         if not _COMMIT.fullmatch(revision):
             await self._around.blocking(self._store.put_ref, snapshot.repo, revision, snapshot.commit)
             self._asked[snapshot.repo, revision] = (trio.current_time(), snapshot.commit)
+
+    # Hearsay
+
+    async def _keep_hearsay(self, told: Told, revision: str) -> None:
+        """The mark first: a crash in between must not make it the hub's own word."""
+        await self._around.blocking(self._store.put_document, hearsay_key(told.snapshot), told.peer.encode())
+        await self._around.blocking(self._store.put_snapshot, told.snapshot)
+        await self._refer(told.snapshot, revision)
+
+    def _hearsay_of(self, snapshot: Snapshot) -> str:
+        """Who told us this listing; "" where the hub itself did."""
+        return (self._store.document(hearsay_key(snapshot)) or b"").decode()
+
+    def _revealing_nothing(self, known: Snapshot) -> Snapshot:
+        """Hearsay must not make public what is private here: it would only have to name the blob (DESIGN §9.5)."""
+        if self._hearsay_of(known):
+            states = [self._store.find(entry.blob.id) for entry in known.files if entry.blob]
+            if any(state is not None and state.private for state in states):
+                raise UnavailableError(f"Whether {known.repo} is public can only be asked of the hub.")
+        return known
+
+    def _to_be_asked_again(self, known: Snapshot) -> bool:
+        """Hearsay, for which the hub was not asked within the last seconds."""
+        asked_at, _ = self._asked.get((known.repo, known.commit), (-inf, ""))
+        return trio.current_time() - asked_at >= REVISION_FRESH_S and bool(self._hearsay_of(known))
+
+    async def _settle(self, snapshot: Snapshot, teller: NodeId) -> None:
+        """The hub has spoken at last: was it the truth that we were told?"""
+        told = self._store.snapshot(snapshot.repo, snapshot.commit)
+        if told is not None and set(told.files) != set(snapshot.files):
+            log.warning("listing_was_false", repo=str(snapshot.repo), commit=snapshot.commit, told_by=teller)
+            self._around.standing.rest(teller, trio.current_time())
+        await self._around.blocking(self._store.put_document, hearsay_key(snapshot), b"")
 
     # Who may see what
 
@@ -177,31 +233,6 @@ class Catalog:
         while len(self._verdicts) > ACCESS_ENTRIES_MAX:
             self._verdicts.popitem(last=False)
 
-    # One question at a time
 
-    async def _once(self, key: tuple[object, ...], ask: Callable[[], Awaitable[Snapshot]]) -> Snapshot:
-        """Callers that ask the same at the same time share one answer; when the one that asks is cancelled, the next asks."""
-        while (flight := self._flights.get(key)) is not None:
-            await flight.over.wait()
-            if flight.error is not None:
-                raise flight.error.with_traceback(None)
-            if flight.answer is not None:
-                return flight.answer
-        flight = self._flights[key] = _Flight()
-        try:
-            flight.answer = await ask()
-        except P2pmodelError as error:
-            flight.error = error
-            raise
-        else:
-            return flight.answer
-        finally:
-            del self._flights[key]
-            flight.over.set()
-
-
-class _Flight:
-    def __init__(self) -> None:
-        self.over = trio.Event()
-        self.answer: Snapshot | None = None
-        self.error: P2pmodelError | None = None
+def _info_key(snapshot: Snapshot) -> str:
+    return f"info:{snapshot.repo.hub}:{snapshot.repo}:{snapshot.commit}"

@@ -11,7 +11,7 @@ import trio
 from p2pmodel.content import Blob, BlobId, ChunkMap, Hub, NodeId, Repo, RepoKind, chunk_count, chunk_size, chunk_start
 from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.herald import Herald, claims_of
-from p2pmodel.delivery.listings import listing_pages, sign_listing
+from p2pmodel.delivery.listings import hearsay_key, listing_pages, sign_listing
 from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import BlobState, Span, Surroundings
 from p2pmodel.delivery.shelf import Shelf
@@ -234,7 +234,7 @@ class Seeding:
                 return [Problem(request=question.request, code="bad_request")]
             commit = self._around.store.ref(repo, question.revision) or question.revision
             snapshot = self._around.store.snapshot(repo, commit)
-            if snapshot is not None and snapshot.public:
+            if snapshot is not None and snapshot.public and not self._around.store.document(hearsay_key(snapshot)):
                 document = await self._around.blocking(sign_listing, snapshot, question.revision, self._around.key)
                 if len(document) <= SNAPSHOT_BYTES_MAX:
                     return listing_pages(question.request, document)

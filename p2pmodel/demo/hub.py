@@ -117,13 +117,14 @@ class Hub:
         self.faults.clear()
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Set rate ("100mbit" or null), cdn, xet, resolve_cache, page_entries or files_max, by name. Raises ValueError."""
+        """Set rate ("100mbit" or null), cdn, xet, hashes_in_info, resolve_cache, page_entries or files_max, by name. Raises
+        ValueError."""
         for name, value in settings.items():
             if name == "rate":
                 self.pace.rate = None if value is None else parse_rate(value)
             elif name == "cdn" and value in {"redirect", "direct"}:
                 self.cdn = value
-            elif name in {"xet", "resolve_cache"}:
+            elif name in {"xet", "resolve_cache", "hashes_in_info"}:
                 setattr(self.huggingface, name, bool(value))
             elif name == "page_entries":
                 self.huggingface.page_entries = int(value)

@@ -26,6 +26,7 @@ class HuggingFace:
         self._cdn_url = cdn_url
         self.xet = True  # advertise Xet, as nearly all repos of huggingface.co do
         self.page_entries = 1000  # of a tree or a search; 50 with expand
+        self.hashes_in_info = True  # answer ?blobs=true, as not every mirror does
         self.resolve_cache = True  # redirect small files, as huggingface.co does
         self._routes = (
             Route.of("hf whoami", "GET", r"/api/whoami-v2", self._whoami),
@@ -89,7 +90,8 @@ class HuggingFace:
         repo = self._repo(request, parts)
         commit = _commit_of(repo, _revision_and_path(parts["rest"])[0] if parts.get("rest") else "HEAD")
         info = _info_of(repo, commit)
-        info["siblings"] = [self._sibling(file, blobs=request.flag("blobs")) for file in commit.files.values()]
+        blobs = request.flag("blobs") and self.hashes_in_info
+        info["siblings"] = [self._sibling(file, blobs=blobs) for file in commit.files.values()]
         if fields := request.query.get("expand"):
             info = {name: value for name, value in info.items() if name in {"_id", "id", *fields}}
         return json_answer(200, info, {"X-Repo-Commit": commit.id})

@@ -45,11 +45,12 @@ _OWN_HEADERS: Final = (("Accept-Encoding", "identity"), ("User-Agent", f"p2pmode
 
 class UnreachableError(UnavailableError):
     """This upstream does not answer, breaks off, or answers 5xx: another try or another upstream may do better. `gone` when
-    nothing at all was heard of it."""
+    nothing at all was heard of it; `slow` when it began and did not come to an end."""
 
-    def __init__(self, message: str, *, gone: bool = False) -> None:
+    def __init__(self, message: str, *, gone: bool = False, slow: bool = False) -> None:
         super().__init__(message)
         self.gone = gone
+        self.slow = slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class Client:
                 async with self.open("GET", target, token=token) as answer:
                     return Document(answer.status, answer.headers, await answer.read(limit), answer.url)
         except trio.TooSlowError:
-            raise UnreachableError(f"{self.home.authority} is too slow to answer") from None
+            raise UnreachableError(f"{self.home.authority} is too slow to answer", slow=True) from None
 
     @asynccontextmanager
     async def exchange(
@@ -240,7 +241,8 @@ class Client:
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:  # "Retry-After: 0"
             raise RateLimitedError(f"{answer.url.authority} asks for patience", retry_after_s=0.0)
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise UnreachableError(f"{answer.url.authority} answers {answer.status}")
+            slow = answer.status == HTTPStatus.GATEWAY_TIMEOUT
+            raise UnreachableError(f"{answer.url.authority} answers {answer.status}", slow=slow)
 
     # Connections
 

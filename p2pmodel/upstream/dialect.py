@@ -23,6 +23,7 @@ class Listing:
     files: tuple[FileEntry, ...]
     entries: bytes  # the hub's own entries, a JSON array, Xet triggers removed
     open: bool
+    info: bytes | None = None  # what it says of the repo as a whole, where the same answer says it
 
 
 class Dialect(Protocol):

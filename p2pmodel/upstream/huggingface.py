@@ -1,4 +1,4 @@
-"""The dialect of huggingface.co and its mirrors: paths, listings page by page, refusals by X-Error-Code."""
+"""The dialect of huggingface.co and its mirrors: paths, listings in one answer or page by page, refusals by X-Error-Code."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from p2pmodel.errors import (
     RevisionNotFoundError,
     WrongAnswerError,
 )
-from p2pmodel.upstream.client import Client, Document, Headers
+from p2pmodel.upstream.client import Client, Document, Headers, UnreachableError
 from p2pmodel.upstream.dialect import Budget, Listing, file_entry, without_xet
 from p2pmodel.upstream.endpoint import OWN_HOSTS
+from p2pmodel.upstream.siblings import tree_of
 
 _PREFIXES: Final = {RepoKind.MODEL: "", RepoKind.DATASET: "datasets/", RepoKind.SPACE: "spaces/"}
 _NEXT: Final = re.compile(r'<([^>]*)>\s*;[^,<]*\brel="?next"?')
@@ -34,6 +35,7 @@ _ERRORS: Final[dict[str, type[P2pmodelError]]] = {
     "GatedRepo": GatedRepoError,
     "RepoNotFound": RepoNotFoundError,
 }
+_WITH_HASHES: Final = "?blobs=true"
 _BAD_TOKEN: Final = "Invalid credentials in Authorization header"  # noqa: S105  # the hub's words about one
 
 
@@ -42,6 +44,7 @@ class _Info(msgspec.Struct):
     id: str = ""
     gated: bool | str = False
     private: bool = False
+    siblings: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class HuggingFace:
@@ -51,30 +54,46 @@ class HuggingFace:
         return (("Authorization", f"Bearer {token}"),)
 
     async def listing(self, client: Client, repo: Repo, revision: str, token: str | None) -> Listing:
-        about = (await self._info(client, repo, revision, token)).decode(_Info)
+        """One request where the hub tells all in one answer; else its tree, page by page."""
+        try:
+            document = await self._info(client, repo, revision, token, _WITH_HASHES)
+        except UnreachableError as error:
+            if not error.slow:
+                raise
+            document = await self._info(client, repo, revision, token)  # of a very large repo a hub may not manage that
+        about = document.decode(_Info)
         commit = _checked_commit(client, about.sha)
-        # Asked under its name of today, a renamed repo costs one redirect and not one a page.
+        told = tree_of(bytes(about.siblings))
+        entries = await self._tree(client, repo, about, token) if told is None else told
+        return Listing(
+            commit,
+            tuple(_file_of(entry) for entry in entries if entry.get("type") == "file"),
+            msgspec.json.encode(without_xet(entries)),
+            open=not about.gated and not about.private,
+            info=None if told is None else _rendered(document),
+        )
+
+    async def _tree(self, client: Client, repo: Repo, about: _Info, token: str | None) -> list[dict[str, Any]]:
+        """Asked under its name of today, a renamed repo costs one redirect and not one a page."""
         name = about.id if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", about.id, re.ASCII) else repo.name
         entries: list[dict[str, Any]] = []
-        target: str | None = f"/api/{repo.kind}s/{name}/tree/{commit}?recursive=true&expand=false"
+        target: str | None = f"/api/{repo.kind}s/{name}/tree/{about.sha}?recursive=true&expand=false"
         budget = Budget()
         while target is not None:
             page = await client.document(target, token=token)
             budget.spend(page.body)
             if page.status != HTTPStatus.OK:
-                raise self.refusal(f"{repo} at {revision}", page.status, page.headers, had_token=token is not None)
+                raise self.refusal(f"{repo} at {about.sha}", page.status, page.headers, had_token=token is not None)
             entries += page.decode(list[dict[str, Any]])
             target = _next_target(client, page)
-        files = tuple(_file_of(entry) for entry in entries if entry.get("type") == "file")
-        return Listing(commit, files, msgspec.json.encode(without_xet(entries)), open=not about.gated and not about.private)
+        return entries
 
     async def commit(self, client: Client, repo: Repo, revision: str, token: str | None) -> str:
         return _checked_commit(client, (await self._info(client, repo, revision, token)).decode(_Info).sha)
 
     async def info(self, client: Client, repo: Repo, revision: str, token: str | None) -> bytes:
         """With the sizes and hashes of all files: whoever was not asked for them leaves them out."""
-        about = await self._info(client, repo, revision, token, "?blobs=true")
-        return msgspec.json.encode(without_xet(about.decode(dict[str, Any])))
+        return _rendered(await self._info(client, repo, revision, token, _WITH_HASHES))
 
     async def may_read(self, client: Client, repo: Repo, commit: str, path: str, token: str | None) -> bool:
         target = self.file_target(repo, commit, path)
@@ -111,6 +130,10 @@ class HuggingFace:
         if document.status != HTTPStatus.OK:
             raise self.refusal(f"{repo} at {revision}", document.status, document.headers, had_token=token is not None)
         return document
+
+
+def _rendered(about: Document) -> bytes:
+    return msgspec.json.encode(without_xet(about.decode(dict[str, Any])))
 
 
 def _checked_commit(client: Client, commit: str) -> str:

@@ -116,7 +116,8 @@ class Router:
         async def ask(way: Way) -> Snapshot:
             listing, anonymous = await _least(way, access, lambda token: way.dialect.listing(way.client, repo, revision, token))
             try:
-                return Snapshot(repo, listing.commit, listing.files, listing.entries, public=anonymous and listing.open)
+                public = anonymous and listing.open
+                return Snapshot(repo, listing.commit, listing.files, listing.entries, public=public, info=listing.info)
             except ValueError as error:
                 raise WrongAnswerError(f"The hub's listing of {repo} cannot be right: {error}") from None
 

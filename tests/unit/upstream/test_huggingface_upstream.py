@@ -73,7 +73,34 @@ async def test_branches_tags_pull_requests_and_commits_are_revisions(commit, hub
             assert await opened.commit(hf, revision, anyone) == expected
 
 
-async def test_all_pages_of_a_listing_are_read(hub, hf, anyone, router):
+async def test_one_request_tells_the_commit_and_all_files(hub, hf, anyone, router):
+    commit = hub.add_repo("model", "org/name", {f"d/{number:05}.txt": b"%d" % number for number in range(2100)})
+    async with router() as opened:
+        snapshot = await opened.snapshot(hf, "main", anyone)
+        assert hub.stats()["requests"] == {"GET hf info": 1}
+        assert snapshot.info == await opened.info(hf, "main", anyone)
+        hub.huggingface.hashes_in_info = False
+        paged = await opened.snapshot(hf, "main", anyone)
+    assert (snapshot.commit, len(snapshot.files)) == (commit, 2100)
+    assert {entry.path: entry for entry in paged.files} == {entry.path: entry for entry in snapshot.files}
+    assert paged.info is None, "it would lack the sizes"
+
+
+async def test_a_hub_that_cannot_tell_all_hashes_in_time_is_asked_page_by_page(commit, hub, hf, anyone, router):
+    hub.fault("blobs=true", status=504)
+    async with router() as opened:
+        assert len((await opened.snapshot(hf, "main", anyone)).files) == len(FILES)
+    assert hub.stats()["requests"] == {"GET hf info": 2, "GET hf tree": 1}
+
+
+@pytest.fixture
+def paged(hub):
+    """A hub that tells files page by page only."""
+    hub.huggingface.hashes_in_info = False
+    return hub
+
+
+async def test_all_pages_of_a_listing_are_read(paged, hub, hf, anyone, router):
     hub.add_repo("model", "org/name", {f"d/{number:05}.txt": b"%d" % number for number in range(2100)})
     async with router() as opened:
         snapshot = await opened.snapshot(hf, "main", anyone)
@@ -81,7 +108,7 @@ async def test_all_pages_of_a_listing_are_read(hub, hf, anyone, router):
     assert hub.stats()["requests"] == {"GET hf info": 1, "GET hf tree": 3}
 
 
-async def test_a_listing_that_breaks_off_is_no_listing(hub, hf, anyone, router):
+async def test_a_listing_that_breaks_off_is_no_listing(paged, hub, hf, anyone, router):
     hub.add_repo("model", "org/name", {f"{number}.txt": b"" for number in range(1200)})
     hub.fault("cursor=", status=404)
     async with router() as opened:
@@ -97,7 +124,7 @@ async def test_a_listing_that_breaks_off_is_no_listing(hub, hf, anyone, router):
         ('<https://huggingface.co/api/models/org/name/tree/{commit}?recursive=true&cursor=1000>; rel="next"', True),
     ],
 )
-async def test_a_listing_goes_on_at_this_hub_only(link, complete, internet, hub, hf, anyone, router):
+async def test_a_listing_goes_on_at_this_hub_only(link, complete, internet, paged, hub, hf, anyone, router):
     commit = hub.add_repo("model", "org/name", {f"{number:05}.txt": b"" for number in range(1200)})
     hub.fault("expand=false", times=1, headers={"Link": link.replace("{commit}", commit)})
     async with router() as opened:
@@ -109,7 +136,7 @@ async def test_a_listing_goes_on_at_this_hub_only(link, complete, internet, hub,
     assert set(internet.dialled) == {"151.101.2.1"}
 
 
-async def test_a_listing_without_end_is_given_up(commit, hub, hf, anyone, router):
+async def test_a_listing_without_end_is_given_up(commit, paged, hub, hf, anyone, router):
     hub.fault("/tree/", headers={"Link": '</api/models/org/name/tree/main?recursive=true>; rel="next"'})
     async with router() as opened:
         with pytest.raises(UnavailableError, match="does not come to an end"):
