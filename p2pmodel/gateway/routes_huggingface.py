@@ -22,7 +22,7 @@ from p2pmodel.gateway.files import file_response
 from p2pmodel.gateway.listing import HuggingFaceEntry, Listings, array
 from p2pmodel.gateway.passing import pass_on, pass_on_json, read_body
 from p2pmodel.gateway.request import BadRequestError
-from p2pmodel.gateway.response import JSON, Call, Response, refusal
+from p2pmodel.gateway.response import JSON, Call, Response, json_response, refusal
 from p2pmodel.gateway.routing import ANY, READ, Handler, Route, route
 from p2pmodel.limits import REQUEST_BODY_BYTES_MAX
 
@@ -30,6 +30,8 @@ _KINDS: Final = {"models": RepoKind.MODEL, "datasets": RepoKind.DATASET, "spaces
 
 #: Parts of a repo, not names: /api/models/gpt2/refs is about gpt2.
 _PARTS: Final = "(?:refs|auth-check|revision|tree|commits|paths-info|preupload|xet-(?:read|write)-token)(?:/{rest})?"
+
+_MAIN: Final = "main"  # every repo's default branch
 
 _NO_XET: Final = "This endpoint serves files over plain HTTP, not Xet. Set HF_HUB_DISABLE_XET=1 and try again."
 
@@ -54,6 +56,7 @@ class HuggingFaceRoutes:
             line("hf_file", READ, "/(?:(?P<kind>datasets|spaces)/)?{repo}/(?:resolve|raw)/{revision}/{path}", self._file),
             line("hf_tree", READ, "/api/{kinds}/{repo}/tree/{revision}(?:/{path})?", self._tree),
             line("hf_paths", post, "/api/{kinds}/{repo}/paths-info/{revision}", self._paths_info, takes_body=True),
+            line("hf_refs", READ, "/api/{kinds}/{repo}/refs", self._refs),
             line("hf_xet", READ, "/api/{kinds}/{repo}/xet-(?:read|write)-token/{revision}", _no_xet),
             line("hf_info", READ, "/api/{kinds}/{repo}/revision/{revision}", self._info),
             line("hf_pass", ANY, "/api/{kinds}/{repo}/" + _PARTS, self._pass_on, takes_body=True),
@@ -62,8 +65,8 @@ class HuggingFaceRoutes:
         )
 
     async def _file(self, call: Call) -> Response:
-        revision, path = call.values["revision"], call.values["path"]
-        snapshot, entry = await self._delivery.entry(_repo(call), revision, path, call.request.access)
+        path = call.values["path"]
+        snapshot, entry = await self._delivery.entry(_repo(call), _revision(call), path, call.request.access)
         if entry.blob is None:  # nothing to verify it by: only the hub itself can answer for it
             return await self._pass_on(call)
         return await file_response(self._delivery, call, snapshot, entry, entry.blob.id.hex)
@@ -79,27 +82,37 @@ class HuggingFaceRoutes:
     async def _known_info(self, call: Call) -> bytes:
         """What the hub says about the repo; with the hub gone, what its listing tells."""
         repo, access = _repo(call), call.request.access
-        snapshot = await self._delivery.snapshot(repo, call.values.get("revision", "main"), access)
+        snapshot = await self._delivery.snapshot(repo, _revision(call), access)
         try:
             return await self._delivery.info(repo, snapshot.commit, access)
         except UnavailableError:
             return _info_of(snapshot)
 
+    async def _refs(self, call: Call) -> Response:
+        async def answer() -> Response:
+            main = {"name": _MAIN, "ref": f"refs/heads/{_MAIN}", "targetCommit": (await self._snapshot(call)).commit}
+            return json_response({"branches": [main], "converts": [], "tags": []})
+
+        return await self._hub_first(call, answer)
+
     async def _tree(self, call: Call) -> Response:
+        expand = call.request.flag("expand")
+
         async def answer() -> Response:
             snapshot = await self._snapshot(call)
-            return await self._render_tree(snapshot, call)
+            listed = await self._listed(snapshot, call)
+            return Response(200, (JSON,), _with_last_commits(snapshot, listed) if expand else listed)
 
-        return await self._hub_first(call, answer) if call.request.flag("expand") else await answer()
+        return await self._hub_first(call, answer) if expand else await answer()
 
-    async def _render_tree(self, snapshot: Snapshot, call: Call) -> Response:
+    async def _listed(self, snapshot: Snapshot, call: Call) -> bytes:
         root, recursive = call.values.get("path", "").strip("/"), call.request.flag("recursive")
         if recursive and not root:
-            return Response(200, (JSON,), snapshot.listing)
+            return snapshot.listing
         lines = (await self._listings.of(snapshot)).below(root, recursive=recursive)
         if lines is None:
             raise EntryNotFoundError(f"{snapshot.repo} has no directory {root}.", commit=snapshot.commit)
-        return Response(200, (JSON,), array(lines))
+        return array(lines)
 
     async def _paths_info(self, call: Call) -> Response:
         body = await read_body(call, REQUEST_BODY_BYTES_MAX)
@@ -107,16 +120,18 @@ class HuggingFaceRoutes:
             return refusal(413, f"More than {REQUEST_BODY_BYTES_MAX} bytes of paths.")
         asked = _read_paths(body, call.request.header("content-type") or "")
 
-        async def answer() -> Response:
-            listing = await self._listings.of(await self._snapshot(call))
-            paths = [asked.paths] if isinstance(asked.paths, str) else asked.paths
-            return Response(200, (JSON,), array(listing.named(paths)))
-
         expand = str(asked.expand).lower() in {"true", "1"}
+
+        async def answer() -> Response:
+            snapshot = await self._snapshot(call)
+            paths = [asked.paths] if isinstance(asked.paths, str) else asked.paths
+            named = array((await self._listings.of(snapshot)).named(paths))
+            return Response(200, (JSON,), _with_last_commits(snapshot, named) if expand else named)
+
         return await self._hub_first(call, answer, body) if expand else await answer()
 
     async def _snapshot(self, call: Call) -> Snapshot:
-        return await self._delivery.snapshot(_repo(call), call.values["revision"], call.request.access)
+        return await self._delivery.snapshot(_repo(call), _revision(call), call.request.access)
 
     async def _hub_first(self, call: Call, answer: Callable[[], Awaitable[Response]], body: bytes | None = None) -> Response:
         """The hub knows more than we keep (dates, scans, last commits); without it, what we know is better than nothing."""
@@ -147,6 +162,19 @@ def _repo(call: Call) -> Repo:
         return Repo(Hub.HUGGINGFACE, _KINDS[call.values.get("kind", "models")], call.values["repo"])
     except ValueError as error:
         raise RepoNotFoundError(f"There is no such repo: {error}.") from None
+
+
+def _revision(call: Call) -> str:
+    """JavaScript clients ask for HEAD, which the cluster need not learn as a branch of its own."""
+    asked = call.values.get("revision", _MAIN)
+    return _MAIN if asked == "HEAD" else asked
+
+
+def _with_last_commits(snapshot: Snapshot, entries: bytes) -> bytes:
+    """Only the hub can tell which commit last touched a file. Clients that ask for it need one: no later than this one."""
+    commit = {"id": snapshot.commit, "title": "", "date": "1970-01-01T00:00:00.000Z"}
+    listed = msgspec.json.decode(entries, type=list[dict[str, Any]])
+    return msgspec.json.encode([{"lastCommit": commit, **entry} for entry in listed])
 
 
 def _info_of(snapshot: Snapshot) -> bytes:

@@ -265,13 +265,36 @@ async def test_when_the_hub_is_gone_the_listing_tells_about_the_repo(rig, repo, 
     assert ("size" in about["siblings"][0]) == ("blobs" in target)
 
 
-async def test_when_the_hub_is_gone_a_plain_listing_is_better_than_none(rig, repo):
+async def test_when_the_hub_is_gone_a_listing_has_what_older_clients_read_without_asking(rig, repo):
+    """0.17 takes `lastCommit` of every entry."""
     rig.upstreams.down = True
-    assert len((await rig.get("/api/models/org/model/tree/main?expand=true")).json()) == 2
+    tree = (await rig.get("/api/models/org/model/tree/main?expand=true")).json()
+    assert [entry["lastCommit"]["id"] for entry in tree] == [COMMIT] * 2
     assert (await rig.get("/api/models/org/model?expand=sha")).json()["sha"] == COMMIT
     body = b"paths=a.json&expand=true"
     answer = await rig.get("/api/models/org/model/paths-info/main", f"Content-Length: {len(body)}", method="POST", body=body)
-    assert len(answer.json()) == 1
+    assert [entry["lastCommit"]["id"] for entry in answer.json()] == [COMMIT]
+
+
+async def test_when_the_hub_is_gone_the_branch_that_is_known_is_named(rig, repo):
+    rig.upstreams.down = True
+    refs = (await rig.get("/api/models/org/model/refs")).json()
+    assert refs["branches"] == [{"name": "main", "ref": "refs/heads/main", "targetCommit": COMMIT}]
+    assert (refs["tags"], refs["converts"]) == ([], [])
+
+
+async def test_head_is_the_default_branch(rig, repo):
+    asked = []
+    answer_of = rig.delivery.snapshot
+
+    async def snapshot(repo, revision, access):
+        asked.append(revision)
+        return await answer_of(repo, revision, access)
+
+    rig.delivery.snapshot = snapshot
+    assert (await rig.get("/api/models/org/model/revision/HEAD")).json()["sha"] == COMMIT
+    assert asked[0] == "main"
+    assert "HEAD" not in asked
 
 
 # Passing on
