@@ -110,9 +110,14 @@ WARMS_KEPT_MAX: Final = 64  # of those that ended: how they ended
 WARM_POLL_S: Final = 1.0
 WARM_MISSED_MAX: Final = 3  # answers that did not come: the node counts as lost
 
+UPLOADS_MAX: Final = 32  # files whose parts pass through us side by side; one more, and the oldest is only passed on
+UPLOAD_IDLE_S: Final = 600.0  # an upload without a new part for so long is not waited for
+UPLOAD_PARTS_MAX: Final = 10_000  # of one file, with gaps between them: what S3 allows
+
 # Upstream
 HUB_CONNECT_TIMEOUT_S: Final = 4.0  # "a clear error from us within 5 s"
 HUB_READ_TIMEOUT_S: Final = 15.0
+HUB_WRITE_TIMEOUT_S: Final = 300.0  # a commit of thousands of files, the last part of a large one: the hub thinks for minutes
 HUB_TRIES_MAX: Final = 5
 HUB_REDIRECTS_MAX: Final = 5
 HUB_CONNECTIONS: Final = 8  # per daemon: hubs limit requests, not bytes
@@ -139,6 +144,8 @@ REQUEST_BODY_TIMEOUT_S: Final = 60.0  # an upload that sends no byte for so long
 SENDERS_MAX: Final = 32  # threads in sendfile; they sleep in the kernel
 SEND_STALL_S: Final = 0.1  # a client that makes no room for so long gives its thread back
 SEND_SLICE_S: Final = 0.5  # so does one that takes for ever
+COMMIT_LINE_BYTES_MAX: Final = 16 * MIB  # a file within a commit, in base64: hubs want larger ones in LFS
+COMMIT_FILES_BYTES_MAX: Final = 32 * MIB  # of one commit: what is kept of small files until the hub has taken it
 LINGER_S: Final = 1.0  # after our FIN we read on for so long: closing over unread bytes sends RST
 LISTEN_BACKLOG: Final = 256
 ACCESS_ALLOW_S: Final = 600.0

@@ -118,6 +118,11 @@ class Catalog:
         await self._around.blocking(self._store.put_document, _info_key(snapshot), body)
         return body
 
+    def forget_branches(self, repo: Repo) -> None:
+        """They have moved: the next who asks is not answered from memory."""
+        for key in [key for key in self._asked if key[0] == repo]:
+            del self._asked[key]
+
     # Revisions
 
     def _known_commit(self, repo: Repo, revision: str) -> str | None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import trio
 
-from p2pmodel.content import Access, BlobId, FileEntry, NodeId, Repo, Snapshot
+from p2pmodel.content import Access, Blob, BlobId, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.fetching import Fetch, select
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.live import tell_download
 from p2pmodel.delivery.pace import Urgency
-from p2pmodel.delivery.ports import Location, Progress, Selection, Surroundings, WarmStep
+from p2pmodel.delivery.ports import Location, Part, Progress, Selection, Surroundings, WarmStep
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.seeding import Seeding
 from p2pmodel.delivery.shelf import Shelf
+from p2pmodel.delivery.uploads import Uploads
 from p2pmodel.delivery.warming import Warming, Wish
 from p2pmodel.errors import UnavailableError
 from p2pmodel.limits import HUB_REST_MAX_S
@@ -32,6 +33,7 @@ class Delivery:
         self._herald = Herald(around.neighbours, self._private)
         self._catalog = Catalog(around, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
         self.downloads = Downloads(around, self._herald)
+        self._uploads = Uploads(around, self._catalog)
         self._warming = Warming(around, self._catalog, self._prefetch)
         self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, self._warming, boot)
 
@@ -42,6 +44,7 @@ class Delivery:
                 self._nursery = nursery
                 await nursery.start(self.downloads.run)
                 await nursery.start(self._warming.run)
+                await nursery.start(self._uploads.run)
                 nursery.start_soon(self._herald.run)
                 nursery.start_soon(self._shelf.run)
                 nursery.start_soon(self.seeding.run)
@@ -123,6 +126,15 @@ class Delivery:
         wish = Wish(repo, revision, selection.include, selection.exclude)
         async with aclosing(self._warming.watch(wish, nodes)) as steps:
             yield steps
+
+    def part(self, blob: Blob, start: int) -> AbstractAsyncContextManager[Part]:
+        return self._uploads.part(blob, start)
+
+    def changed(self, repo: Repo) -> None:
+        self._catalog.forget_branches(repo)
+
+    def committed(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
+        self._uploads.committed(repo, commit, access, files)
 
     def hub_busy(self, host: str, seconds: float) -> None:
         """A hub asked for patience: its budget is the cluster's, so the peers are told."""

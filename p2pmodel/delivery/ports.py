@@ -99,6 +99,7 @@ class HubRequest:
     target: str  # raw path and query
     headers: Sequence[tuple[str, str]]
     body: AsyncIterator[bytes] | None
+    url: str = ""  # where the hub itself sends an upload's bytes (its storage), instead of `target`; gets no credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class HubAnswer:
     status: int
     headers: Sequence[tuple[str, str]]  # hop-by-hop, Xet and Set-Cookie-for-others removed, links rewritten to `{endpoint}`
     body: AsyncIterator[bytes]
+    home: str = ""  # the endpoint that answered: links in the body that begin with it lead to us as well
 
 
 class Upstreams(Protocol):
@@ -203,12 +205,26 @@ class StoredBlob(Protocol):
     def close(self) -> None: ...
 
 
+class Spool(Protocol):
+    """A nameless file: what a client uploads through us, until it is proven. Gone with its last user. Raises StoreError."""
+
+    def write(self, data: bytes, offset: int) -> None: ...
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """How many bytes came."""
+
+    def close(self) -> None: ...
+
+
 class Store(Protocol):
     def find(self, blob: BlobId) -> BlobState | None:
         """Aliases (git-sha1 and sha256 of one small file) lead to the same state."""
 
     def open(self, blob: Blob, *, private: bool) -> StoredBlob:
         """Open what is there, or begin a partial blob. A public caller opening a private blob makes it public."""
+
+    def spool(self, size: int) -> Spool:
+        """Room for so many bytes that nobody has proven yet. Raises StoreFullError, StoreError."""
 
     def blobs(self) -> Sequence[BlobState]: ...
 
@@ -345,6 +361,17 @@ class Reader(Protocol):
         """The next bytes in order, checked; None at the end. Raises as `ready`."""
 
 
+class Part(Protocol):
+    """One request's share of an upload that passes through us to a hub. Never raises but for bugs: what the disk does not
+    take is not kept, and the upload goes on."""
+
+    async def put(self, data: bytes) -> None:
+        """The next bytes, as they went to the hub."""
+
+    def accept(self) -> None:
+        """The hub has taken them. Once all of a file's bytes are, they are hashed and kept, in the background."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which files of a snapshot: all of them, or named ones, or by shell patterns (fnmatch on the whole path)."""
@@ -422,6 +449,16 @@ class Delivery(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[WarmStep]]:
         """Have nodes of the cluster ("all", a number, or names between commas) bring files of a public snapshot in, and watch.
         They go on when the context is left. Raises ConfigError, NotFoundError, NotAuthorisedError, UnavailableError."""
+
+    def part(self, blob: Blob, start: int) -> AbstractAsyncContextManager[Part]:
+        """Bytes of a file from `start` on, which a client uploads under that name."""
+
+    def changed(self, repo: Repo) -> None:
+        """A client changed the repo through us: its branches are asked for anew."""
+
+    def committed(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
+        """The hub took a commit that went through us; `files` are small ones that came within it. What was uploaded is
+        private until the hub shows that commit to a stranger: found out in the background."""
 
     def status(self) -> dict[str, object]:
         """JSON of the live transfers and of what is held."""

@@ -19,7 +19,12 @@ class Cdn:
         self.lifetime_s = 120.0  # of a signed URL
         self._clock = clock
         self._contents: dict[str, Content] = {}
-        self._routes: Final = (Route.of("cdn blob", "GET HEAD", r"/blobs/(?P<sha256>[0-9a-f]{64})", self._blob),)
+        self.uploaded: dict[str, Content] = {}  # whole files that came, by sha256
+        self._parts: dict[str, dict[str, bytes]] = {}  # by sha256, then by etag
+        self._routes: Final = (
+            Route.of("cdn blob", "GET HEAD", r"/blobs/(?P<sha256>[0-9a-f]{64})", self._blob),
+            Route.of("cdn upload", "PUT", r"/uploads/(?P<sha256>[0-9a-f]{64})/(?P<number>[0-9]+)", self._upload),
+        )
 
     def signed_url(self, label: str, file: HubFile) -> str | None:
         """A URL that works until its time is over; None while this host does not listen."""
@@ -30,6 +35,43 @@ class Cdn:
         expires = str(int(self._clock() + self.lifetime_s))
         query = {"file": label, "expires": expires, "signature": _signature(sha256, label, expires)}
         return f"{self.base_url}/blobs/{sha256}?{urlencode(query)}"
+
+    # Uploads
+
+    def upload_url(self, sha256: str, number: int) -> str:
+        """Where a part of a file goes; part 0 is the whole. Raises ValueError while this host does not listen."""
+        if self.base_url is None:
+            raise ValueError("the storage host does not listen")
+        signature = _signature(sha256, f"upload {number}", "")
+        return f"{self.base_url}/uploads/{sha256}/{number}?{urlencode({'signature': signature})}"
+
+    def join(self, sha256: str, etags: list[str]) -> bool:
+        """Make a file of its parts; whether they are its parts."""
+        came = self._parts.pop(sha256, {})
+        if not all(etag in came for etag in etags):
+            return False
+        return self._keep(sha256, b"".join(came[etag] for etag in etags))
+
+    def _upload(self, request: Request, parts: dict[str, str]) -> Answer:
+        sha256, number = parts["sha256"], parts["number"]
+        if "authorization" in request.headers:
+            return json_answer(400, {"error": "Only one auth mechanism allowed"})
+        if request.asked("signature") != _signature(sha256, f"upload {number}", ""):
+            return json_answer(403, {"error": "the signed URL is wrong"})
+        if "content-length" not in request.headers:
+            return json_answer(411, {"error": "You must provide the Content-Length HTTP header."})
+        etag = f'"{hashlib.md5(request.body, usedforsecurity=False).hexdigest()}"'
+        if number != "0":
+            self._parts.setdefault(sha256, {})[etag] = request.body
+        elif not self._keep(sha256, request.body):
+            return json_answer(400, {"error": "the bytes do not have that hash"})
+        return Answer(200, {"ETag": etag})
+
+    def _keep(self, sha256: str, body: bytes) -> bool:
+        content = Content.of(body)
+        if content.sha256 == sha256:
+            self.uploaded[sha256] = content
+        return content.sha256 == sha256
 
     def answer(self, request: Request) -> Answer:
         return route(self._routes, request)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http.cookies import CookieError, SimpleCookie
@@ -61,10 +63,13 @@ class Request:
 
     @property
     def token(self) -> str | None:
-        """The caller's credential: a bearer token, or ModelScope's session cookie."""
+        """The caller's credential: a bearer token, git's password, or ModelScope's session cookie."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and token:
             return token.strip()
+        if scheme.lower() == "basic":  # git
+            with suppress(ValueError):
+                return base64.b64decode(token).decode().partition(":")[2] or None
         try:
             cookies = SimpleCookie(self.headers.get("cookie", ""))
         except CookieError:

@@ -52,7 +52,7 @@ class Hub:
         self.pace = Pace()
         self.cdn: Literal["redirect", "direct"] = "redirect"  # LFS files: from the storage host, or from here
         self.storage = Cdn()
-        self.huggingface = HuggingFace(self.shelf, self._cdn_url)
+        self.huggingface = HuggingFace(self.shelf, self._cdn_url, self.storage)
         self.modelscope = ModelScope(self.shelf, self._cdn_url)
         server = partial(HttpServer, faults=self.faults, counters=self.counters, pace=self.pace)
         self.server = server("hub", self.answer)

@@ -1,4 +1,5 @@
-"""The Hugging Face dialect, read side, as huggingface.co speaks it: redirects, Xet advertised, a bare 401 for strangers."""
+"""The Hugging Face dialect as huggingface.co speaks it: redirects, Xet advertised, a bare 401 for strangers. Here the read
+side; writing.py takes uploads."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from p2pmodel.content import RepoKind
+from p2pmodel.demo.cdn import Cdn
 from p2pmodel.demo.exchange import Answer, RefusedError, Request, Route, file_answer, json_answer, route
 from p2pmodel.demo.repos import Commit, Directory, HubFile, HubRepo
 from p2pmodel.demo.shelf import Shelf
+from p2pmodel.demo.writing import Writing
 
 _NAME: Final = r"(?P<name>[^/]+(?:/[^/]+)?)"
 _API: Final = rf"/api/(?P<kind>models|datasets|spaces)/{_NAME}"
@@ -21,8 +24,9 @@ _BRANCH_PREFIXES: Final = ("refs/pr/", "refs/convert/", "refs/heads/", "refs/tag
 class HuggingFace:
     """Routes over a shelf of repos; `cdn_url` signs the place where a file's bytes are (None: send them here)."""
 
-    def __init__(self, shelf: Shelf, cdn_url: Callable[[str, HubFile], str | None]) -> None:
+    def __init__(self, shelf: Shelf, cdn_url: Callable[[str, HubFile], str | None], storage: Cdn) -> None:
         self._shelf = shelf
+        self._writing = Writing(shelf, storage, self._repo)
         self._cdn_url = cdn_url
         self.xet = True  # advertise Xet, as nearly all repos of huggingface.co do
         self.page_entries = 1000  # of a tree or a search; 50 with expand
@@ -51,7 +55,7 @@ class HuggingFace:
         )
 
     def answer(self, request: Request) -> Answer:
-        return route(self._routes, request)
+        return route((*self._writing.routes, *self._routes), request)
 
     # Files.
 

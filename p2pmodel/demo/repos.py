@@ -75,7 +75,7 @@ class HubFile:
 
     @property
     def lfs(self) -> bool:
-        return self.content.size > LFS_BYTES or not self.content.git_sha1 or _LFS_SUFFIX.search(self.path) is not None
+        return not self.content.git_sha1 or lfs_by_name_or_size(self.path, self.content.size)
 
     @property
     def etag(self) -> str:
@@ -223,6 +223,10 @@ class User:
 
     def granted(self, repo: HubRepo) -> bool:
         return self.grants is None or repo.name in self.grants or repo.name.startswith(f"{self.name}/")
+
+
+def lfs_by_name_or_size(path: str, size: int) -> bool:
+    return size > LFS_BYTES or _LFS_SUFFIX.search(path) is not None
 
 
 def git_blob_sha1(data: bytes) -> str:

@@ -21,7 +21,7 @@ from p2pmodel.demo.faults import NO_FAULT, Fault, Faults
 from p2pmodel.demo.pace import Pace
 
 _HEAD_BYTES_MAX: Final = 64 * 1024
-_BODY_BYTES_MAX: Final = 4 * 1024 * 1024  # of a request: paths-info with thousands of paths
+_BODY_BYTES_MAX: Final = 128 * 1024 * 1024  # of a request: a file that is uploaded in one piece
 _RECEIVE_BYTES: Final = 64 * 1024
 _IDLE_S: Final = 75.0  # a kept-alive connection
 _SEND_S: Final = 600.0  # one piece to a client that does not read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -13,30 +14,47 @@ from p2pmodel.gateway.response import Call, Header, Response, Spans
 from p2pmodel.limits import LISTING_BYTES_MAX
 
 
-async def pass_on(upstreams: Upstreams, hub: Hub, call: Call, body: bytes | None = None) -> Response:
-    """The hub's answer, its links to itself turned into links to us. `body` is the request's where it has been read."""
-    request = call.request
-    sent = call.body if body is None else _once(body)
-    asked = HubRequest(hub=hub, method=request.method, target=request.target, headers=request.headers, body=sent)
+async def pass_on(upstreams: Upstreams, hub: Hub, call: Call, body: bytes | None = None, *, url: str = "") -> Response:
+    """The hub's answer, its links to itself turned into links to us. `body` is the request's where it has been read, `url`
+    where the hub wants an upload's bytes."""
+    return (await pass_on_from(upstreams, hub, call, body, url=url))[0]
+
+
+async def pass_on_from(
+    upstreams: Upstreams, hub: Hub, call: Call, body: bytes | None = None, *, url: str = ""
+) -> tuple[Response, str]:
+    """The same, and the endpoint that answered."""
+    request, headers, sent = call.request, call.request.headers, call.body
+    if body is not None:  # it may have been changed
+        sent = _once(body)
+        headers = [(name, value) for name, value in headers if name != "content-length"]
+        headers.append(("content-length", str(len(body))))
+    asked = HubRequest(hub=hub, method=request.method, target=request.target, headers=headers, body=sent, url=url)
     answer = await call.held.enter_async_context(await upstreams.pass_on(asked))
-    return Response(answer.status, list(_localised(answer.headers, request.endpoint)), answer.body)
+    return Response(answer.status, list(_localised(answer.headers, request.endpoint)), answer.body), answer.home
+
+
+async def collect(response: Response, bytes_max: int) -> tuple[Response, bytes]:
+    """The answer with its body read whole, and that body. Raises WrongAnswerError."""
+    if isinstance(response.body, bytes):
+        return response, response.body
+    assert not isinstance(response.body, Spans)  # `pass_on` streams
+    received = await _collect(response.body, bytes_max)
+    if received is None:
+        raise WrongAnswerError(f"The hub answers more than {bytes_max} bytes.")
+    headers = [(name, value) for name, value in response.headers if name.lower() != "content-length"]
+    return Response(response.status, headers, received), received
 
 
 async def pass_on_json(upstreams: Upstreams, hub: Hub, call: Call, body: bytes | None = None) -> Response:
     """The same for JSON in which a hub may lead clients to its Xet server, which they would then ask past us."""
-    response = await pass_on(upstreams, hub, call, body)
-    assert not isinstance(response.body, bytes | Spans)  # `pass_on` streams
-    received = await _collect(response.body, LISTING_BYTES_MAX)
-    if received is None:
-        raise WrongAnswerError(f"The hub answers more than {LISTING_BYTES_MAX} bytes.")
-    headers = [(name, value) for name, value in response.headers if name.lower() != "content-length"]
+    response, received = await collect(await pass_on(upstreams, hub, call, body), LISTING_BYTES_MAX)
     try:
-        cleaned = msgspec.json.encode(_without_xet(msgspec.json.decode(received)))
+        return replace(response, body=msgspec.json.encode(_without_xet(msgspec.json.decode(received))))
     except msgspec.DecodeError:  # no JSON, no fields in it
-        cleaned = received
+        return response
     except RecursionError:
         raise WrongAnswerError("The hub answers JSON that is nested too deep.") from None
-    return Response(response.status, headers, cleaned)
 
 
 def _without_xet(value: object) -> object:

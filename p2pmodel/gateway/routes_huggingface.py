@@ -8,7 +8,9 @@ handed on to the hub. Nothing leads a client to Xet, whose storage it would then
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -17,14 +19,16 @@ import msgspec
 from p2pmodel.content import Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.ports import Delivery, Upstreams
 from p2pmodel.errors import EntryNotFoundError, RepoNotFoundError, UnavailableError, WrongAnswerError
+from p2pmodel.gateway.commits import CommitFiles
 from p2pmodel.gateway.failures import huggingface_failure
 from p2pmodel.gateway.files import file_response
 from p2pmodel.gateway.listing import HuggingFaceEntry, Listings, array
-from p2pmodel.gateway.passing import pass_on, pass_on_json, read_body
+from p2pmodel.gateway.passing import collect, pass_on, pass_on_from, pass_on_json, read_body
 from p2pmodel.gateway.request import BadRequestError
 from p2pmodel.gateway.response import JSON, Call, Response, json_response, refusal
 from p2pmodel.gateway.routing import ANY, READ, Handler, Route, route
-from p2pmodel.limits import REQUEST_BODY_BYTES_MAX
+from p2pmodel.gateway.uploading import PartLinks, lead_here
+from p2pmodel.limits import LISTING_BYTES_MAX, REQUEST_BODY_BYTES_MAX
 
 _KINDS: Final = {"models": RepoKind.MODEL, "datasets": RepoKind.DATASET, "spaces": RepoKind.SPACE}
 
@@ -41,10 +45,15 @@ class _PathsInfo(msgspec.Struct):
     expand: bool | str = False
 
 
+class _Made(msgspec.Struct):
+    commit: str = msgspec.field(name="commitOid")
+
+
 class HuggingFaceRoutes:
-    def __init__(self, delivery: Delivery, upstreams: Upstreams) -> None:
+    def __init__(self, delivery: Delivery, upstreams: Upstreams, links: PartLinks) -> None:
         self._delivery = delivery
         self._upstreams = upstreams
+        self._links = links
         self._listings = Listings(HuggingFaceEntry)
 
     def table(self) -> tuple[Route, ...]:
@@ -53,14 +62,17 @@ class HuggingFaceRoutes:
 
         post = frozenset({"POST"})
         return (
-            line("hf_file", READ, "/(?:(?P<kind>datasets|spaces)/)?{repo}/(?:resolve|raw)/{revision}/{path}", self._file),
+            line("hf_file", READ, "/{prefix}{repo}/(?:resolve|raw)/{revision}/{path}", self._file),
             line("hf_tree", READ, "/api/{kinds}/{repo}/tree/{revision}(?:/{path})?", self._tree),
             line("hf_paths", post, "/api/{kinds}/{repo}/paths-info/{revision}", self._paths_info, takes_body=True),
             line("hf_refs", READ, "/api/{kinds}/{repo}/refs", self._refs),
             line("hf_xet", READ, "/api/{kinds}/{repo}/xet-(?:read|write)-token/{revision}", _no_xet),
             line("hf_info", READ, "/api/{kinds}/{repo}/revision/{revision}", self._info),
+            line("hf_lfs", post, "/{prefix}{repo}/info/lfs/objects/batch", self._lfs_batch, takes_body=True),
+            line("hf_commit", post, "/api/{kinds}/{repo}/commit/{revision}", self._commit, takes_body=True),
             line("hf_pass", ANY, "/api/{kinds}/{repo}/" + _PARTS, self._pass_on, takes_body=True),
             line("hf_info", READ, "/api/{kinds}/{repo}", self._info),
+            line("hf_repos", ANY, "/api/repos/{rest}", self._repos, takes_body=True),
             line("hf_pass", ANY, "/{rest}", self._pass_on, takes_body=True),
         )
 
@@ -141,11 +153,63 @@ class HuggingFaceRoutes:
             return await answer()
 
     async def _pass_on(self, call: Call) -> Response:
-        return _explained(call, await pass_on(self._upstreams, Hub.HUGGINGFACE, call))
+        response = _explained(call, await pass_on(self._upstreams, Hub.HUGGINGFACE, call))
+        if call.request.method not in READ and "repo" in call.values:
+            self._delivery.changed(_repo(call))
+        return response
+
+    # Uploads
+
+    async def _lfs_batch(self, call: Call) -> Response:
+        """The hub says where it wants the files; clients bring them to us, and we there."""
+        asked = await read_body(call, REQUEST_BODY_BYTES_MAX)
+        if asked is None:
+            return refusal(413, f"More than {REQUEST_BODY_BYTES_MAX} bytes of names.")
+        passed, home = await pass_on_from(self._upstreams, Hub.HUGGINGFACE, call, _without_xet_transfer(asked))
+        response, answered = await collect(_explained(call, passed), LISTING_BYTES_MAX)
+        try:
+            batch = msgspec.json.decode(answered)
+        except (msgspec.DecodeError, RecursionError):
+            return response
+        led = lead_here(batch, self._links, call.request.endpoint, Hub.HUGGINGFACE, home)
+        return replace(response, body=msgspec.json.encode(led))
+
+    async def _repos(self, call: Call) -> Response:
+        """Clients take a new repo's name out of its URL, and know only the endpoint that they were given."""
+        return (await self._with_own_links(call))[0]
+
+    async def _with_own_links(self, call: Call) -> tuple[Response, bytes]:
+        """The hub's answer, and its body: pages of the hub are at our endpoint now."""
+        passed, home = await pass_on_from(self._upstreams, Hub.HUGGINGFACE, call)
+        response, answered = await collect(_explained(call, passed), LISTING_BYTES_MAX)
+        if home:
+            answered = answered.replace(f'"{home}/'.encode(), f'"{call.request.endpoint}/'.encode())
+        return replace(response, body=answered), answered
+
+    async def _commit(self, call: Call) -> Response:
+        repo, files = _repo(call), CommitFiles()
+        watched = replace(call, body=None if call.body is None else files.watch(call.body))
+        response, answered = await self._with_own_links(watched)
+        self._delivery.changed(repo)
+        if response.status == HTTPStatus.OK:
+            with suppress(msgspec.DecodeError, RecursionError):  # then we do not know what became of it
+                made = msgspec.json.decode(answered, type=_Made)
+                self._delivery.committed(repo, made.commit, call.request.access, files.found)
+        return response
 
 
 async def _no_xet(_call: Call) -> Response:
     return refusal(404, _NO_XET, ("X-Error-Message", _NO_XET))
+
+
+def _without_xet_transfer(body: bytes) -> bytes:
+    """Clients that let the hub choose are kept from Xet, whose uploads do not pass through us."""
+    try:
+        asked = msgspec.json.decode(body, type=dict[str, Any])
+        asked["transfers"] = [name for name in asked["transfers"] if name != "xet"]
+    except (msgspec.MsgspecError, RecursionError, KeyError, TypeError):
+        return body
+    return msgspec.json.encode(asked)
 
 
 def _explained(call: Call, response: Response) -> Response:

@@ -24,6 +24,7 @@ ANY: Final = READ | {"POST", "PUT", "PATCH", "DELETE"}
 #: What a placeholder may take of a raw path.
 _PLACEHOLDERS: Final = {
     "kinds": "(?P<kind>models|datasets|spaces)",
+    "prefix": "(?:(?P<kind>datasets|spaces)/)?",
     "repo": "(?P<repo>[^/]+(?:/[^/]+)?)",  # org/name, or one of the old single names
     "owned": "(?P<repo>[^/]+/[^/]+)",
     "revision": "(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+)",  # these two also come unquoted (browsers, hf:// paths)
@@ -49,7 +50,7 @@ def route(
     name: str, methods: Iterable[str], template: str, handler: Handler, failure: Failure, *, takes_body: bool = False
 ) -> Route:
     """`template` is a regular expression with placeholders in braces."""
-    pattern = re.sub(r"\{(\w+)\}", lambda found: _PLACEHOLDERS[found[1]], template)
+    pattern = re.sub(r"\{([a-z]+)\}", lambda found: _PLACEHOLDERS[found[1]], template)
     return Route(name, frozenset(methods), re.compile(pattern), handler, failure, takes_body)
 
 

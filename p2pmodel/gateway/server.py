@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +24,7 @@ from p2pmodel.gateway.routing import Route, RouteTable
 from p2pmodel.gateway.statistics import GatewayStatistics
 from p2pmodel.gateway.stream import ClientStream
 from p2pmodel.gateway.tls import TlsStream
+from p2pmodel.gateway.uploading import PARTS_PATH, PartLinks, PartRoutes
 from p2pmodel.gateway.vigil import Vigil
 from p2pmodel.limits import CLIENTS_MAX, SENDERS_MAX
 
@@ -55,10 +57,12 @@ class Gateway:
         clients_max: int = CLIENTS_MAX,
     ) -> None:
         self.statistics = GatewayStatistics()
+        links = PartLinks(os.urandom(32))
         self._routes = _Routes(
             AdminRoutes(delivery, ready=ready, render_metrics=render_metrics, report=report),
-            HuggingFaceRoutes(delivery, upstreams),
+            HuggingFaceRoutes(delivery, upstreams, links),
             ModelScopeRoutes(delivery, upstreams),
+            PartRoutes(delivery, upstreams, links),
         )
         self._allowed_hosts = allowed_hosts
         self._token = token
@@ -128,18 +132,23 @@ class Gateway:
 
 
 class _Routes:
-    """Three tables, told apart by path, or by the client's name where two hubs share a path (/datasets/…/resolve/…)."""
+    """Four tables, told apart by path, or by the client's name where two hubs share a path (/datasets/…/resolve/…)."""
 
-    def __init__(self, admin: AdminRoutes, huggingface: HuggingFaceRoutes, modelscope: ModelScopeRoutes) -> None:
+    def __init__(
+        self, admin: AdminRoutes, huggingface: HuggingFaceRoutes, modelscope: ModelScopeRoutes, parts: PartRoutes
+    ) -> None:
         self._admin = RouteTable(admin.table())
         self._huggingface = RouteTable(huggingface.table())
         self._modelscope = RouteTable(modelscope.table())
+        self._parts = RouteTable(parts.table())
 
     def find(self, request: Request) -> tuple[Route, dict[str, str]] | None:
         return self._table(request).find(request)
 
     def _table(self, request: Request) -> RouteTable:
         path = request.path
+        if path.startswith(PARTS_PATH):
+            return self._parts
         if path.startswith("/-") or path in {"/healthz", "/readyz", "/metrics"}:
             return self._admin
         if path.startswith(("/api/v1/", "/openapi/v1/", "/models/")):

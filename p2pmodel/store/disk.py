@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,12 @@ class Disk:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             os.ftruncate(fd, size)
             return fd
+
+    def nameless(self, directory: Path) -> int:
+        """A file that no crash leaves behind, open for reading and writing."""
+        self.step("create")
+        with disk_errors("creating a file in the store"), tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+            return os.dup(file.fileno())
 
     def open(self, path: Path, *, writable: bool) -> int:
         """Raises FileNotFoundError as itself: it is an answer, not a failure."""

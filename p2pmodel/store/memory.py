@@ -174,6 +174,22 @@ class MemoryBlob:
         return chunk_digest(os.pread(self._file.fd, size, chunk_start(index))) == self.digest(index)
 
 
+class MemorySpool:
+    def __init__(self, size: int) -> None:
+        self._data = bytearray(size)
+
+    def write(self, data: bytes, offset: int) -> None:
+        self._data[offset : offset + len(data)] = data
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        data = self._data[offset : offset + len(buffer)]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._data.clear()
+
+
 class MemoryStore:
     """A `Store` (delivery/ports.py) for one thread."""
 
@@ -242,6 +258,9 @@ class MemoryStore:
         file.live.users += 1
         self.changed(file)
         return file.live
+
+    def spool(self, size: int) -> MemorySpool:
+        return MemorySpool(size)
 
     def blobs(self) -> Sequence[BlobState]:
         return [self._state_of(file) for file in self._files.values()]

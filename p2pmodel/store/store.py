@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -28,6 +29,7 @@ from p2pmodel.store.index import Index
 from p2pmodel.store.inventory import PARTIAL, REMOVED, SEALED, Inventory
 from p2pmodel.store.layout import Layout
 from p2pmodel.store.recent import RecentSnapshots
+from p2pmodel.store.spool import FileSpool
 from p2pmodel.store.stock import open_blob, take_stock
 from p2pmodel.store.tree import CacheTree, Leaf
 from p2pmodel.wire.messages import InventoryEntry
@@ -139,6 +141,15 @@ class Store:
                 stored.close()
                 raise
         return stored
+
+    def spool(self, size: int) -> FileSpool:
+        self.reserve(size)
+        try:
+            fd = self._disk.nameless(self.layout.private.partials)
+        except StoreError:
+            self.give_back(size)
+            raise
+        return FileSpool(self._disk, fd, partial(self.give_back, size))
 
     def remove(self, blob: BlobId) -> None:
         """Delete a blob and our links to it. Raises StoreError while it is in use."""

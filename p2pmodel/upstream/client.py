@@ -26,6 +26,7 @@ from p2pmodel.limits import (
     HUB_READ_TIMEOUT_S,
     HUB_REDIRECT_BODY_BYTES_MAX,
     HUB_REDIRECTS_MAX,
+    HUB_WRITE_TIMEOUT_S,
     KEEP_ALIVE_S,
     LISTING_BYTES_MAX,
 )
@@ -176,15 +177,16 @@ class Client:
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, url: Url, headers: Headers, content: AsyncIterator[bytes] | None = None
+        self, method: str, url: Url, headers: Headers, content: AsyncIterator[bytes] | None = None, *, patient: bool = False
     ) -> AsyncIterator[Answer]:
-        """One request and its answer, as they are. Raises UnreachableError."""
+        """One request and its answer, as they are. `patient`: it changes something, and that may take the hub minutes. Raises
+        UnreachableError."""
         request = httpcore2.Request(
             method,
             httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
             headers=[(_raw(name), _raw(value)) for name, value in (("Host", url.authority), *headers)],
             content=content,
-            extensions={"timeout": self._timeouts},
+            extensions={"timeout": {**self._timeouts, "read": HUB_WRITE_TIMEOUT_S} if patient else self._timeouts},
         )
         begun = trio.current_time()
         try:

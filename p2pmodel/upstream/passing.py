@@ -15,6 +15,7 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 _REPLACED: Final = frozenset({"host", "accept-encoding", "expect", "content-length"})
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _OF_THAT_HOST: Final = frozenset({"alt-svc", "strict-transport-security"})  # true of the hub, not of a gateway
 _LINK: Final = re.compile(r"<([^>]*)>([^<]*?)(?:,\s*(?=<)|$)")
 
@@ -22,13 +23,15 @@ _LINK: Final = re.compile(r"<([^>]*)>([^<]*?)(?:,\s*(?=<)|$)")
 def request_headers(request: HubRequest, client: Client) -> Headers:
     """What the hub gets. A client's credential goes to the hub itself and to no mirror of it; ours is not lent."""
     dropped = _HOP_BY_HOP | _REPLACED | _named_by_connection(request.headers)
-    if not client.upstream.vouches:
+    if request.url or not client.upstream.vouches:
         dropped |= _CREDENTIALS
     headers = [(name, value) for name, value in request.headers if name.lower() not in dropped]
     headers.append(("Accept-Encoding", "identity"))
     if request.body is not None:
         length = next((value for name, value in request.headers if name.lower() == "content-length"), None)
         headers.append(("Transfer-Encoding", "chunked") if length is None else ("Content-Length", length))
+    elif request.method in _WITH_BODY:
+        headers.append(("Content-Length", "0"))  # storage hosts want to hear it
     return headers
 
 

@@ -34,6 +34,7 @@ from p2pmodel.upstream.patience import Patience
 from p2pmodel.upstream.proxies import Proxies
 from p2pmodel.upstream.source import HubSource
 from p2pmodel.upstream.statistics import Statistics
+from p2pmodel.upstream.url import Url
 from p2pmodel.upstream.ways import Way, Ways
 
 log = structlog.get_logger()
@@ -162,14 +163,16 @@ class Router:
         async with AsyncExitStack() as stack:
 
             async def ask(way: Way) -> HubAnswer:
-                url = way.client.at(request.target)
+                url = _upload_url(request.url, way.client.home) if request.url else way.client.at(request.target)
                 headers = request_headers(request, way.client)
                 way.client.check_patience(url)
-                answer = await stack.enter_async_context(way.client.exchange(request.method, url, headers, request.body))
+                exchange = way.client.exchange(request.method, url, headers, request.body, patient=not reads)
+                answer = await stack.enter_async_context(exchange)
                 body = await stack.enter_async_context(aclosing(answer.pieces()))
-                return HubAnswer(answer.status, answer_headers(answer, way.client), body)
+                return HubAnswer(answer.status, answer_headers(answer, way.client), body, str(way.client.home).rstrip("/"))
 
-            if request.body is None and request.method in {"GET", "HEAD", "OPTIONS"}:
+            reads = request.body is None and request.method in {"GET", "HEAD", "OPTIONS"}
+            if reads:
                 yield await self._ask(request.hub, ask)
             else:  # what changes the hub is asked once
                 yield await ask(self._ways.to(request.hub)[0])
@@ -215,6 +218,17 @@ class Router:
             raise
         way.answered()
         return answer
+
+
+def _upload_url(text: str, home: Url) -> Url:
+    """Where a hub sends an upload. Raises WrongAnswerError for what is no plain web address, or less safe than the hub."""
+    try:
+        url = Url.parse(text)
+    except ValueError:
+        raise WrongAnswerError("The hub sends an upload to what is no plain web address.") from None
+    if home.scheme == "https" and url.scheme != "https":
+        raise WrongAnswerError("The hub sends an upload from https to http.")
+    return url
 
 
 async def _least(way: Way, access: Access, ask: Callable[[str | None], Awaitable[T]]) -> tuple[T, bool]:

@@ -462,3 +462,15 @@ def test_a_snapshot_is_materialised_with_what_is_sealed(store):
     path = store.materialise(snapshot, snapshot.files)
     assert path.parts[-3:] == ("models--org--model", "snapshots", COMMIT)
     assert store.materialise(snapshot, snapshot.files) == path
+
+
+def test_a_spool_gives_back_what_was_written_and_leaves_nothing_behind(store):
+    spool = store.spool(10)
+    spool.write(b"world", 5)
+    spool.write(b"hello", 0)
+    buffer = memoryview(bytearray(10))
+    assert spool.read_into(buffer, 0) == 10
+    assert buffer == b"helloworld"
+    assert spool.read_into(buffer, 8) == 2
+    spool.close()
+    assert list(store.blobs()) == []

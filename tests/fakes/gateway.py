@@ -60,6 +60,19 @@ class FakeReader:
 
 
 @dataclass
+class FakePart:
+    data: bytearray = field(default_factory=bytearray)
+    accepted: bool = False
+
+    async def put(self, data):
+        await trio.lowlevel.checkpoint()
+        self.data += data
+
+    def accept(self):
+        self.accepted = True
+
+
+@dataclass
 class FakeDelivery:
     """Repos by name: their files by path. A file in `hashless` has no usable hash."""
 
@@ -78,6 +91,9 @@ class FakeDelivery:
     waiting: trio.Event = field(default_factory=trio.Event)
     left: trio.Event = field(default_factory=trio.Event)
     steps: list = field(default_factory=list)
+    parts: list = field(default_factory=list)  # (hex, size, start, bytes, accepted)
+    commits: list = field(default_factory=list)
+    changes: list = field(default_factory=list)
 
     def __post_init__(self):
         self.gate.set()
@@ -131,6 +147,18 @@ class FakeDelivery:
             raise RepoNotFoundError("There is no such repo.")
         yield self._steps()
 
+    @contextlib.asynccontextmanager
+    async def part(self, blob, start):
+        part = FakePart()
+        yield part
+        self.parts.append((blob.id.hex, blob.size, start, bytes(part.data), part.accepted))
+
+    def changed(self, repo):
+        self.changes.append(repo)
+
+    def committed(self, repo, commit, access, files):
+        self.commits.append((repo, commit, files))
+
     async def _steps(self):
         for step in self.steps:
             await trio.lowlevel.checkpoint()
@@ -150,6 +178,7 @@ class FakeUpstreams:
     headers: list = field(default_factory=lambda: [("Content-Type", "application/json")])
     body: bytes = b"{}"
     down: bool = False
+    home: str = ""
     requests: list = field(default_factory=list)
     bodies: list = field(default_factory=list)
 
@@ -163,7 +192,7 @@ class FakeUpstreams:
     async def _passing(self, request):
         self.requests.append(request)
         self.bodies.append(b"".join([piece async for piece in request.body]) if request.body is not None else None)
-        yield HubAnswer(self.status, self.headers, self._pieces())
+        yield HubAnswer(self.status, self.headers, self._pieces(), self.home)
 
     async def _pieces(self):
         await trio.lowlevel.checkpoint()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from random import Random
 
 import pytest
 
 from p2pmodel.content import Hub
 from p2pmodel.delivery.ports import HubRequest
-from p2pmodel.errors import RateLimitedError, UnavailableError
+from p2pmodel.errors import RateLimitedError, UnavailableError, WrongAnswerError
 from p2pmodel.upstream import Router
 from p2pmodel.upstream.client import Answer
 from p2pmodel.upstream.passing import answer_headers, request_headers
@@ -163,3 +164,38 @@ def test_headers_of_a_hop_stay_on_it(client):
 def test_an_answers_headers_fit_the_gateway(header, rewritten, client):
     answer = Answer(200, [header], {}, {}, Url.parse("https://hub.example/hf/x"), pieces)
     assert [value for _, value in answer_headers(answer, client)] == ([] if rewritten is None else [rewritten])
+
+
+def upload_to(url, *headers, body=None):
+    return HubRequest(Hub.HUGGINGFACE, "PUT", "/", headers, body, url)
+
+
+async def test_an_upload_goes_to_the_storage_host_without_a_credential(hub, router):
+    url = hub.storage.upload_url(hashlib.sha256(b"hello").hexdigest(), 0)
+    async with router() as opened:
+        sent = upload_to(url, ("Authorization", "Bearer hf_alice"), ("content-length", "5"), body=pieces(b"he", b"llo"))
+        answer, _ = await passed(opened, sent)
+    assert answer.status == 200
+    assert hub.stats()["auth_leaks"] == 0
+    assert [content.size for content in hub.storage.uploaded.values()] == [5]
+
+
+async def test_an_empty_upload_says_that_it_is_empty(hub, router):
+    async with router() as opened:
+        answer, _ = await passed(opened, upload_to(hub.storage.upload_url(hashlib.sha256(b"").hexdigest(), 0)))
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("url", ["ftp://cdn.example/x", "nonsense", "http://alice:pw@cdn.example/x"])
+async def test_an_upload_goes_nowhere_but_to_web_addresses(hub, router, url):
+    async with router() as opened:
+        with pytest.raises(WrongAnswerError):
+            await passed(opened, upload_to(url, body=pieces(b"x")))
+    assert not hub.log
+
+
+async def test_an_upload_is_not_led_into_the_lan(hub, router):
+    """The demo hub here is a host of the internet."""
+    async with router() as opened:
+        with pytest.raises((WrongAnswerError, UnavailableError)):
+            await passed(opened, upload_to("http://192.168.1.1/x", body=pieces(b"x")))

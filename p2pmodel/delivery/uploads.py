@@ -1,0 +1,274 @@
+"""What clients upload to a hub through us, kept on its way, so that the cluster has it before the hub is asked for it.
+
+Both hubs' dialects end here: the gateway hands over the bytes that it passes on (`Part`), under the name that the client
+gave them. They lie in a nameless file and not in the store: a name is a claim, and a local user's lie about a file that
+others are fetching must not reach it. When the hub has taken all of a file, it is hashed from the first byte to the last
+(parts come in any order, and some come twice); what has its name goes into the store, private. It becomes public when the
+hub shows the commit to a stranger, and not before.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+import trio
+
+from p2pmodel.content import (
+    Access,
+    Blob,
+    BlobHasher,
+    BlobId,
+    Grade,
+    Repo,
+    Seal,
+    Snapshot,
+    chunk_count,
+    chunk_digest,
+    chunk_size,
+    chunk_start,
+)
+from p2pmodel.delivery.catalog import Catalog
+from p2pmodel.delivery.ports import Spool, Surroundings
+from p2pmodel.delivery.sealing import Sealing
+from p2pmodel.errors import P2pmodelError, StoreError
+from p2pmodel.limits import UPLOAD_IDLE_S, UPLOAD_PARTS_MAX, UPLOADS_MAX
+
+log = structlog.get_logger()
+
+
+class Uploads:
+    def __init__(self, around: Surroundings, catalog: Catalog) -> None:
+        self._around = around
+        self._catalog = catalog
+        self._open: OrderedDict[BlobId, _Upload] = OrderedDict()  # last touched last
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Owns the work that goes on when a client has its answer."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                while True:
+                    await trio.sleep(UPLOAD_IDLE_S / 10)
+                    self._forget_idle()
+        finally:
+            self._nursery = None
+            for upload in self._open.values():
+                upload.give_up()
+
+    @asynccontextmanager
+    async def part(self, blob: Blob, start: int) -> AsyncIterator[_Part]:
+        """See the `Delivery` port."""
+        upload = await self._find(blob)
+        part = _Part(upload, self._around, start)
+        if upload is None:
+            yield part
+            return
+        try:
+            yield part
+        finally:
+            upload.users -= 1
+            upload.touched = trio.current_time()
+            if upload.dead:
+                self._forget(upload)
+            elif upload.complete and not upload.users and self._nursery is not None:
+                upload.users += 1
+                upload.hashing = True
+                self._nursery.start_soon(self._take_in, upload)
+
+    def committed(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
+        """See the `Delivery` port."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._settle, repo, commit, access, files)
+
+    async def _find(self, blob: Blob) -> _Upload | None:
+        """Where its bytes go, with one more user; None if they are here, or cannot be kept."""
+        state = self._around.store.find(blob.id)
+        if state is not None and state.sealed:
+            return None
+        upload = self._open.get(blob.id)
+        if upload is None:
+            if self._nursery is None or (len(self._open) >= UPLOADS_MAX and not self._forget_oldest()):
+                return None
+            upload = _Upload(blob)
+            self._open[blob.id] = upload
+            try:
+                upload.spool = await self._around.blocking(self._around.store.spool, blob.size)
+            except StoreError as error:
+                log.info("upload_not_kept", blob=str(blob.id), reason=str(error))
+                self._forget(upload)
+            finally:
+                upload.ready.set()
+        await upload.ready.wait()
+        if upload.dead or upload.hashing:
+            return None
+        upload.users += 1
+        self._open.move_to_end(blob.id)
+        return upload
+
+    # Taking in
+
+    async def _take_in(self, upload: _Upload) -> None:
+        try:
+            sealing, digests = await self._hash(upload)
+            if sealing.right:
+                await self._keep(upload, sealing, digests)
+            else:
+                log.info("upload_not_kept", blob=str(upload.blob.id), reason="the bytes do not have that hash")
+        except StoreError as error:
+            log.info("upload_not_kept", blob=str(upload.blob.id), reason=str(error))
+        finally:
+            upload.users -= 1
+            self._forget(upload)
+
+    async def _hash(self, upload: _Upload) -> tuple[Sealing, list[bytes]]:
+        sealing, digests = Sealing(upload.blob), []
+        for index in range(chunk_count(upload.blob.size)):
+            async with self._around.buffers.take() as buffer:
+                digests.append(await self._around.blocking(upload.hash_chunk, index, buffer, sealing))
+            sealing.takes(index)
+            sealing.done(sealing.generation, digests[index])
+        return sealing, digests
+
+    async def _keep(self, upload: _Upload, sealing: Sealing, digests: list[bytes]) -> None:
+        blocking = self._around.blocking
+        stored = await blocking(partial(self._around.store.open, upload.blob, private=True))
+        try:
+            for index, digest in enumerate(digests):
+                async with self._around.buffers.take() as buffer:
+                    data = buffer[: chunk_size(upload.blob.size, index)]
+                    await blocking(upload.read_chunk, index, data)
+                    await blocking(stored.write, index, data, digest, Grade.HEARSAY)
+            await blocking(stored.finish, sealing.alias, Seal.sign(sealing.manifest(), self._around.key))
+        finally:
+            with trio.CancelScope(shield=True):
+                await blocking(stored.close)
+
+    # After the commit
+
+    async def _settle(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
+        for data in files:
+            hasher = BlobHasher("git-sha1", len(data))
+            hasher.update(data)
+            async with self.part(Blob(hasher.id(), len(data)), 0) as part:
+                await part.put(data)
+                part.accept()
+        try:
+            snapshot = await self._catalog.snapshot(repo, commit, access)
+            await self._publish(snapshot)
+        except P2pmodelError as error:
+            log.info("commit_not_settled", commit=commit, reason=str(error))
+
+    async def _publish(self, snapshot: Snapshot) -> None:
+        """Whatever of a public snapshot is private here became so by an upload, or by an earlier look with a token."""
+        store = self._around.store
+        for entry in snapshot.files if snapshot.public else ():
+            if entry.blob is None:
+                continue
+            if (upload := self._open.get(entry.blob.id)) is not None and upload.complete:
+                await upload.over.wait()
+            state = store.find(entry.blob.id)
+            if state is not None and state.private and state.sealed:
+                stored = await self._around.blocking(partial(store.open, entry.blob, private=False))
+                await self._around.blocking(stored.close)
+
+    # Forgetting
+
+    def _forget(self, upload: _Upload) -> None:
+        if self._open.get(upload.blob.id) is upload:
+            del self._open[upload.blob.id]
+        upload.give_up()
+
+    def _forget_oldest(self) -> bool:
+        idle = next((upload for upload in self._open.values() if not upload.users), None)
+        if idle is not None:
+            self._forget(idle)
+        return idle is not None
+
+    def _forget_idle(self) -> None:
+        before = trio.current_time() - UPLOAD_IDLE_S
+        for upload in [upload for upload in self._open.values() if not upload.users and upload.touched < before]:
+            self._forget(upload)
+
+
+class _Upload:
+    """One file on its way through us."""
+
+    def __init__(self, blob: Blob) -> None:
+        self.blob = blob
+        self.spool: Spool | None = None
+        self.ready = trio.Event()  # the spool is there, or will not be
+        self.over = trio.Event()
+        self.users = 0
+        self.touched = trio.current_time()
+        self.hashing = False
+        self.dead = False
+        self._taken: list[tuple[int, int]] = []  # what the hub has taken: runs of bytes, in order, none touching the next
+
+    @property
+    def complete(self) -> bool:
+        return not self.dead and self._taken == [(0, self.blob.size)]
+
+    def take(self, start: int, stop: int) -> None:
+        runs = sorted([*self._taken, (start, stop)])
+        joined = runs[:1]
+        for first, last in runs[1:]:
+            if first <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+            else:
+                joined.append((first, last))
+        self._taken = joined
+        self.dead = self.dead or len(joined) > UPLOAD_PARTS_MAX
+
+    def read_chunk(self, index: int, data: memoryview) -> None:
+        """Blocking."""
+        assert self.spool is not None
+        if self.spool.read_into(data, chunk_start(index)) < len(data):
+            raise StoreError("An upload's own file has lost its end.")
+
+    def hash_chunk(self, index: int, buffer: memoryview, sealing: Sealing) -> bytes:
+        """Blocking."""
+        data = buffer[: chunk_size(self.blob.size, index)]
+        self.read_chunk(index, data)
+        sealing.update(data)
+        return chunk_digest(data)
+
+    def give_up(self) -> None:
+        """The file goes with its last user: a thread may be writing to it."""
+        self.dead = True
+        self.over.set()
+        if self.spool is not None and not self.users:
+            self.spool.close()
+            self.spool = None
+
+
+class _Part:
+    """See the `Part` port."""
+
+    def __init__(self, upload: _Upload | None, around: Surroundings, start: int) -> None:
+        self._upload = upload
+        self._around = around
+        self._start = self._at = start
+
+    async def put(self, data: bytes) -> None:
+        upload = self._upload
+        if upload is None or upload.dead or upload.spool is None:
+            return
+        if self._at + len(data) > upload.blob.size:
+            upload.dead = True  # not the file that was named
+            return
+        try:
+            await self._around.blocking(upload.spool.write, data, self._at)
+        except StoreError as error:
+            log.info("upload_not_kept", blob=str(upload.blob.id), reason=str(error))
+            upload.dead = True
+        self._at += len(data)
+
+    def accept(self) -> None:
+        if self._upload is not None:
+            self._upload.take(self._start, self._at)

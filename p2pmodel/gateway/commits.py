@@ -1,0 +1,70 @@
+"""A commit on its way to the Hugging Face hub: its lines pass unchanged, and the small files in them are kept until the hub
+has taken the commit. (Large files came before it, part by part.)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+
+from p2pmodel.limits import COMMIT_FILES_BYTES_MAX, COMMIT_LINE_BYTES_MAX
+
+_FILE: Final = b'"file"'
+
+
+class _Value(msgspec.Struct):
+    content: str = ""
+    encoding: str = ""
+
+
+class _Line(msgspec.Struct):
+    key: str
+    value: _Value = msgspec.field(default_factory=_Value)
+
+
+class CommitFiles:
+    """Goes through the lines of a commit as they stream (NDJSON). `found` are the files in them, as far as there is room."""
+
+    def __init__(self) -> None:
+        self.found: list[bytes] = []
+        self._room = COMMIT_FILES_BYTES_MAX
+        self._line = bytearray()
+        self._too_long = False
+
+    async def watch(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            self._take(piece)
+            yield piece
+        self._end_line()
+
+    def _take(self, piece: bytes) -> None:
+        first, *others = piece.split(b"\n")
+        self._go_on(first)
+        for line in others:
+            self._end_line()
+            self._go_on(line)
+
+    def _go_on(self, part: bytes) -> None:
+        self._too_long = self._too_long or len(self._line) + len(part) > COMMIT_LINE_BYTES_MAX
+        if self._too_long:
+            self._line.clear()
+        else:
+            self._line += part
+
+    def _end_line(self) -> None:
+        line, self._line = bytes(self._line), bytearray()
+        if self._too_long or _FILE not in line[:64]:
+            self._too_long = False
+            return
+        try:
+            read = msgspec.json.decode(line, type=_Line)
+            data = base64.b64decode(read.value.content, validate=True)
+        except (msgspec.MsgspecError, RecursionError, binascii.Error, ValueError):
+            return  # whatever it is: the hub reads it
+        if read.key == "file" and read.value.encoding == "base64" and len(data) <= self._room:
+            self._room -= len(data)
+            self.found.append(data)
