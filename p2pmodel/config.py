@@ -46,10 +46,9 @@ _OWN_HOSTS: Final = {
     Hub.MODELSCOPE: frozenset({"www.modelscope.cn", "modelscope.cn", "www.modelscope.ai", "modelscope.ai"}),
 }
 
-#: Settings of which only some values are built yet. Private models stay with the node that fetched them.
+#: Settings of which only some values are built yet.
 _POSSIBLE: Final[Mapping[str, tuple[object, ...]]] = {
     "gateway.vouchers": (0,),
-    "cluster.private_sharing": ("prove", "off"),
 }
 
 
@@ -322,6 +321,11 @@ def _check_together(settings: Settings) -> None:
         )
     if cluster.mode == "hardened" and not (cluster.ca and cluster.cert and cluster.key):
         raise ConfigError('cluster.mode "hardened" needs cluster.ca, cluster.cert and cluster.key.')
+    if cluster.mode == "open" and cluster.private_sharing == "members":
+        raise ConfigError(
+            f"{settings.origins['cluster.private_sharing']}: in an open cluster everybody on the subnet is a member.",
+            next_step="Close it with `p2pmodel cluster init`, or leave cluster.private_sharing out.",
+        )
     for listen in filter(None, (settings.gateway.listen, settings.gateway.tls_listen)):
         if listen.host not in _LOOPBACK and settings.gateway.token_file is None:
             raise ConfigError(

@@ -29,7 +29,8 @@ from p2pmodel.content import NodeId
 from p2pmodel.content.blob_filter import BlobFilter
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.pace import Pace
-from p2pmodel.delivery.ports import Neighbours, Surroundings
+from p2pmodel.delivery.ports import Neighbours, Sharing, Surroundings
+from p2pmodel.delivery.private import PRIVATE
 from p2pmodel.delivery.recorder import Recorder
 from p2pmodel.delivery.warming import WARM
 from p2pmodel.discovery import Announcement, Mdns
@@ -196,7 +197,7 @@ class _Rooms:
                 dice=self._dice,
                 state_dir=settings.node.state_dir,
                 upload=upload,
-                abilities=() if self._membership.mode == "open" else (WARM,),
+                abilities=_abilities(self._membership, settings),
             )
         self.router = Router(
             [_upstream(each) for each in settings.upstreams],
@@ -218,6 +219,7 @@ class _Rooms:
             rng=self._dice,
             key=self._identity.key,
             closed=self._membership is not None and self._membership.keeps_strangers_out,
+            sharing=_sharing(self._identity.node, self._membership, settings),
             recorder=self.recorder,
             peer_pace=download,
             hub_pace=hub_pace,
@@ -414,6 +416,20 @@ def _who_we_are(settings: Settings) -> tuple[Identity, Membership | None]:
             raise ConfigError('cluster.mode = "closed" needs a key.', next_step="Run `p2pmodel cluster init`.")
         return identity, Membership.closed(identity, config.read_secret(cluster.key_file))
     return identity, Membership.open(identity)
+
+
+def _abilities(membership: Membership, settings: Settings) -> tuple[str, ...]:
+    if not membership.keeps_strangers_out:
+        return ()
+    return (WARM,) if settings.cluster.private_sharing == "off" else (WARM, PRIVATE)
+
+
+def _sharing(node: NodeId, membership: Membership | None, settings: Settings) -> Sharing:
+    """Nothing private leaves where strangers may be members."""
+    if membership is None or membership.sharing_key is None:
+        return Sharing()
+    key = membership.sharing_key
+    return Sharing(settings.cluster.private_sharing, node, lambda: (key,), settings.access.cache)
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:

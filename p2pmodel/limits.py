@@ -114,6 +114,12 @@ UPLOADS_MAX: Final = 32  # files whose parts pass through us side by side; one m
 UPLOAD_IDLE_S: Final = 600.0  # an upload without a new part for so long is not waited for
 UPLOAD_PARTS_MAX: Final = 10_000  # of one file, with gaps between them: what S3 allows
 
+PRIVATE_OPENING_S: Final = 5.0  # what finding the peers of a private blob may cost before the hub is asked for it
+PRIVATE_ROUND_S: Final = 10.0  # how often those who were not let in ask again
+PRIVATE_ANSWER_S: Final = 0.05  # a yes takes some ms (64 KiB of disk and hashing); every answer takes this long
+PRIVATE_ADMISSIONS_MAX: Final = 50_000  # ~10 MB: 200 peers with a model of 250 files
+PRIVATE_NAMES_MAX: Final = 20_000  # hashed names of private blobs that are kept, ~5 MB
+
 # Upstream
 HUB_CONNECT_TIMEOUT_S: Final = 4.0  # "a clear error from us within 5 s"
 HUB_READ_TIMEOUT_S: Final = 15.0

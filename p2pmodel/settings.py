@@ -232,7 +232,7 @@ class ClusterSettings:
     private_sharing: Literal["prove", "off", "members"] = setting(
         "prove",
         choice("prove", "off", "members"),
-        "Which peers may have private models: those who prove access, none, all members",
+        "Which members may have private models: those who prove access, none, all; in an open cluster none may",
     )
 
 

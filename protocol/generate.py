@@ -23,11 +23,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import inspect
 
-from p2pmodel.content import Blob, BlobHasher, BlobId, ChunkMap, Manifest, Seal, chunk_count, chunk_digest, chunk_size
+from p2pmodel.content import (
+    Blob,
+    BlobHasher,
+    BlobId,
+    ChunkMap,
+    Manifest,
+    NodeId,
+    Seal,
+    access_proof,
+    chunk_count,
+    chunk_digest,
+    chunk_size,
+)
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.peering.identity import Identity
-from p2pmodel.peering.membership import Membership
+from p2pmodel.peering.membership import Membership, sharing_key
 from p2pmodel.wire import Secrecy, State, encode
 from p2pmodel.wire import messages as m
 from p2pmodel.wire.codec import LENGTH, tag_of
@@ -114,6 +126,9 @@ GOOD: list[tuple[str, m.Message]] = [
         ),
     ),
     ("why it could not be", m.WarmProgress(request=6, state="failed", text="No room left on the device.")),
+    ("entry to a private blob's swarm", m.AskPrivate(request=7, name=DIGEST, proof=DIGEST[::-1])),
+    ("entry without a proof", m.AskPrivate(request=7, name=DIGEST)),
+    ("let in", m.Private(request=7, proof=DIGEST)),
     ("all three chunks", m.Get(request=5, blob=NAME, size=BLOB.size, first=0, count=3)),
     ("the short chunk at the end", m.Chunk(request=5, index=2, size=5, digest=DIGEST)),
     ("a request that failed", m.Problem(request=5, code="not_held", text="chunk 1 is not here")),
@@ -177,6 +192,9 @@ BAD: list[tuple[type[m.Message], Json, str]] = [
     (m.WarmProgress, {"state": "Half Way"}, "a state is a word"),
     (m.WarmProgress, {"rate": -1.0}, "a negative rate"),
     (m.WarmProgress, {"files": -1}, "a negative count"),
+    (m.AskPrivate, {"name": bytes(31)}, "a name takes 32 bytes"),
+    (m.AskPrivate, {"proof": bytes(31)}, "a proof takes 32 bytes, or none"),
+    (m.Private, {"proof": bytes(33)}, "a proof takes 32 bytes, or none"),
     (m.Get, {"count": 0}, "no chunk at all"),
     (m.Get, {"count": 4}, "beyond the end of the blob"),
     (m.Get, {"count": 65, "size": 1 << 30}, "more than 64 chunks"),
@@ -376,6 +394,26 @@ def snapshot_vectors() -> Json:
     return {"signer": SEAL.signer.hex(), "listing": listing, "document": (SEAL.signer + signature + body).hex()}
 
 
+def private_vectors() -> Json:
+    """A name, ranges and a proof. The ranges' bytes are made up: each is filled with its number."""
+    secret, asker, answerer = bytes(range(32)), NODE, NodeId(NODE[::-1])
+    key = sharing_key(secret)
+    evidence = access_proof.evidence_of(bytes([n]) * access_proof.RANGE_BYTES for n in range(access_proof.RANGES))
+    return {
+        "secret": secret.hex(),
+        "key": key.hex(),
+        "blob": NAME.hex(),
+        "size": BLOB.size,
+        "name": access_proof.secret_name(BLOB.id, key).hex(),
+        "ranges": access_proof.proof_ranges(BLOB, key),
+        "evidence": evidence.hex(),
+        "asker": asker,
+        "answerer": answerer,
+        "question_proof": access_proof.prove(evidence, BLOB.id, prover=asker, verifier=answerer).hex(),
+        "answer_proof": access_proof.prove(evidence, BLOB.id, prover=answerer, verifier=asker).hex(),
+    }
+
+
 def session_vectors() -> list[Json]:
     """Conversations: `>` is what the dialler says, `<` the listener; the last line of a refused one is the offence."""
     hello = m.Hello(version=1, version_min=1, boot=BOOT, port=7277)
@@ -511,6 +549,7 @@ def outputs() -> dict[Path, str]:
         "vectors/manifest.json": manifest_vectors(),
         "vectors/identity.json": identity_vectors(),
         "vectors/snapshot.json": snapshot_vectors(),
+        "vectors/private.json": private_vectors(),
         "vectors/sessions.json": session_vectors(),
     }
     made = {HERE / name: _json(document) for name, document in documents.items()}

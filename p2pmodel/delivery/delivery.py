@@ -15,6 +15,7 @@ from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.live import tell_download
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, Part, Progress, Selection, Surroundings, WarmStep
+from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.seeding import Seeding
 from p2pmodel.delivery.shelf import Shelf
@@ -30,12 +31,13 @@ class Delivery:
         self._around = around
         self._nursery: trio.Nursery | None = None
         self._shelf = Shelf(around.store, around.blocking)
-        self._herald = Herald(around.neighbours, self._private)
+        sharing = PrivateSharing(around, self._shelf)
+        self._herald = Herald(around.neighbours, self._private, sharing.admits)
         self._catalog = Catalog(around, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
-        self.downloads = Downloads(around, self._herald)
+        self.downloads = Downloads(around, self._herald, sharing)
         self._uploads = Uploads(around, self._catalog)
         self._warming = Warming(around, self._catalog, self._prefetch)
-        self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, self._warming, boot)
+        self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, self._warming, sharing, boot)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns all downloads; cancel it to end them. What was held is kept."""

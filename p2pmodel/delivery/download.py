@@ -22,6 +22,7 @@ from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Turn, Urgency
 from p2pmodel.delivery.ports import Location, Order, Source, StoredBlob, Surroundings
+from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.errors import (
     NotHeldError,
     P2pmodelError,
@@ -49,7 +50,13 @@ HUB_REST_S: Final = 5.0  # a hub that did not answer is left alone for so long
 
 class Download:
     def __init__(
-        self, stored: StoredBlob, around: Surroundings, herald: Herald, locations: list[Location], statistics: ArrivalStatistics
+        self,
+        stored: StoredBlob,
+        around: Surroundings,
+        herald: Herald,
+        locations: list[Location],
+        statistics: ArrivalStatistics,
+        sharing: PrivateSharing,
     ) -> None:
         self.stored = stored
         self.blob = stored.blob
@@ -60,8 +67,10 @@ class Download:
         self.intake = Meter()  # what comes to peers, as they tell
         self._around = around
         self._herald = herald
+        self._sharing = sharing
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._started = False  # the sources are known
         self._hub_failure: P2pmodelError | None = None
         self._scopes: dict[int, trio.CancelScope] = {}  # of orders in flight, by number
         self._lanes: Counter[NodeId] = Counter()
@@ -92,7 +101,7 @@ class Download:
 
     def settled(self, now: float) -> bool:
         """Whether it is known what the peers hold and want."""
-        return self.over or (self._nursery is not None and self.swarm.settled(now))
+        return self.over or (self._started and self.swarm.settled(now))
 
     def may_leave(self, chunk: int) -> bool:
         """Whether a client may get this chunk's bytes now."""
@@ -130,6 +139,8 @@ class Download:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
+                if self.stored.private:
+                    await nursery.start(self._sharing.join, self)
                 self._start(nursery)
                 await self._seal()
             finally:
@@ -148,9 +159,9 @@ class Download:
             for _ in range(HUB_LANES if self.blob.size > _SMALL_BLOB_BYTES else 1):
                 nursery.start_soon(self._lane, HUB, lambda: source)
             nursery.start_soon(partial(self._lane, HUB, lambda: source, urgent=True))
-        if not self.stored.private:
-            for peer in self._around.neighbours.linked():
-                self.peer_linked(peer)
+        for peer in self._around.neighbours.linked():
+            self.peer_linked(peer)
+        self._started = True
         self.wake()
 
     def add_location(self, location: Location) -> None:
@@ -186,7 +197,7 @@ class Download:
         """One order; false when the source failed and should pause."""
         hub = flight.source == HUB
         self._tell_claims(hub=hub)
-        order = Order(self.blob, flight.first, flight.count)
+        order = Order(self.blob, flight.first, flight.count, private=self.stored.private)
         sink = FlightSink(self.arrivals, self._around, flight, turn)
         scope = self._scopes[flight.number] = trio.CancelScope()
         try:
@@ -322,8 +333,7 @@ class Download:
     def _announce_sealed(self) -> None:
         full = ChunkMap.full(self.swarm.chunks).to_bytes()
         message = Have(blob=self.blob.id.to_bytes(), size=self.blob.size, sealed=True, wanted=False, chunks=full)
-        if not self.stored.private:
-            self._herald.tell(self.blob.id, message)
+        self._herald.tell(self.blob.id, message)
 
     async def _settle_mismatch(self) -> None:
         """The bytes are not what the hub named (TRUST §2a): first our own disk, then what others gave, then the hub itself."""
@@ -347,8 +357,11 @@ class Download:
 
     # Peers
 
+    def may_join(self, peer: NodeId) -> bool:
+        return not self.stored.private or self._sharing.admits(peer, self.blob.id)
+
     def peer_linked(self, peer: NodeId) -> None:
-        if self.stored.private or self._nursery is None or peer in self.swarm.availability.peers:
+        if not self.may_join(peer) or self._nursery is None or peer in self.swarm.availability.peers:
             return
         self.swarm.joined(peer, self._around.neighbours.weight(peer))
         self._around.neighbours.send(peer, self.interest(on=True))

@@ -13,15 +13,17 @@ from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
+from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.errors import UnavailableError
 from p2pmodel.wire.messages import Message
 
 
 class Downloads:
-    def __init__(self, around: Surroundings, herald: Herald) -> None:
+    def __init__(self, around: Surroundings, herald: Herald, sharing: PrivateSharing) -> None:
         self.statistics = ArrivalStatistics({}, {})
         self._around = around
         self._herald = herald
+        self._sharing = sharing
         self._active: dict[BlobId, Download] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -73,7 +75,7 @@ class Downloads:
             await self._close(stored)
             raise UnavailableError("The daemon is stopping.")
         locations = [] if location is None else [location]
-        download = Download(stored, self._around, self._herald, locations, self.statistics)
+        download = Download(stored, self._around, self._herald, locations, self.statistics, self._sharing)
         self._active[download.blob.id] = download  # the store may know the blob by its other name
         self._nursery.start_soon(self._run, download, stored)
         return download
@@ -96,8 +98,8 @@ class Downloads:
             del self._active[download.blob.id]
 
     def _send_interest(self, download: Download, *, on: bool) -> None:
-        if not download.stored.private:
-            for peer in self._around.neighbours.linked():
+        for peer in self._around.neighbours.linked():
+            if download.may_join(peer):
                 self._around.neighbours.send(peer, download.interest(on=on))
 
     # What peers say
@@ -113,5 +115,7 @@ class Downloads:
     def told(self, peer: NodeId, blob: BlobId, message: Message) -> None:
         """Raises ValueError or IndexError for what cannot be true."""
         download = self._active.get(blob)
-        if download is not None and not download.stored.private:
+        if download is not None and download.may_join(peer):
+            if download.stored.private:  # the peer was let in by answering it, and comes in with its first word
+                download.peer_linked(peer)
             download.told(peer, message)

@@ -21,12 +21,22 @@ def _none_is(_blob: BlobId) -> bool:
     return False
 
 
-class Herald:
-    """`private` says of which blobs nothing is told: whoever knows the name of one may watch it like any other."""
+def _nobody(_peer: NodeId, _blob: BlobId) -> bool:
+    return False
 
-    def __init__(self, neighbours: Neighbours, private: Callable[[BlobId], bool] = _none_is) -> None:
+
+class Herald:
+    """Whoever knows the name of a blob may watch it; of a `private` one only those are told whom `admits` lets in."""
+
+    def __init__(
+        self,
+        neighbours: Neighbours,
+        private: Callable[[BlobId], bool] = _none_is,
+        admits: Callable[[NodeId, BlobId], bool] = _nobody,
+    ) -> None:
         self._neighbours = neighbours
         self._private = private
+        self._admits = admits
         self._watchers: dict[BlobId, dict[NodeId, None]] = {}
         self._watched: dict[NodeId, dict[BlobId, None]] = {}  # the same, by peer
         self._arrived: dict[BlobId, list[int]] = {}
@@ -55,7 +65,9 @@ class Herald:
     def watchers(self, blob: BlobId) -> list[NodeId]:
         """Whom to tell of a blob."""
         watchers = self._watchers.get(blob)
-        return list(watchers) if watchers and not self._private(blob) else []
+        if not watchers:
+            return []
+        return [peer for peer in watchers if self._admits(peer, blob)] if self._private(blob) else list(watchers)
 
     def arrived(self, blob: BlobId, chunk: int) -> None:
         """A chunk can be had here now; told with the next batch."""

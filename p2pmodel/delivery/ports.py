@@ -5,12 +5,12 @@ held to one contract suite. Store verbs block: delivery calls them through its `
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -33,10 +33,13 @@ from p2pmodel.delivery.buffers import Buffers
 from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.recorder import FlightRecorder, Unrecorded
 from p2pmodel.errors import StoreError
+from p2pmodel.limits import ACCESS_ALLOW_S
 from p2pmodel.swarm import Rates, Standing
 from p2pmodel.wire.messages import InventoryEntry, Message
 
 T = TypeVar("T")
+
+_NOBODY = NodeId("")
 
 
 # Sources: a peer or an upstream, where chunks come from
@@ -49,6 +52,7 @@ class Order:
     blob: Blob
     first: int
     count: int
+    private: bool = False  # only over connections that nobody can read
 
 
 class Sink(Protocol):
@@ -124,6 +128,9 @@ class Upstreams(Protocol):
 
     async def may_read(self, location: Location) -> bool:
         """Whether the hub would give this file to this credential now."""
+
+    async def read_range(self, location: Location, blob: Blob, start: int, stop: int) -> bytes:
+        """A few bytes [start, stop) of a file, by this credential and no other."""
 
     def source(self, locations: Sequence[Location]) -> Source:
         """Reads chunks of a blob from wherever the order of upstreams, their health and the locations allow."""
@@ -296,19 +303,19 @@ class PeerEvents(Protocol):
         """Interest, Have, Held, Claims, BadChunk, HubBusy."""
 
     async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:
-        """AskInventory, AskManifest, AskSnapshot, AskWarm: the pages, or one Problem."""
+        """AskInventory, AskManifest, AskSnapshot, AskWarm, AskPrivate: the pages, or one Problem."""
 
     async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:
-        """A public chunk for a peer, checked; None if it is not held (or not for peers)."""
+        """A chunk for a peer, checked; None if it is not held (or not for this peer)."""
 
 
 class Span:
     """Bytes of an open file, to be sent as they lie: descriptor, offset, length. The descriptor is the span's own (a
     duplicate), so a blob may be closed or removed while its bytes are still on their way out. Raises StoreError."""
 
-    __slots__ = ("digest", "fd", "length", "offset")
+    __slots__ = ("digest", "fd", "length", "offset", "private")
 
-    def __init__(self, fd: int, offset: int, length: int, digest: bytes = b"") -> None:
+    def __init__(self, fd: int, offset: int, length: int, digest: bytes = b"", *, private: bool = False) -> None:
         try:
             self.fd = os.dup(fd)
         except OSError as error:  # no descriptor left
@@ -316,12 +323,24 @@ class Span:
         self.offset = offset
         self.length = length
         self.digest = digest  # the chunk's, where the span is a whole chunk
+        self.private = private  # only for connections that nobody can read
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Which peers may have private blobs: none, those who prove access, or all members. `accepted_keys` are the cluster's, ours
+    first: while it changes its key there are two. `lasts_s`: how long a proof is believed."""
+
+    policy: Literal["off", "prove", "members"] = "off"
+    node: NodeId = _NOBODY
+    accepted_keys: Callable[[], Sequence[bytes]] = tuple
+    lasts_s: float = ACCESS_ALLOW_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +357,7 @@ class Surroundings:
     key: Ed25519PrivateKey  # this node's: signs seals and listings
     rates: Rates = field(default_factory=Rates)
     closed: bool = False  # members of a closed cluster vouch for listings to each other
+    sharing: Sharing = Sharing()
     peer_pace: Pace = field(default_factory=Pace)  # of what comes from peers
     hub_pace: Pace = field(default_factory=Pace)  # of chunks from hubs
     recorder: FlightRecorder = field(default_factory=Unrecorded)

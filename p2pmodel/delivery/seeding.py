@@ -1,4 +1,6 @@
-"""Answering peers: what is here, its digests, its bytes. Public blobs only; a private one looks like one that is not here."""
+"""Answering peers: what is here, its digests, its bytes. A private blob looks like one that is not here, except to those whom
+`PrivateSharing` has let in.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from p2pmodel.delivery.herald import Herald, claims_of
 from p2pmodel.delivery.listings import hearsay_key, listing_pages, sign_listing
 from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import BlobState, Span, Surroundings
+from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.delivery.warming import Warming
 from p2pmodel.errors import StoreError
@@ -21,6 +24,7 @@ from p2pmodel.limits import ENTRIES_PER_PAGE_MAX, INVENTORY_ENTRIES_MAX, SNAPSHO
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
+    AskPrivate,
     AskSnapshot,
     AskWarm,
     BadChunk,
@@ -48,19 +52,27 @@ class Seeding:
     """Implements the `PeerEvents` port."""
 
     def __init__(
-        self, around: Surroundings, downloads: Downloads, herald: Herald, shelf: Shelf, warming: Warming, boot: bytes
+        self,
+        around: Surroundings,
+        downloads: Downloads,
+        herald: Herald,
+        shelf: Shelf,
+        warming: Warming,
+        sharing: PrivateSharing,
+        boot: bytes,
     ) -> None:
         self._around = around
         self._downloads = downloads
         self._herald = herald
         self._shelf = shelf
         self._warming = warming
+        self._sharing = sharing
         self._boot = boot
         self.first_link = trio.Event()
-        self._complaints: trio.MemorySendChannel[tuple[Blob, int]]
-        self._complaints, self._to_recheck = trio.open_memory_channel[tuple[Blob, int]](_RECHECKS_MAX)
-        self._offers: trio.MemorySendChannel[tuple[NodeId, Blob]]
-        self._offers, self._to_offer = trio.open_memory_channel[tuple[NodeId, Blob]](_OFFERS_MAX)
+        self._complaints: trio.MemorySendChannel[tuple[BlobState, int]]
+        self._complaints, self._to_recheck = trio.open_memory_channel[tuple[BlobState, int]](_RECHECKS_MAX)
+        self._offers: trio.MemorySendChannel[tuple[NodeId, BlobState]]
+        self._offers, self._to_offer = trio.open_memory_channel[tuple[NodeId, BlobState]](_OFFERS_MAX)
 
     async def run(self) -> None:
         """Looks at the disk where peers complain of a chunk or ask for what nobody here is fetching."""
@@ -70,21 +82,21 @@ class Seeding:
 
     async def _offer(self) -> None:
         """A blob that somebody here fetched in part and left: what is right of it is as good as any chunk."""
-        async for peer, blob in self._to_offer:
+        async for peer, state in self._to_offer:
             try:
-                async with self._shelf.borrow(blob, private=False) as stored:
+                async with self._shelf.borrow(state.blob, private=state.private) as stored:
                     for chunk in stored.claimed.copy():
                         await self._around.blocking(stored.confirm, chunk)
-                    self._say_what_is_here(peer, blob, stored.held)
+                    self._say_what_is_here(peer, state.blob, stored.held)
             except StoreError:
-                self._say_what_is_here(peer, blob)
+                self._say_what_is_here(peer, state.blob)
 
     async def _recheck(self) -> None:
-        async for blob, chunk in self._to_recheck:
+        async for state, chunk in self._to_recheck:
             try:
-                async with self._shelf.borrow(blob, private=False) as stored:
+                async with self._shelf.borrow(state.blob, private=state.private) as stored:
                     if not await self._around.blocking(stored.check, chunk):
-                        log.warning("chunk_damaged", blob=str(blob.id), chunk=chunk)
+                        log.warning("chunk_damaged", blob="private" if state.private else str(state.blob.id), chunk=chunk)
             except (StoreError, IndexError):
                 continue
 
@@ -106,49 +118,50 @@ class Seeding:
                 case Have() | Held() | Claims():
                     self._downloads.told(peer, BlobId.from_bytes(message.blob), message)
                 case BadChunk():
-                    self._complaint(message)
+                    self._complaint(peer, message)
                 case HubBusy() if self._around.closed:  # in open mode any stranger could talk us out of the hub
                     self._around.upstreams.rest(message.upstream, min(message.retry_after, _HUB_BUSY_S_MAX))
         except (ValueError, IndexError) as error:
             log.info("peer_nonsense", peer=peer, message=type(message).__name__, why=str(error))
 
-    async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:  # noqa: ARG002  # the port's
+    async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:
         try:
-            return await self._answer(question)
+            return await self._answer(peer, question)
         except StoreError as error:  # our own disk's trouble must not end the link, nor the daemon
             log.warning("question_unanswered", question=type(question).__name__, reason=str(error))
             return [Problem(code="busy")]
 
-    async def _answer(self, question: Message) -> Sequence[Message]:
+    async def _answer(self, peer: NodeId, question: Message) -> Sequence[Message]:
         match question:
             case AskInventory():
                 return self._inventory(question)
             case AskManifest():
-                return await self._manifest(question)
+                return await self._manifest(peer, question)
             case AskSnapshot():
                 return await self._snapshot(question)
             case AskWarm():
                 return [self._warming.answer(question)]
+            case AskPrivate():
+                return [await self._sharing.answer(peer, question)]
         return [Problem(code="unknown_message")]
 
-    async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:  # noqa: ARG002  # the port's
-        state = self._public(blob.id)
+    async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:
+        state = self._sharing.visible(peer, blob.id)
         if state is None or state.blob.size != blob.size or not 0 <= index < chunk_count(blob.size):
             return None
         try:
-            async with self._shelf.borrow(state.blob, private=False) as stored:
+            async with self._shelf.borrow(state.blob, private=state.private) as stored:
                 if index not in stored.held or not await self._around.blocking(stored.check, index):
                     return None
                 digest = stored.digest(index)
-                return Span(stored.fileno(), chunk_start(index), chunk_size(blob.size, index), digest) if digest else None
+                if digest is None:
+                    return None
+                size = chunk_size(blob.size, index)
+                return Span(stored.fileno(), chunk_start(index), size, digest, private=stored.private)
         except StoreError:
             return None
 
     # Answers
-
-    def _public(self, blob: BlobId) -> BlobState | None:
-        state = self._around.store.find(blob)
-        return None if state is None or state.private else state
 
     def _interest(self, peer: NodeId, message: Interest) -> None:
         blob = BlobId.from_bytes(message.blob)
@@ -160,19 +173,19 @@ class Seeding:
         self._downloads.told(peer, blob, message)
 
     def _answer_interest(self, peer: NodeId, blob: Blob) -> None:
-        state = self._public(blob.id)
+        state = self._sharing.visible(peer, blob.id)
         if state is not None and state.blob == blob and not state.sealed and self._downloads.find(blob.id) is None:
             try:
-                return self._offers.send_nowait((peer, blob))
+                return self._offers.send_nowait((peer, state))
             except trio.WouldBlock:
                 pass  # then nothing is offered
         return self._say_what_is_here(peer, blob)
 
     def _say_what_is_here(self, peer: NodeId, blob: Blob, left_here: ChunkMap | None = None) -> None:
         download = self._downloads.find(blob.id)
-        state = self._public(blob.id)
+        state = self._sharing.visible(peer, blob.id)
         chunks = left_here or ChunkMap(chunk_count(blob.size))
-        if download is not None and download.stored.private:
+        if download is not None and not download.may_join(peer):
             download = None
         if state is not None and state.sealed:
             chunks = ChunkMap.full(chunks.count)
@@ -189,11 +202,11 @@ class Seeding:
         if download is not None:
             self._around.neighbours.send(peer, claims_of(download.swarm))
 
-    def _complaint(self, message: BadChunk) -> None:
-        state = self._public(BlobId.from_bytes(message.blob))
+    def _complaint(self, peer: NodeId, message: BadChunk) -> None:
+        state = self._sharing.visible(peer, BlobId.from_bytes(message.blob))
         if state is not None and message.chunk < chunk_count(state.blob.size):
             try:
-                self._complaints.send_nowait((state.blob, message.chunk))
+                self._complaints.send_nowait((state, message.chunk))
             except trio.WouldBlock:
                 return  # the next reader of that chunk will notice as well
 
@@ -218,10 +231,10 @@ class Seeding:
         states = [state for state in self._around.store.blobs() if not state.private]
         return [InventoryEntry(state.blob.id, state.blob.size, SEALED if state.sealed else PARTIAL) for state in states]
 
-    async def _manifest(self, question: AskManifest) -> Sequence[Message]:
-        state = self._public(BlobId.from_bytes(question.blob))
+    async def _manifest(self, peer: NodeId, question: AskManifest) -> Sequence[Message]:
+        state = self._sharing.visible(peer, BlobId.from_bytes(question.blob))
         if state is not None and state.sealed:
-            async with self._shelf.borrow(state.blob, private=False) as stored:
+            async with self._shelf.borrow(state.blob, private=state.private) as stored:
                 if stored.sealed and stored.seal is not None:
                     return manifest_pages(question.request, stored.manifest(), stored.seal)
         return [Problem(request=question.request, code="not_held")]

@@ -31,6 +31,7 @@ from p2pmodel.wire import LocalProtocolError, Unknown, encode
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
+    AskPrivate,
     AskSnapshot,
     AskTicket,
     AskWarm,
@@ -41,14 +42,15 @@ from p2pmodel.wire.messages import (
     Message,
     Ping,
     Pong,
+    Private,
     Problem,
     SnapshotPage,
     Ticket,
     WarmProgress,
 )
 
-Question = AskTicket | AskInventory | AskManifest | AskSnapshot | AskWarm
-Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress
+Question = AskTicket | AskInventory | AskManifest | AskSnapshot | AskWarm | AskPrivate
+Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private
 
 _SILENCE_MAX_S: Final = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
 _FAREWELL_TIMEOUT_S: Final = 1.0

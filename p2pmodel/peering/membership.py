@@ -56,6 +56,7 @@ class Membership:
     certificate: x509.Certificate = field(repr=False)
     identity: Identity
     filter_key: bytes | None = field(default=None, repr=False)
+    sharing_key: bytes | None = field(default=None, repr=False)  # names private blobs among members; None in an open cluster
 
     @property
     def keeps_strangers_out(self) -> bool:
@@ -85,7 +86,8 @@ class Membership:
         identity = Identity(private)
         if named != identity.node:
             raise ConfigError(f"{cert} is not the certificate of {key}, whose node id is {identity.node}.")
-        return cls(Mode.HARDENED, _tag(authority.public_key().public_bytes(*_SPKI)), authority, certificate, identity)
+        public = authority.public_key().public_bytes(*_SPKI)
+        return cls(Mode.HARDENED, _tag(public), authority, certificate, identity, sharing_key=sharing_key(public))
 
     @classmethod
     def _derived(cls, mode: Mode, identity: Identity, secret: bytes) -> Self:
@@ -98,6 +100,7 @@ class Membership:
             _leaf(key, authority, identity),
             identity,
             _derive(secret, b"p2pmodel blob filter v1") if mode is Mode.CLOSED else None,
+            sharing_key(secret) if mode is Mode.CLOSED else None,
         )
 
 
@@ -121,6 +124,11 @@ def parse_join_token(token: str) -> bytes:
             next_step="Copy what `p2pmodel cluster token` prints on a member.",
         )
     return secret
+
+
+def sharing_key(secret: bytes) -> bytes:
+    """What names private blobs among members (protocol/private.md); a hardened cluster's secret is its CA's public key."""
+    return _derive(secret, b"p2pmodel private sharing v1")
 
 
 def certified_node(certificate: x509.Certificate) -> NodeId:

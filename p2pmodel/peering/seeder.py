@@ -20,7 +20,7 @@ from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceError
 from p2pmodel.limits import CONNECTIONS_PER_PEER_MAX, DATA_IDLE_S, SEED_PROGRESS_TIMEOUT_S
 from p2pmodel.peering.connection import Connection
 from p2pmodel.peering.statistics import PeeringStatistics, Traffic
-from p2pmodel.wire import Unknown
+from p2pmodel.wire import Secrecy, Unknown
 from p2pmodel.wire.messages import Chunk, Get, Problem
 
 log = structlog.get_logger()
@@ -72,6 +72,9 @@ class Seeder:
                 await connection.send(Problem(request=get.request, code="not_held"))
                 return
             with span:
+                if span.private and connection.session.secrecy is not Secrecy.TLS:
+                    await connection.send(Problem(request=get.request, code="not_held"))
+                    return
                 await self._send(connection, get.request, index, span)
 
     async def _send(self, connection: Connection, request: int, index: int, span: Span) -> None:

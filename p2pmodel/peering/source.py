@@ -62,8 +62,7 @@ class PeerSource:
     async def fetch(self, order: Order, sink: Sink) -> None:
         """Deliver the order's chunks. Raises SourceError; what `sink` raises passes through."""
         async with self._free:
-            if self._idle:
-                kept = self._idle.pop().connection
+            if (kept := self._take_idle(private=order.private)) is not None:
                 before = kept.received
                 try:
                     return await self._fetch_over(kept, order, sink)
@@ -71,7 +70,7 @@ class PeerSource:
                     if kept.received > before:
                         raise
                     await self._close_idle()  # the peer has tired of waiting, which costs the order nothing
-            return await self._fetch_over(await self._connect(), order, sink)
+            return await self._fetch_over(await self._connect(private=order.private), order, sink)
 
     async def expire(self, now: float) -> None:
         """Close the connections that nobody has used for a while."""
@@ -83,6 +82,14 @@ class PeerSource:
         self._closed = True
         await self._close_idle()
 
+    def _take_idle(self, *, private: bool) -> Connection | None:
+        """The last used that will do."""
+        for idle in reversed(self._idle):
+            if not private or idle.connection.session.secrecy is Secrecy.TLS:
+                self._idle.remove(idle)
+                return idle.connection
+        return None
+
     async def _close_idle(self) -> None:
         with trio.CancelScope(shield=True):
             while self._idle:
@@ -90,13 +97,13 @@ class PeerSource:
 
     # Connections
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, *, private: bool) -> Connection:
         link = self._link
         (ticket,) = await link.ask(AskTicket(request=1))
         assert isinstance(ticket, Ticket)  # the session checks what answers what
         if not link.address.port:
             raise SourceError("this peer does not listen for connections")
-        plain = ticket.plain and self._plain
+        plain = ticket.plain and self._plain and not private
         async with AsyncExitStack() as undoing:
             stream = await dial(self._network, link.address)
             undoing.push_async_callback(trio.aclose_forcefully, stream)

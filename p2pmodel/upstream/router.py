@@ -11,7 +11,7 @@ from typing import Final, Self, TypeVar
 import structlog
 import trio
 
-from p2pmodel.content import Access, Hub, Repo, Snapshot
+from p2pmodel.content import Access, Blob, Hub, Repo, Snapshot
 from p2pmodel.delivery.ports import HubAnswer, HubRequest, Location, Source
 from p2pmodel.errors import (
     ConfigError,
@@ -32,7 +32,7 @@ from p2pmodel.upstream.modelscope import ModelScope
 from p2pmodel.upstream.passing import answer_headers, request_headers
 from p2pmodel.upstream.patience import Patience
 from p2pmodel.upstream.proxies import Proxies
-from p2pmodel.upstream.source import HubSource
+from p2pmodel.upstream.source import HubSource, read_piece
 from p2pmodel.upstream.statistics import Statistics
 from p2pmodel.upstream.url import Url
 from p2pmodel.upstream.ways import Way, Ways
@@ -140,6 +140,13 @@ class Router:
         async def ask(way: Way) -> bool:
             token = way.client.upstream.client_token(location.access)
             return await way.dialect.may_read(way.client, location.repo, location.commit, location.path, token)
+
+        return await self._ask(location.repo.hub, ask)
+
+    async def read_range(self, location: Location, blob: Blob, start: int, stop: int) -> bytes:
+        async def ask(way: Way) -> bytes:
+            token = way.client.upstream.client_token(location.access)
+            return await read_piece(way, location, blob, start, stop, token)
 
         return await self._ask(location.repo.hub, ask)
 

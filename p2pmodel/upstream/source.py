@@ -203,6 +203,22 @@ async def _read(choice: _Choice, run: _Run, sink: Sink) -> None:
                 await body.end()  # so that the connection can be used again
 
 
+async def read_piece(way: Way, location: Location, blob: Blob, start: int, stop: int, token: str | None) -> bytes:
+    """A few bytes of a file. Raises WrongAnswerError where the hub does not keep to the range."""
+    client, dialect = way.client, way.dialect
+    target = dialect.file_target(location.repo, location.commit, location.path)
+    async with client.open("GET", target, token=token, headers=[("Range", f"bytes={start}-{stop - 1}")]) as answer:
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            what = f"{location.path} of {location.repo}"
+            raise dialect.refusal(what, answer.status, answer.headers, had_token=token is not None)
+        _check(answer, blob, start, stop)
+        data = await answer.read(stop - start)
+    if len(data) != stop - start:
+        raise UnreachableError("the hub sent less than it promised")
+    client.statistics.file_bytes[client.upstream.name] += len(data)
+    return data
+
+
 async def _receive(body: _Body, run: _Run, sink: Sink, grade: Grade) -> None:
     async with sink.buffer() as buffer:
         data = buffer[: chunk_size(run.blob.size, run.next)]

@@ -97,6 +97,11 @@ def _snapshot(page: m.SnapshotPage) -> None:
         raise ValueError("an empty snapshot page that is not the last")
 
 
+def _proof(message: m.AskPrivate | m.Private) -> None:
+    if len(message.proof) not in (0, _DIGEST_BYTES):
+        raise ValueError(f"a proof of {len(message.proof)} bytes")
+
+
 def _get(get: m.Get) -> None:
     _blob(get)
     if get.first + get.count > chunk_count(get.size):
@@ -117,5 +122,7 @@ _CHECKS: Final[Mapping[type[m.Message], Callable[[Any], None]]] = {
     m.AskSnapshot: _repo,
     m.AskWarm: _repo,
     m.SnapshotPage: _snapshot,
+    m.AskPrivate: _proof,
+    m.Private: _proof,
     m.Get: _get,
 }

@@ -267,6 +267,24 @@ class WarmProgress(Message, tag="warm_progress", frozen=True, kw_only=True):
     text: Sentence = ""  # why it failed, for a person
 
 
+# Private blobs (ability `private`)
+
+
+class AskPrivate(Message, tag="ask_private", frozen=True, kw_only=True):
+    """Closed clusters only: asks for entry to the swarm of a private blob, whose name only those can read who know it."""
+
+    request: RequestId
+    name: Bytes32  # the blob's id, hashed under a key of the cluster
+    proof: Annotated[bytes, Meta(max_length=32)] = b""  # that the asker can read it at its hub (protocol/private.md)
+
+
+class Private(Message, tag="private", frozen=True, kw_only=True):
+    """The asker is let in, and the answerer shows that it knows the bytes as well."""
+
+    request: RequestId
+    proof: Annotated[bytes, Meta(max_length=32)] = b""
+
+
 # Chunks (data connections)
 
 
@@ -310,13 +328,14 @@ PROBLEM_CODES: Final = ("unknown_message", "not_held", "busy", "bad_request", "b
 
 MESSAGES: Final[tuple[type[Message], ...]] = (
     Hello, Attach, Attached, AskTicket, Ticket, Ping, Pong, Peers, AskInventory, Inventory, Interest, Have, Held, Claims,
-    BadChunk, HubBusy, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, Get, Chunk, Problem, Bye,
+    BadChunk, HubBusy, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private, Get,
+    Chunk, Problem, Bye,
 )  # fmt: skip
 
 AnyMessage = (
     Hello | Attach | Attached | AskTicket | Ticket | Ping | Pong | Peers | AskInventory | Inventory | Interest | Have | Held
-    | Claims | BadChunk | HubBusy | AskManifest | ManifestPage | AskSnapshot | SnapshotPage | AskWarm | WarmProgress | Get
-    | Chunk | Problem | Bye
+    | Claims | BadChunk | HubBusy | AskManifest | ManifestPage | AskSnapshot | SnapshotPage | AskWarm | WarmProgress
+    | AskPrivate | Private | Get | Chunk | Problem | Bye
 )  # fmt: skip
 
 

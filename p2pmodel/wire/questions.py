@@ -15,6 +15,7 @@ from p2pmodel.wire.messages import (
     ENTRY_BYTES,
     AskInventory,
     AskManifest,
+    AskPrivate,
     AskSnapshot,
     AskTicket,
     AskWarm,
@@ -23,6 +24,7 @@ from p2pmodel.wire.messages import (
     Inventory,
     ManifestPage,
     Message,
+    Private,
     SnapshotPage,
     Ticket,
     WarmProgress,
@@ -141,6 +143,12 @@ class _WarmAnswer:
         return True
 
 
+class _PrivateAnswer:
+    def complete_with(self, answer: Message) -> bool:
+        _expect(answer, Private)
+        return True
+
+
 class _ChunksAnswer:
     def __init__(self, question: Get) -> None:
         self._asked = question
@@ -167,7 +175,8 @@ _ANSWERS: Final[Mapping[type[Message], Callable[[Any], _Answer]]] = {
     AskManifest: lambda _: _ManifestAnswer(),
     AskSnapshot: lambda _: _SnapshotAnswer(),
     AskWarm: lambda _: _WarmAnswer(),
+    AskPrivate: lambda _: _PrivateAnswer(),
     Get: _ChunksAnswer,
 }
-Question = AskTicket | AskInventory | AskManifest | AskSnapshot | AskWarm | Get
-Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress | Chunk
+Question = AskTicket | AskInventory | AskManifest | AskSnapshot | AskWarm | AskPrivate | Get
+Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private | Chunk

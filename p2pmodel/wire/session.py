@@ -42,6 +42,7 @@ class Session:
         *,
         versions: tuple[int, int] = (PROTOCOL_VERSION_MIN, PROTOCOL_VERSION),
     ) -> None:
+        self.secrecy = secrecy
         self.state = START[role, secrecy]
         self.version = 0  # agreed; 0 before
         self.abilities: frozenset[str] = frozenset()  # that both sides have

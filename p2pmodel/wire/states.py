@@ -13,6 +13,7 @@ from p2pmodel.wire.codec import Unknown
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
+    AskPrivate,
     AskSnapshot,
     AskTicket,
     AskWarm,
@@ -34,6 +35,7 @@ from p2pmodel.wire.messages import (
     Peers,
     Ping,
     Pong,
+    Private,
     Problem,
     SnapshotPage,
     Ticket,
@@ -95,7 +97,7 @@ _GOING_ON: Final[Mapping[State, Row]] = {
 }
 _LINK_TALK: Final[tuple[type[Message], ...]] = (
     AskTicket, Ticket, Ping, Pong, Peers, AskInventory, Inventory, Interest, Have, Held, Claims, BadChunk, HubBusy,
-    AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress,
+    AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private,
 )  # fmt: skip
 
 TABLE: Final[Mapping[State, Row]] = {

@@ -139,6 +139,13 @@ class MemoryUpstreams:
         await self._reach("may_read")
         return self._admitted(location.repo, location.access)
 
+    async def read_range(self, location, blob, start, stop):
+        await self._reach("range")
+        if not self._admitted(location.repo, location.access):
+            raise RepoNotFoundError("No such repo.")
+        self.hub.sent[blob.id] += stop - start
+        return self.hub.files[blob.id][start:stop]
+
     def source(self, locations):
         return MemoryHubSource(self, locations)
 

@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import NOBODY, REPO, MemoryUpstreams
 from fakes.neighbours import MemoryNeighbours
 from p2pmodel.delivery import Buffers, Delivery
-from p2pmodel.delivery.ports import Selection, Surroundings
+from p2pmodel.delivery.ports import Selection, Sharing, Surroundings
 from p2pmodel.delivery.recorder import Unrecorded
 from p2pmodel.store import MemoryStore
 from p2pmodel.swarm import Standing
 
 EVERYTHING = Selection()
+NOTHING = Sharing()
 
 
 async def inline(function, *args):
@@ -24,7 +25,7 @@ async def inline(function, *args):
     return function(*args)
 
 
-def surroundings(*, store, upstreams, neighbours, seed, key, closed=False, recorder=None):
+def surroundings(*, store, upstreams, neighbours, seed, key, closed=False, recorder=None, sharing=NOTHING):
     return Surroundings(
         store=store,
         upstreams=upstreams,
@@ -35,6 +36,7 @@ def surroundings(*, store, upstreams, neighbours, seed, key, closed=False, recor
         rng=random.Random(seed),
         key=key,
         closed=closed,
+        sharing=sharing,
         recorder=recorder or Unrecorded(),
     )
 
@@ -75,7 +77,7 @@ class Desk:
 
 
 class Node(Desk):
-    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False, recorder=None):
+    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False, recorder=None, sharing="off"):
         self.name = name
         self.lan = lan
         self.upstreams = MemoryUpstreams(hub)
@@ -87,6 +89,7 @@ class Node(Desk):
             seed=f"{seed}/{name}",
             key=Ed25519PrivateKey.from_private_bytes(random.Random(name).randbytes(32)),
             closed=closed,
+            sharing=Sharing(sharing, name, lambda: (b"k" * 32,), 600.0),
             recorder=recorder,
         )
         self.delivery = Delivery(self.around, boot=name.encode().ljust(8)[:8], access_allow_s=600.0, offline_grace_s=0.0)

@@ -9,6 +9,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from p2pmodel.content import Blob, BlobHasher, BlobId, ChunkMap, Hub, Manifest, Repo, RepoKind, Seal, chunk_digest
 from p2pmodel.delivery.listings import read_listing
@@ -31,6 +34,27 @@ MESSAGE_VECTORS = vectors("messages")
 def test_the_files_are_what_the_code_makes():
     stale = [path.name for path, text in GENERATOR["outputs"]().items() if path.read_text() != text]
     assert not stale, "run `python protocol/generate.py` and read the diff: it may break other implementations"
+
+
+def test_a_private_name_its_ranges_and_a_proof_are_what_the_chapter_says():
+    given = vectors("private")
+    secret, blob = bytes.fromhex(given["secret"]), bytes.fromhex(given["blob"])
+    key = HKDF(SHA256(), 32, None, b"p2pmodel private sharing v1").derive(secret)
+    assert key.hex() == given["key"]
+
+    def keyed(purpose, data):
+        return blake3(data, key=blake3(key, derive_key_context=purpose).digest()).digest()
+
+    assert keyed("p2pmodel private blob name v1", blob).hex() == given["name"]
+    starts = [keyed("p2pmodel private blob range v1", blob + bytes([n]))[:16] for n in range(4)]
+    starts = [int.from_bytes(start, "big") % (given["size"] - 16_383) for start in starts]
+    assert given["ranges"] == [[start, start + 16_384] for start in starts]
+    pieces = b"".join(bytes([n]) * 16_384 for n in range(4))
+    evidence = blake3(pieces, derive_key_context="p2pmodel private blob evidence v1").digest()
+    assert evidence.hex() == given["evidence"]
+    for proof, ids in (("question_proof", ("asker", "answerer")), ("answer_proof", ("answerer", "asker"))):
+        said = b"".join(given[each].encode() + b"\0" for each in ids) + blob
+        assert blake3(said, key=evidence).hexdigest() == given[proof]
 
 
 def test_every_message_has_a_good_and_a_bad_vector():

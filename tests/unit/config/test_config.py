@@ -141,7 +141,7 @@ def test_an_upstream_that_changed_is_told_by_its_name_and_not_by_its_token(envir
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("gateway.vouchers", "1"), ("cluster.private_sharing", "members")],
+    [("gateway.vouchers", "1")],
 )
 def test_what_this_version_cannot_do_yet_is_refused_by_its_name_and_place(environ, key, value):
     with pytest.raises(ConfigError, match=f"^flag: .*{key}"):

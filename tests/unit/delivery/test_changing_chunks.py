@@ -8,11 +8,13 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import Node, inline
 
 from p2pmodel.content import Grade, Manifest, Seal, chunk_digest
 from p2pmodel.delivery.arrival import FlightSink
 from p2pmodel.delivery.download import Download
+from p2pmodel.delivery.private import PrivateSharing
+from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.errors import WrongBytesError
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.swarm import HUB
@@ -37,7 +39,9 @@ def node():
 @pytest.fixture
 async def download(node, autojump_clock):
     stored = node.store.open(blob_of(DATA), private=False)
-    return Download(stored, node.around, node.delivery._herald, [], node.delivery.downloads.statistics)
+    delivery = node.delivery
+    sharing = PrivateSharing(node.around, Shelf(node.store, inline))
+    return Download(stored, node.around, delivery._herald, [], delivery.downloads.statistics, sharing)
 
 
 def sink_of(download, node, source):

@@ -1,0 +1,226 @@
+"""Private blobs among peers: who may take part in the swarm of one (protocol/private.md).
+
+A node that wants a private blob reads a few small ranges of it from the hub, with its own user's token, and shows each
+linked peer a proof of them, under a name that only those recognise who know the blob. A peer that holds or fetches the blob
+itself shows the same in return; from then on, for a while, the two are each other's sources like those of any blob, over
+TLS only. Everything else is answered "not held", after the same time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import os
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId, chunks_covering
+from p2pmodel.content.access_proof import PROVABLE_BYTES_MIN, evidence_of, proof_ranges, prove, secret_name
+from p2pmodel.delivery.ports import BlobState, Location, StoredBlob, Surroundings
+from p2pmodel.delivery.shelf import Shelf
+from p2pmodel.errors import P2pmodelError, SourceError, StoreError, first_error
+from p2pmodel.limits import (
+    PRIVATE_ADMISSIONS_MAX,
+    PRIVATE_ANSWER_S,
+    PRIVATE_NAMES_MAX,
+    PRIVATE_OPENING_S,
+    PRIVATE_ROUND_S,
+    SETTLE_S,
+)
+from p2pmodel.wire.messages import AskPrivate, Message, Private, Problem
+
+if TYPE_CHECKING:
+    from p2pmodel.delivery.download import Download
+
+log = structlog.get_logger()
+
+PRIVATE: Final = "private"  # the ability of both ends that these questions need
+_MEMBER: Final = b""  # what is shown where members need no proof
+
+
+@dataclass(slots=True, eq=False)
+class _Party:
+    """A private download under way, and what it can show, by key, with when that was read."""
+
+    download: Download
+    evidence: dict[bytes, tuple[float, bytes]] = field(default_factory=dict)
+
+
+class PrivateSharing:
+    def __init__(self, around: Surroundings, shelf: Shelf) -> None:
+        self._around = around
+        self._shelf = shelf
+        self._rules = around.sharing
+        self._admitted: OrderedDict[tuple[NodeId, BlobId], float] = OrderedDict()  # until when
+        self._parties: dict[BlobId, _Party] = {}
+        self._names: dict[tuple[BlobId, bytes], bytes] = {}
+
+    def admits(self, peer: NodeId, blob: BlobId) -> bool:
+        """Whether this peer has shown lately that it may read this blob."""
+        return self._admitted_until(peer, blob) > trio.current_time()
+
+    # Asking: a download of ours
+
+    async def join(self, download: Download, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled: find the peers that take part in this blob's swarm, and stay among them. Has started once those
+        that are linked now had their chance, so that the hub is not asked for what they hold."""
+        if self._rules.policy == "off" or download.blob.size < PROVABLE_BYTES_MIN:
+            task_status.started()
+            return
+        party = self._parties[download.blob.id] = _Party(download)
+        try:
+            with trio.move_on_after(PRIVATE_OPENING_S):
+                await self._round(party)
+                await _answers(download)
+            task_status.started()
+            while True:
+                await trio.sleep(PRIVATE_ROUND_S)
+                await self._round(party)
+        finally:
+            if self._parties.get(download.blob.id) is party:
+                del self._parties[download.blob.id]
+
+    async def _round(self, party: _Party) -> None:
+        """Ask those who are not in, or will not be for long."""
+        blob, soon = party.download.blob, trio.current_time() + self._rules.lasts_s / 2
+        peers = [
+            peer
+            for peer in self._around.neighbours.linked()
+            if self._around.neighbours.able(peer, PRIVATE) and self._admitted_until(peer, blob.id) < soon
+        ]
+        if not peers:
+            return
+        key = self._rules.accepted_keys()[0]
+        evidence = await self._evidence(party, key) if self._rules.policy == "prove" else _MEMBER
+        if evidence is None:
+            return
+        async with trio.open_nursery() as nursery:
+            for peer in peers:
+                nursery.start_soon(self._knock, party.download, peer, key, evidence)
+
+    async def _knock(self, download: Download, peer: NodeId, key: bytes, evidence: bytes) -> None:
+        blob, us = download.blob.id, self._rules.node
+        proof = prove(evidence, blob, prover=us, verifier=peer) if evidence else _MEMBER
+        try:
+            (answer,) = await self._around.neighbours.ask(peer, AskPrivate(request=0, name=secret_name(blob, key), proof=proof))
+        except SourceError:
+            return
+        if not isinstance(answer, Private):
+            return
+        if evidence and not hmac.compare_digest(answer.proof, prove(evidence, blob, prover=peer, verifier=us)):
+            return  # it knows the name and not the bytes
+        self._admit(peer, blob)
+        download.peer_linked(peer)
+
+    async def _evidence(self, party: _Party, key: bytes) -> bytes | None:
+        """None if the hub does not give the ranges to our users (any more)."""
+        read_at, evidence = party.evidence.pop(key, (-math.inf, b""))
+        if trio.current_time() - read_at >= self._rules.lasts_s / 2:
+            read_at, evidence = trio.current_time(), await self._read_at_hub(party.download, key)
+        if not evidence:
+            return None
+        party.evidence[key] = (read_at, evidence)
+        return evidence
+
+    async def _read_at_hub(self, download: Download, key: bytes) -> bytes:
+        """Empty if no user of this download gets them."""
+        ranges = proof_ranges(download.blob, key)
+        for location in list(download.locations):
+            pieces: dict[int, bytes] = {}
+            try:
+                async with trio.open_nursery() as nursery:
+                    for start, stop in ranges:
+                        nursery.start_soon(self._read_piece, pieces, location, download.blob, start, stop)
+            except* P2pmodelError as group:
+                log.info("private_proof_not_read", reason=str(first_error(group)))
+            if len(pieces) == len({start for start, _ in ranges}):
+                return evidence_of(pieces[start] for start, _ in ranges)
+        return b""
+
+    async def _read_piece(self, pieces: dict[int, bytes], location: Location, blob: Blob, start: int, stop: int) -> None:
+        pieces[start] = await self._around.upstreams.read_range(location, blob, start, stop)
+
+    # Answering
+
+    async def answer(self, peer: NodeId, question: AskPrivate) -> Message:
+        answered_at = trio.current_time() + PRIVATE_ANSWER_S
+        proof = await self._judge(peer, question)
+        await trio.sleep_until(answered_at)  # a yes and each kind of no take the same time
+        if proof is None:
+            return Problem(request=question.request, code="not_held")
+        return Private(request=question.request, proof=proof)
+
+    async def _judge(self, peer: NodeId, question: AskPrivate) -> bytes | None:
+        """What to show in return; None if the peer is not let in, or there is nothing to be let into."""
+        if self._rules.policy == "off" or (found := self._named(question.name)) is None:
+            return None
+        blob, key = found
+        evidence = await self._evidence_here(blob, key)
+        right = evidence and prove(evidence, blob.id, prover=peer, verifier=self._rules.node)
+        if self._rules.policy != "members" and not (right and hmac.compare_digest(right, question.proof)):
+            return None
+        self._admit(peer, blob.id)
+        return prove(evidence, blob.id, prover=self._rules.node, verifier=peer) if evidence else _MEMBER
+
+    def _named(self, name: bytes) -> tuple[Blob, bytes] | None:
+        found = None
+        for state in self._around.store.blobs():
+            if state.private and state.blob.size >= PROVABLE_BYTES_MIN:
+                for key in self._rules.accepted_keys():
+                    if hmac.compare_digest(self._name(state.blob.id, key), name):
+                        found = state.blob, key
+        return found
+
+    def _name(self, blob: BlobId, key: bytes) -> bytes:
+        if (blob, key) not in self._names:
+            if len(self._names) >= PRIVATE_NAMES_MAX:
+                self._names.clear()
+            self._names[blob, key] = secret_name(blob, key)
+        return self._names[blob, key]
+
+    async def _evidence_here(self, blob: Blob, key: bytes) -> bytes:
+        """From what a download of ours has shown itself, else from the store; empty where the ranges are not here yet."""
+        if (party := self._parties.get(blob.id)) is not None and key in party.evidence:
+            return party.evidence[key][1]
+        try:
+            async with self._shelf.borrow(blob, private=True) as stored:
+                return await self._around.blocking(_read_here, stored, proof_ranges(stored.blob, key))
+        except StoreError:
+            return b""
+
+    # Who is in
+
+    def _admitted_until(self, peer: NodeId, blob: BlobId) -> float:
+        return self._admitted.get((peer, blob), -math.inf)
+
+    def _admit(self, peer: NodeId, blob: BlobId) -> None:
+        self._admitted[peer, blob] = trio.current_time() + self._rules.lasts_s
+        self._admitted.move_to_end((peer, blob))
+        while len(self._admitted) > PRIVATE_ADMISSIONS_MAX:
+            self._admitted.popitem(last=False)
+
+    def visible(self, peer: NodeId, blob: BlobId) -> BlobState | None:
+        """What a peer may know of a blob of the store: a public one, or one that it has shown it may read."""
+        state = self._around.store.find(blob)
+        return state if state is not None and (not state.private or self.admits(peer, state.blob.id)) else None
+
+
+async def _answers(download: Download) -> None:
+    """Wait until those who were let in have said what they hold."""
+    until = trio.current_time() + SETTLE_S
+    while download.swarm.availability.peers and not download.swarm.availability.settled and trio.current_time() < until:
+        await download.change(until=until)
+
+
+def _read_here(stored: StoredBlob, ranges: list[tuple[int, int]]) -> bytes:
+    here: ChunkMap = stored.held | stored.claimed
+    if not all(here.holds(chunks_covering(start, stop)) for start, stop in ranges):
+        return b""
+    try:
+        return evidence_of(os.pread(stored.fileno(), stop - start, start) for start, stop in ranges)
+    except OSError:
+        return b""

@@ -1,0 +1,110 @@
+"""Private models among the members of a closed cluster: bytes from the peer for those whom the hub lets in, none for others."""
+
+from zlib import crc32
+
+import pytest
+from daemons import MIB, files_in, noise, until
+
+WEIGHTS = noise(11, 9 * MIB + 17)
+FILES = {"config.json": b'{"hidden": 1}', "model.safetensors": WEIGHTS}
+SAMPLED = 4 * 16 * 1024  # what a proof takes from the hub
+ALICE, BOB, EVE = "hf_aliceOfTheFirstNode", "hf_bobOfTheSecondNode", "hf_eveWhomNobodyLetIn"
+
+
+@pytest.fixture(scope="module")
+def key_file(house):
+    file = str(house.folder / "cluster-key")
+    assert house.user.run("cluster", "init", "--key-file", file).code == 0
+    return file
+
+
+@pytest.fixture(scope="module")
+def one(site, house, key_file):
+    site.hub.add_user(ALICE, "alice")
+    site.hub.add_user(BOB, "bob")
+    site.hub.add_user(EVE, "eve", grants=[])
+    return house.daemon("one", cluster__key_file=key_file)
+
+
+@pytest.fixture
+def repo(site, request):
+    """A private repo of the test's own."""
+    name = f"acme/{crc32(request.node.name.encode()):x}"
+    site.hub.add_repo("model", name, FILES, private=True)
+    return name
+
+
+def get(node, repo, token, path="model.safetensors"):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return node.ask(f"/{repo}/resolve/main/{path}", **headers)
+
+
+def test_the_second_users_token_brings_the_bytes_from_the_peer(site, house, one, key_file, repo):
+    two = house.daemon("two", [one], cluster__key_file=key_file)
+    assert get(one, repo, ALICE).body == WEIGHTS
+    site.hub.reset()
+    assert get(two, repo, BOB).body == WEIGHTS
+    assert two.received("peer") == len(WEIGHTS)
+    assert site.sent == SAMPLED
+    done = two.fetch(repo, HF_TOKEN=BOB)
+    assert files_in(done["path"]) == FILES
+    assert site.sent == SAMPLED + len(FILES["config.json"])
+    two.stop()
+
+
+@pytest.mark.scorecard("S18")
+@pytest.mark.parametrize("token", [None, "hf_nonsense", EVE])
+def test_no_byte_and_no_word_for_those_whom_the_hub_refuses(site, house, one, key_file, repo, token):
+    two = house.daemon(f"two-{token}", [one], cluster__key_file=key_file)
+    assert get(one, repo, ALICE).body == WEIGHTS
+    answer = get(two, repo, token)
+    assert answer.status in {401, 404}
+    assert answer.headers["x-error-code"] == "RepoNotFound"
+    assert two.received("peer") == 0
+    two.stop()
+
+
+@pytest.mark.scorecard("S18")
+def test_a_gated_repo_whose_hashes_all_can_see_is_for_those_who_were_let_in(site, house, one, key_file):
+    site.hub.add_repo("model", "acme/gated", FILES, gated=True)
+    two = house.daemon("two-gated", [one], cluster__key_file=key_file)
+    assert get(one, "acme/gated", ALICE).body == WEIGHTS
+    assert get(two, "acme/gated", EVE).status == 403
+    assert two.received("peer") == 0
+    assert get(two, "acme/gated", BOB).body == WEIGHTS
+    assert two.received("peer") == len(WEIGHTS)
+    two.stop()
+
+
+@pytest.mark.scorecard("S18")
+def test_a_token_that_is_revoked_stops_working_when_the_yes_runs_out(site, house, one, key_file, repo):
+    carol = "hf_carolUntilToday"
+    site.hub.add_user(carol, "carol")
+    two = house.daemon("two-revoked", [one], cluster__key_file=key_file, access__cache="1s", access__offline_grace="0s")
+    assert get(one, repo, ALICE).body == WEIGHTS
+    assert get(two, repo, carol, "config.json").status == 200
+    site.hub.shelf.users.pop(carol)
+    until(lambda: get(two, repo, carol, "config.json").status != 200, "the yes to run out", 10)
+    assert get(two, repo, carol).status in {401, 404}
+    assert two.received("peer") == 0
+    two.stop()
+
+
+@pytest.mark.scorecard("S18")
+def test_private_models_stay_at_home_where_sharing_is_off_or_the_cluster_is_open(site, house, key_file, repo):
+    closed = [house.daemon("off-1", cluster__key_file=key_file, cluster__private_sharing="off")]
+    closed.append(house.daemon("off-2", closed[:1], cluster__key_file=key_file))
+    opened = [house.daemon("open-1")]
+    opened.append(house.daemon("open-2", opened[:1]))
+    for first, second in (closed, opened):
+        assert get(first, repo, ALICE).body == WEIGHTS
+        assert get(second, repo, BOB).body == WEIGHTS
+        assert second.received("peer") == 0
+        first.stop()
+        second.stop()
+
+
+def test_trusting_all_members_is_refused_where_everybody_is_one(house):
+    node = house.plan("open-members", cluster__private_sharing="members")
+    assert node.begin().wait(20) == 2
+    assert "everybody on the subnet is a member" in node.log

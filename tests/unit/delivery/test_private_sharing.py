@@ -1,0 +1,224 @@
+"""Private blobs among peers: who gets in, who does not, and that nobody can tell why not."""
+
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+from fakes.hub import MemoryHub, blob_of
+from fakes.neighbours import Lan
+from fakes.node import Node
+
+from p2pmodel.content import Access, Hub, Repo, RepoKind
+from p2pmodel.content.access_proof import RANGE_BYTES, RANGES, evidence_of, proof_ranges, prove, secret_name
+from p2pmodel.errors import P2pmodelError
+from p2pmodel.limits import CHUNK_BYTES
+from p2pmodel.wire.messages import AskManifest, AskPrivate, Have, Interest, Private, Problem
+
+KEY = b"k" * 32
+REPO = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/secret")
+WEIGHTS = random.Random(7).randbytes(3 * CHUNK_BYTES + 99)
+BLOB = blob_of(WEIGHTS)
+ALICE, BOB = Access("alice"), Access("bob")
+SAMPLED = RANGES * RANGE_BYTES
+
+pytestmark = pytest.mark.scorecard("S18")
+
+
+@pytest.fixture
+def autojump_clock():
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+@pytest.fixture
+def hub():
+    made = MemoryHub()
+    made.publish({"w.bin": WEIGHTS}, repo=REPO, tokens={"alice", "bob"})
+    return made
+
+
+@asynccontextmanager
+async def cluster(hub, *names, lan=None, **policies):
+    lan = lan or Lan()
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        made = [Node(name, lan, hub, sharing=policies.get(name, "prove")) for name in names]
+        yield [await stack.enter_async_context(node.running(nursery)) for node in made]
+        await stack.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def read(node, access):
+    return (await node.read("w.bin", repo=REPO, access=access))[0]
+
+
+def evidence(data=WEIGHTS):
+    return evidence_of(data[start:stop] for start, stop in proof_ranges(blob_of(data), KEY))
+
+
+def question(proof=b"", blob=BLOB):
+    return AskPrivate(request=1, name=secret_name(blob.id, KEY), proof=proof)
+
+
+async def timed(node, asker, asked):
+    began = trio.current_time()
+    (answer,) = await node.delivery.seeding.answer(asker, asked)
+    return answer, trio.current_time() - began
+
+
+async def whatever_it_asks(node, asker):
+    """What a node of whom only the id is known gets of the blob, whose sha256 it knows."""
+    seeding = node.delivery.seeding
+    (manifest,) = await seeding.answer(asker, AskManifest(request=1, blob=BLOB.id.to_bytes()))
+    span = await seeding.seed(asker, BLOB, 0)
+    seeding.received(asker, Interest(blob=BLOB.id.to_bytes(), size=BLOB.size, on=True))
+    return manifest, span
+
+
+async def test_a_user_whom_the_hub_lets_in_gets_it_from_the_peer(hub, autojump_clock):
+    async with cluster(hub, "a", "b") as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        hub.sent.clear()
+        assert await read(b, BOB) == WEIGHTS
+        assert hub.sent[BLOB.id] == SAMPLED
+        assert not a.store.inventory_since(0)
+
+
+async def test_nodes_that_start_together_share_the_reading(hub, autojump_clock):
+    """Nobody holds anything, and yet each can judge the others: all read the same ranges."""
+    hub.rate = 4 * CHUNK_BYTES
+    async with cluster(hub, "a", "b", "c") as nodes:
+        got = []
+
+        async def one(node):
+            got.append(await read(node, ALICE))
+
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                nursery.start_soon(one, node)
+    assert got == [WEIGHTS] * 3
+    assert hub.sent[BLOB.id] == len(WEIGHTS) + 3 * SAMPLED
+
+
+@pytest.mark.parametrize("access", [Access(), Access("wrong"), Access("revoked")])
+async def test_without_a_good_token_no_byte_comes(hub, autojump_clock, access):
+    async with cluster(hub, "a", "b") as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        with pytest.raises(P2pmodelError):
+            await read(b, access)
+        assert b.store.find(BLOB.id) is None
+        assert a.lan.sent.get("a", 0) == 0
+
+
+async def test_a_token_revoked_after_the_gateway_s_yes_brings_nothing_from_peers(hub, autojump_clock):
+    """The yes is remembered for minutes; the proof is read when it is needed."""
+    async with cluster(hub, "a", "b") as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        snapshot, entry = await b.delivery.entry(REPO, "main", "w.bin", BOB)
+        hub.tokens[REPO] = {"alice"}
+        async with b.delivery.read(snapshot, entry, 0, entry.size, BOB) as reader:
+            with pytest.raises(P2pmodelError):
+                await reader.ready()
+        assert a.lan.sent.get("a", 0) == 0
+
+
+async def test_one_who_knows_the_hash_alone_gets_nothing_and_learns_nothing(hub, autojump_clock):
+    """A gated repo lists its files' sha256 to everybody."""
+    heard = []
+    async with cluster(hub, "a") as [a]:
+        a.lan.nodes["m"] = a.delivery.seeding  # somebody to send to
+        a.around.neighbours.send = lambda _peer, message: heard.append(message)
+        nothing = await whatever_it_asks(a, "m")
+        assert await read(a, ALICE) == WEIGHTS
+        assert await whatever_it_asks(a, "m") == nothing
+        before, after = (message for message in heard if isinstance(message, Have))
+        assert before == after
+        assert (nothing[0].code, nothing[1], len(heard)) == ("not_held", None, 2)
+
+
+async def test_every_no_is_the_same_answer_after_the_same_time(hub, autojump_clock):
+    other = blob_of(b"x" * CHUNK_BYTES)
+    async with cluster(hub, "a", "p", p="off") as [a, p]:
+        assert await read(a, ALICE) == WEIGHTS
+        assert await read(p, ALICE) == WEIGHTS
+        right = prove(evidence(), BLOB.id, prover="m", verifier="a")
+        asked = [
+            (a, "m", question(blob=other, proof=right)),  # not here
+            (a, "m", question()),  # no proof
+            (a, "m", question(bytes(32))),  # a wrong one
+            (a, "m", question(prove(evidence(), BLOB.id, prover="b", verifier="a"))),  # another's, passed on
+            (a, "m", question(prove(evidence(), BLOB.id, prover="m", verifier="b"))),  # made for another
+            (a, "m", question(prove(evidence(), BLOB.id, prover="a", verifier="m"))),  # its own, sent back
+            (a, "m", question(prove(evidence(WEIGHTS[::-1]), BLOB.id, prover="m", verifier="a"))),  # of other bytes
+            (p, "m", question(prove(evidence(), BLOB.id, prover="m", verifier="p"))),  # sharing is off
+        ]
+        told = [await timed(*each) for each in asked]
+        assert {answer for answer, _ in told} == {Problem(request=1, code="not_held")}
+        assert await a.delivery.seeding.seed("m", BLOB, 0) is None
+        let_in, took = await timed(a, "m", question(right))
+        assert let_in == Private(request=1, proof=prove(evidence(), BLOB.id, prover="a", verifier="m"))
+        assert [round(seconds, 6) for _, seconds in told] == [round(took, 6)] * 8
+        span = await a.delivery.seeding.seed("m", BLOB, 0)
+        with span:
+            assert span.private
+        assert await a.delivery.seeding.seed("n", BLOB, 0) is None
+
+
+async def test_entry_ends_with_the_time_for_which_a_yes_is_believed(hub, autojump_clock):
+    async with cluster(hub, "a") as [a]:
+        assert await read(a, ALICE) == WEIGHTS
+        await timed(a, "m", question(prove(evidence(), BLOB.id, prover="m", verifier="a")))
+        await trio.sleep(599)
+        with await a.delivery.seeding.seed("m", BLOB, 0):
+            pass
+        await trio.sleep(2)
+        assert await a.delivery.seeding.seed("m", BLOB, 0) is None
+
+
+async def test_one_who_lies_that_it_holds_the_blob_does_not_learn_its_name(hub, autojump_clock):
+    async with cluster(hub, "a", "b") as [a, b]:
+        said = []
+        seeding = a.delivery.seeding
+
+        class Liar:
+            def __getattr__(self, name):
+                return getattr(seeding, name)
+
+            async def answer(self, _peer, asked):
+                return [Private(request=1, proof=bytes(32))] if isinstance(asked, AskPrivate) else []
+
+            def received(self, _peer, message):
+                said.append(message)
+
+        b.lan.nodes["a"] = Liar()
+        assert await read(b, BOB) == WEIGHTS
+        assert said == []
+
+
+async def test_members_may_be_trusted_without_a_proof(hub, autojump_clock):
+    async with cluster(hub, "a", "b", a="members", b="members") as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        hub.sent.clear()
+        assert await read(b, BOB) == WEIGHTS
+        assert hub.sent[BLOB.id] == 0
+        with pytest.raises(P2pmodelError):
+            await read(b, Access("wrong"))
+
+
+async def test_a_long_fetch_renews_its_entry(hub, autojump_clock):
+    """It takes longer than a proof is believed."""
+    async with cluster(hub, "a", "b", lan=Lan(rate=15_000)) as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        asked, began, hub.rate = hub.asked["range"], trio.current_time(), 100.0
+        hub.sent.clear()
+        assert await read(b, BOB) == WEIGHTS
+        assert trio.current_time() - began > 600
+        assert hub.asked["range"] - asked > RANGES
+        assert hub.sent[BLOB.id] < len(WEIGHTS) / 10
+
+
+async def test_two_nodes_of_which_one_trusts_members_and_one_wants_proof(hub, autojump_clock):
+    async with cluster(hub, "a", "b", a="prove", b="members") as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        assert await read(b, BOB) == WEIGHTS
+        assert a.lan.sent.get("a", 0) == 0
