@@ -28,10 +28,12 @@ from p2pmodel.admin import AdminDoor, Dial, LiveLimits, Verbs
 from p2pmodel.content import NodeId
 from p2pmodel.content.blob_filter import BlobFilter
 from p2pmodel.delivery import Buffers, Delivery
+from p2pmodel.delivery.adopting import Adopting
 from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.ports import Neighbours, Sharing, Surroundings
 from p2pmodel.delivery.private import PRIVATE
 from p2pmodel.delivery.recorder import Recorder
+from p2pmodel.delivery.upkeep import Upkeep
 from p2pmodel.delivery.warming import WARM
 from p2pmodel.discovery import Announcement, Mdns
 from p2pmodel.errors import ConfigError, P2pmodelError, first_error
@@ -39,9 +41,11 @@ from p2pmodel.gateway import Certificate, Gateway, TlsDoor, bind, load_certifica
 from p2pmodel.limits import ANNOUNCE_GAP_MIN_S, DESCRIPTORS_MAX, DISCOVER_S, GRACE_S
 from p2pmodel.metrics import Metrics, Sources
 from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
+from p2pmodel.quiet import QuietThread
 from p2pmodel.reports import Reports
 from p2pmodel.settings import HostPort, Settings, UpstreamSettings
 from p2pmodel.store import FlightFiles, Store
+from p2pmodel.store.caches import find_caches
 from p2pmodel.swarm import Standing
 from p2pmodel.upstream import Router, Upstream
 
@@ -248,6 +252,16 @@ class _Rooms:
             token=config.read_secret(token_file) if token_file else None,
             clients_max=settings.limits.clients,
         )
+        self._quiet = QuietThread()
+        self._adopting = Adopting(self._delivery, store, store, find=find_caches, key=self._identity.key, quiet=self._quiet.run)
+        self._upkeep = Upkeep(
+            self._delivery,
+            store,
+            let_go=self._delivery.let_go,
+            blocking=_in_thread,
+            quiet=self._quiet.run,
+            clock=time.time,
+        )
         self._limits = LiveLimits(
             settings.limits,
             {
@@ -292,7 +306,9 @@ class _Rooms:
             if self._settings.discovery.mdns and self._membership is not None:
                 nursery.start_soon(self._discover, self._peering, self._membership)
         owners = await trio.to_thread.run_sync(admin.bind, self._settings.node.state_dir / "run")
-        await nursery.start(AdminDoor(Verbs(limits=self._limits).table()).serve, owners)
+        verbs = Verbs(limits=self._limits, adopting=self._adopting, upkeep=self._upkeep)
+        await nursery.start(self._adopting.run)
+        await nursery.start(AdminDoor(verbs.table()).serve, owners)
         await nursery.start(self._serve_clients, doors)
         gateway, gateway_tls = doors.addresses(self._settings)
         self._reports.gateway, self._reports.peering_port = f"http://{gateway}", port

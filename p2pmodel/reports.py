@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from p2pmodel import __version__
-from p2pmodel.content import Blob, FileEntry, Hub, NodeId, Repo, RepoKind, Snapshot, chunk_count
+from p2pmodel.content import Blob, BlobId, FileEntry, Hub, NodeId, Repo, RepoKind, Snapshot, chunk_count
 from p2pmodel.delivery import Delivery
 from p2pmodel.delivery.recorder import FlightRecord, Recorder
 from p2pmodel.delivery.why import tell_file, tell_totals
@@ -23,6 +23,7 @@ from p2pmodel.store import Store
 Report = dict[str, object]
 Asked = Mapping[str, str]
 
+_SEALED: Final = 2  # as peers tell it in their inventories
 _MAIN_BRANCH: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
 
 
@@ -49,7 +50,7 @@ class Reports:
         self.peering_port = 0
 
     def pages(self) -> dict[str, Callable[[Asked], Awaitable[object]]]:
-        return {"status": self.status, "peers": self.peers, "snapshots": self.snapshots, "why": self.why}
+        return {"status": self.status, "peers": self.peers, "snapshots": self.snapshots, "why": self.why, "info": self.info}
 
     async def status(self, _asked: Asked) -> Report:
         """`/-/api/status`"""
@@ -107,6 +108,59 @@ class Reports:
             "bytes_here": sum(entry.size for entry in here),
         }
 
+    async def info(self, asked: Asked) -> Report:
+        """`/-/api/info?repo=…` (also hub, type, revision): what is held of a public repo, here and at peers."""
+        repo, revision = _repo_of(asked), asked.get("revision", "")
+        wanted = self._store.ref(repo, revision) or revision
+        commits = [commit for known, commit in self._store.snapshots() if known == repo and wanted in {"", commit}]
+        found = [snapshot for commit in commits if (snapshot := self._store.snapshot(repo, commit)) and snapshot.public]
+        if not found:
+            raise RepoNotFoundError(f"Nothing public of {repo} is known here.", next_step="`p2pmodel list` shows what is.")
+        pins = set(self._store.pins())
+        return {
+            "hub": repo.hub,
+            "type": repo.kind,
+            "repo": repo.name,
+            "snapshots": [self._info(snapshot, pinned=(repo, snapshot.commit) in pins) for snapshot in found],
+        }
+
+    def _info(self, snapshot: Snapshot, *, pinned: bool) -> Report:
+        entries, uses = [], [0]
+        peers: dict[NodeId, list[int]] = {}
+        for entry in snapshot.files:
+            state = self._store.find(entry.blob.id) if entry.blob else None
+            uses.append((self._store.used(entry.blob.id) or 0) if entry.blob else 0)
+            holders = self._holders(entry, state.blob.id if state else None)
+            for peer in holders:
+                peers.setdefault(peer, []).append(entry.size)
+            entries.append(
+                {
+                    "path": entry.path,
+                    "bytes": entry.size,
+                    "blob": str(entry.blob.id) if entry.blob else None,
+                    "chunks": chunk_count(entry.size),
+                    "chunks_here": state.held if state and not state.private else 0,
+                    "holders": len(holders),
+                }
+            )
+        told = [
+            {
+                "node_id": peer,
+                "address": self._peering.address(peer) if self._peering else "",
+                "files": len(sizes),
+                "bytes": sum(sizes),
+            }
+            for peer, sizes in peers.items()
+        ]
+        return {**self._snapshot(snapshot), "pinned": pinned, "used": max(uses), "holders": told, "entries": entries}
+
+    def _holders(self, entry: FileEntry, also: BlobId | None) -> set[NodeId]:
+        """Peers that hold the whole file, by either of its names."""
+        names = {name for name in (entry.blob.id if entry.blob else None, also) if name is not None}
+        if self._peering is None:
+            return set()
+        return {peer for name in names for peer, state in self._peering.holders(name).items() if state == _SEALED}
+
     async def why(self, asked: Asked) -> Report:
         """`/-/api/why?repo=…&file=…` (also hub, type, revision): where each run of chunks came from, why a hub was asked."""
         snapshot = self._asked_for(asked)
@@ -141,12 +195,8 @@ class Reports:
 
     def _asked_for(self, asked: Asked) -> Snapshot:
         """The snapshot that a query names, if it may be told of."""
-        try:
-            hub = Hub(asked.get("hub") or Hub.HUGGINGFACE)
-            repo = Repo(hub, RepoKind(asked.get("type") or RepoKind.MODEL), asked.get("repo", ""))
-        except ValueError as error:
-            raise ConfigError(f"{error}.") from None
-        revision = asked.get("revision") or _MAIN_BRANCH[hub]
+        repo = _repo_of(asked)
+        revision = asked.get("revision") or _MAIN_BRANCH[repo.hub]
         commits = [commit for known, commit in self._store.snapshots() if known == repo]
         commit = self._store.ref(repo, revision) or (commits[-1] if commits and not asked.get("revision") else revision)
         snapshot = self._store.snapshot(repo, commit)
@@ -155,3 +205,11 @@ class Reports:
                 f"No public snapshot of {repo} at {revision} is known here.", next_step="`p2pmodel list` shows those that are."
             )
         return snapshot
+
+
+def _repo_of(asked: Asked) -> Repo:
+    try:
+        hub = Hub(asked.get("hub") or Hub.HUGGINGFACE)
+        return Repo(hub, RepoKind(asked.get("type") or RepoKind.MODEL), asked.get("repo", ""))
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from None

@@ -2,19 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+
 from p2pmodel.admin.live_limits import LiveLimits
+from p2pmodel.content import Hub, Repo, RepoKind
+from p2pmodel.delivery.adopting import Adopting, AdoptStep
+from p2pmodel.delivery.upkeep import Upkeep, VerifyStep
+from p2pmodel.errors import ConfigError
 from p2pmodel.gateway.failures import plain_failure
+from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import Call, Response, json_response
-from p2pmodel.gateway.routing import Route, route
+from p2pmodel.gateway.routes_admin import LINES_TYPE, Lines
+from p2pmodel.gateway.routing import Handler, Route, route
 
 
 class Verbs:
-    def __init__(self, *, limits: LiveLimits) -> None:
+    def __init__(self, *, limits: LiveLimits, adopting: Adopting, upkeep: Upkeep) -> None:
         self._limits = limits
+        self._adopting = adopting
+        self._upkeep = upkeep
 
     def table(self) -> tuple[Route, ...]:
-        return (route("limits", {"POST"}, "/limits", self._change_limits, plain_failure),)
+        verbs: dict[str, Handler] = {
+            "limits": self._change_limits,
+            "adopt": self._adopt,
+            "pin": self._pin,
+            "unpin": self._unpin,
+            "remove": self._remove,
+            "collect": self._collect,
+            "verify": self._verify,
+        }
+        return tuple(route(name, {"POST"}, f"/{name}", verb, plain_failure) for name, verb in verbs.items())
 
     async def _change_limits(self, call: Call) -> Response:
         self._limits.change({key: values[-1] for key, values in call.request.query.items()})
         return json_response({"limits": self._limits.tell()})
+
+    async def _adopt(self, call: Call) -> Response:
+        """Goes on when the owner hangs up."""
+        folder = Path(call.request.asked("dir"))
+        if not folder.is_absolute():
+            raise BadRequestError("dir must be an absolute path.")
+        return await _streamed(call, self._adopting.adopt(folder))
+
+    async def _pin(self, call: Call) -> Response:
+        return json_response({"pinned": [await self._upkeep.pin(_repo(call.request), call.request.asked("revision"))]})
+
+    async def _unpin(self, call: Call) -> Response:
+        unpinned = await self._upkeep.unpin(_repo(call.request), call.request.asked("revision"))
+        return json_response({"unpinned": list(unpinned)})
+
+    async def _remove(self, call: Call) -> Response:
+        return json_response(asdict(await self._upkeep.remove(_repo(call.request), call.request.asked("revision"))))
+
+    async def _collect(self, call: Call) -> Response:
+        return json_response(asdict(await self._upkeep.collect(dry_run=call.request.asked("dry_run") == "1")))
+
+    async def _verify(self, call: Call) -> Response:
+        """Stops when the owner hangs up."""
+        request = call.request
+        repo = _repo(request) if request.asked("repo") else None
+        return await _streamed(call, self._upkeep.verify(repo, request.asked("revision")))
+
+
+async def _streamed(call: Call, steps: AsyncGenerator[AdoptStep | VerifyStep, None]) -> Response:
+    await call.held.enter_async_context(aclosing(steps))
+    lines: Lines[AdoptStep | VerifyStep] = Lines(steps, done=lambda step: step.over)
+    return Response(200, (LINES_TYPE,), lines)
+
+
+def _repo(request: Request) -> Repo:
+    try:
+        hub = Hub(request.asked("hub", Hub.HUGGINGFACE))
+        return Repo(hub, RepoKind(request.asked("type", RepoKind.MODEL)), request.asked("repo"))
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from None

@@ -67,22 +67,27 @@ class LocalDaemon:
 
     def change(self, verb: str, query: Query) -> dict[str, Any]:
         """What only the daemon's owner may ask, and what came of it. Raises NotAuthorisedError for everybody else."""
-        if self.folder is None:
-            raise NoDaemonError("This daemon has no admin socket.")
-        connection = _AdminConnection(self.folder, limits.API_ANSWER_TIMEOUT_S)
-        with self._answer_over(connection, "POST", _target(f"/{verb}", query), {}) as answer:
+        with self._owners_answer(verb, query, limits.API_ANSWER_TIMEOUT_S) as answer:
             document: dict[str, Any] = json.loads(answer.read(limits.API_BYTES_MAX))
             return document
+
+    def changes(self, verb: str, query: Query) -> Iterator[dict[str, Any]]:
+        """The same of what takes long: a stream of JSON lines, until its last."""
+        with self._owners_answer(verb, query, limits.API_SILENCE_S) as answer:
+            yield from _lines(answer)
+
+    def _owners_answer(
+        self, verb: str, query: Query, timeout_s: float
+    ) -> contextlib.AbstractContextManager[http.client.HTTPResponse]:
+        if self.folder is None:
+            raise NoDaemonError("This daemon has no admin socket.")
+        return self._answer_over(_AdminConnection(self.folder, timeout_s), "POST", _target(f"/{verb}", query), {})
 
     def events(self, path: str, query: Query, *, hub_token: str | None) -> Iterator[dict[str, Any]]:
         """A stream of JSON lines, until its last. `hub_token` goes to a daemon on this machine only."""
         headers = {"Authorization": f"Bearer {hub_token}"} if hub_token and here(self.gateway).host in _LOOPBACK else {}
         with self._answer(_target(path, query), headers, limits.API_SILENCE_S) as answer:
-            while line := answer.readline(limits.FRAME_BYTES_MAX):
-                event = json.loads(line)
-                if event.get("event") == "error":
-                    raise failure(event.get("kind", ""), event.get("message", "It failed."), event.get("next_step", ""))
-                yield event
+            yield from _lines(answer)
 
     def _answer(
         self, target: str, headers: dict[str, str], timeout_s: float
@@ -115,6 +120,14 @@ class LocalDaemon:
                 raise P2pmodelError(f"The daemon at {address} fell silent.", next_step=_AGAIN) from None
             except (ConnectionError, http.client.HTTPException, json.JSONDecodeError):
                 raise P2pmodelError("The daemon stopped in the middle of its answer.", next_step=_AGAIN) from None
+
+
+def _lines(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    while line := answer.readline(limits.FRAME_BYTES_MAX):
+        event = json.loads(line)
+        if event.get("event") == "error":
+            raise failure(event.get("kind", ""), event.get("message", "It failed."), event.get("next_step", ""))
+        yield event
 
 
 class _AdminConnection(http.client.HTTPConnection):

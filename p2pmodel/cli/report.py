@@ -163,6 +163,83 @@ class WhyReport(msgspec.Struct, kw_only=True):
     reasons: list[ReasonReport] = []
 
 
+class RemovedReport(msgspec.Struct, kw_only=True):
+    """What `rm` and `gc` took away."""
+
+    snapshots: list[str] = []
+    blobs: int = 0
+    bytes: int = 0
+    busy: int = 0
+
+
+class VerifyReport(msgspec.Struct, kw_only=True):
+    """A line of the daemon's `verify`."""
+
+    event: str = ""
+    files: int = 0
+    files_done: int = 0
+    bytes: int = 0
+    bytes_done: int = 0
+    damaged: int = 0
+    mended: int = 0
+    failures: list[str] = []
+
+
+class AdoptReport(msgspec.Struct, kw_only=True):
+    """A line of the daemon's `adopt`."""
+
+    event: str = ""
+    files: int = 0
+    files_done: int = 0
+    bytes: int = 0
+    bytes_done: int = 0
+    adopted: int = 0
+    here: int = 0
+    repos: int = 0
+    repos_public: int = 0
+    failed: int = 0
+    failures: list[str] = []
+
+
+class InfoFileReport(msgspec.Struct, kw_only=True):
+    path: str
+    bytes: int
+    chunks: int = 0
+    chunks_here: int = 0
+    holders: int = 0
+
+
+class HolderReport(msgspec.Struct, kw_only=True):
+    """A peer, and what it holds whole of a snapshot."""
+
+    node_id: str
+    address: str = ""
+    files: int = 0
+    bytes: int = 0
+
+
+class InfoSnapshotReport(msgspec.Struct, kw_only=True):
+    commit: str
+    revisions: list[str] = []
+    pinned: bool = False
+    used: int = 0
+    files: int = 0
+    files_here: int = 0
+    bytes: int = 0
+    bytes_here: int = 0
+    holders: list[HolderReport] = []
+    entries: list[InfoFileReport] = []
+
+
+class InfoReport(msgspec.Struct, kw_only=True):
+    """`/-/api/info`."""
+
+    hub: str
+    type: str
+    repo: str
+    snapshots: list[InfoSnapshotReport] = []
+
+
 class LimitReport(msgspec.Struct, kw_only=True):
     limit: float
     now: float = 0.0

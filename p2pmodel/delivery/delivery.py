@@ -138,6 +138,10 @@ class Delivery:
     def committed(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
         self._uploads.committed(repo, commit, access, files)
 
+    async def let_go(self) -> None:
+        """Close the blobs that are open for nobody now."""
+        await self._shelf.close()
+
     def hub_busy(self, host: str, seconds: float) -> None:
         """A hub asked for patience: its budget is the cluster's, so the peers are told."""
         message = HubBusy(upstream=host, retry_after=min(seconds, HUB_REST_MAX_S))

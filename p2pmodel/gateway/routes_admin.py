@@ -7,26 +7,31 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from importlib import resources
-from typing import Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from p2pmodel.content import Hub, Repo, RepoKind
-from p2pmodel.delivery.ports import Delivery, Progress, Selection, WarmStep
+from p2pmodel.delivery.ports import Delivery, Selection
 from p2pmodel.errors import P2pmodelError
 from p2pmodel.gateway.failures import plain_failure
 from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import TEXT, Call, Response, json_response, refusal
 from p2pmodel.gateway.routing import ANY, READ, Route, route
 
-Step = TypeVar("Step", Progress, WarmStep)
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Step = TypeVar("Step", bound=_Dataclass)
 Page = Callable[[Mapping[str, str]], Awaitable[object]]  # gets the query; what it raises is told as everywhere
 
 #: What clients of a hub mean when they name no revision.
 DEFAULT_REVISIONS: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
 
 _METRICS_TYPE: Final = ("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-_LINES_TYPE: Final = ("Content-Type", "application/x-ndjson")
+LINES_TYPE: Final = ("Content-Type", "application/x-ndjson")
 
 
 class AdminRoutes:
@@ -85,18 +90,18 @@ class AdminRoutes:
         try:
             steps = await call.held.enter_async_context(fetch)
         except P2pmodelError as error:
-            return Response(200, (_LINES_TYPE,), _failed(error))
-        return Response(200, (_LINES_TYPE,), _Lines(steps, done=lambda progress: progress.path is not None))
+            return Response(200, (LINES_TYPE,), _failed(error))
+        return Response(200, (LINES_TYPE,), Lines(steps, done=lambda progress: progress.path is not None))
 
     async def _warm(self, call: Call) -> Response:
         """Have nodes of the cluster bring a public snapshot in; told as a fetch is. Whoever hangs up stops nobody."""
         repo, revision, selection = _read_fetch(call.request)
         warm = self._delivery.warm(repo, revision, selection, call.request.asked("nodes", "all"))
         steps = await call.held.enter_async_context(warm)
-        return Response(200, (_LINES_TYPE,), _Lines(steps, done=lambda step: step.over))
+        return Response(200, (LINES_TYPE,), Lines(steps, done=lambda step: step.over))
 
 
-class _Lines(Generic[Step]):
+class Lines(Generic[Step]):
     """The steps of a job as lines of JSON, ended by one that says "done" or "error"."""
 
     def __init__(self, steps: AsyncIterator[Step], *, done: Callable[[Step], bool]) -> None:

@@ -57,6 +57,9 @@ class Keeper(Protocol):
 
     def published(self, stored: DiskBlob) -> None: ...
 
+    def parted(self, stored: DiskBlob) -> None:
+        """It was adopted, and has a file of its own now."""
+
     def released(self, stored: DiskBlob) -> None: ...
 
 
@@ -75,10 +78,12 @@ class DiskBlob:
         record: RecordFile,
         fresh: Freshness,
         sealed: bool,
+        adopted: bool = False,
     ) -> None:
         self.blob = blob
         self.private = shelf.private
         self.sealed = sealed
+        self.adopted = adopted  # the file is somebody else's as well: it is only read
         self.seal: Seal | None = None
         self._marks = Marks(blob, sealed=sealed)
         self.held, self.own, self.claimed = self._marks.held, self._marks.own, self._marks.claimed
@@ -250,13 +255,18 @@ class DiskBlob:
             if not self.private or self._joined:
                 return
             target = shelf.sealed(self.blob.id) if self.sealed else shelf.partial(self.blob.id)
+            if self.sealed and self.path != self._shelf.sealed(self.blob.id):  # adopted where it lies
+                self._shelf, self.private = shelf, False
+                self._record.path = shelf.record(self.blob.id)
+                self._keeper.published(self)
+                return
             if self.sealed:
                 self._make_room_for(target, shelf)
             elif self._record.path.exists():
                 self._disk.rename(self._record.path, shelf.record(self.blob.id))
                 self._record.path = shelf.record(self.blob.id)
             with self.fresh.our_change(self._fd):
-                if self.sealed:
+                if self.sealed and not self.adopted:
                     self._disk.chmod(self._fd, shelf.file_mode)
                 self._disk.rename(self.path, target)
             self._disk.sync_directory(target.parent)
@@ -348,6 +358,9 @@ class DiskBlob:
     def _move_back(self) -> None:
         """From the sealed place to the partial one. Where the disk fails at it, the next write tries again."""
         with self._files:
+            if self.adopted:
+                self._part()
+                return
             self._disk.chmod(self._fd, 0o600)
             try:
                 writable = self._disk.open(self.path, writable=True)
@@ -362,6 +375,25 @@ class DiskBlob:
                 self.path = partial
             self._disk.sync_directory(partial.parent)
             self._misplaced = False
+
+    def _part(self) -> None:
+        """Somebody's file is left as it is: what may still be right of it is copied, and hashed again before it is used."""
+        partial, linked = self._shelf.partial(self.blob.id), self._shelf.sealed(self.blob.id)
+        self._disk.unlink(partial)
+        own = self._disk.create(partial, self.blob.size)
+        try:
+            self._disk.copy(self._fd, own, self.blob.size)
+            os.dup2(own, self._fd, inheritable=False)
+        finally:
+            os.close(own)
+        if self.path == linked:
+            self._disk.unlink(linked)
+        self.path, self.adopted = partial, False
+        for index in self.held:
+            self.fresh.discard(index)
+        self._disk.sync_directory(partial.parent)
+        self._keeper.parted(self)
+        self._misplaced = False
 
     def _record_what_is_left(self) -> None:
         try:
@@ -379,7 +411,7 @@ class DiskBlob:
             whole = BlobHasher(self.blob.id.algorithm, self.blob.size)
             sizes = (chunk_size(self.blob.size, index) for index in range(self.held.count))
             self.fresh.settle(self._fd)
-            digests = [self._disk.digest(self._fd, chunk_start(i), size, whole) for i, size in enumerate(sizes)]
+            digests = [self._disk.digest(self._fd, chunk_start(i), size, [whole]) for i, size in enumerate(sizes)]
             if whole.id() != self.blob.id:
                 log.warning("blob_damaged", blob=str(self.blob.id))
                 self._lose(range(self.held.count), forget_digests=True)

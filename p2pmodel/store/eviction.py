@@ -9,12 +9,12 @@ from p2pmodel.content import Blob
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Idle:
     blob: Blob
     used: int  # unix seconds
 
 
-def victims(candidates: Iterable[Candidate], needed: int) -> list[Blob]:
+def victims(candidates: Iterable[Idle], needed: int) -> list[Blob]:
     """Enough of them for `needed` bytes, or none at all: a file that does not fit anyway shall not cost the others."""
     chosen: list[Blob] = []
     for candidate in sorted(candidates, key=lambda candidate: (candidate.used, candidate.blob)):

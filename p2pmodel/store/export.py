@@ -7,7 +7,6 @@ there is left alone if it is the same, else the export is refused.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Sequence
@@ -19,10 +18,9 @@ from p2pmodel.content import check_path
 from p2pmodel.errors import StoreError
 from p2pmodel.limits import MIB
 from p2pmodel.store.beneath import directory
-from p2pmodel.store.disk import disk_errors
+from p2pmodel.store.disk import Disk, disk_errors
 from p2pmodel.store.tree import Leaf
 
-_FICLONE: Final = 0x40049409  # linux/fs.h
 _UNFINISHED: Final = ".p2pmodel-unfinished"
 _NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP})
 
@@ -34,7 +32,7 @@ def export(leaves: Sequence[Leaf], target: Path) -> None:
         for leaf in leaves:
             *parents, name = _checked(leaf.path).split("/")
             with directory(target, parents, mode=0o755) as fd, leaf.fresh.our_change(leaf.sealed):
-                _hand_out(leaf.sealed, fd, name, target / leaf.path)
+                _hand_out(leaf, fd, name, target / leaf.path)
 
 
 def _checked(path: str) -> str:
@@ -44,10 +42,14 @@ def _checked(path: str) -> str:
         raise StoreError(f"Not exported: {error}.") from error
 
 
-def _hand_out(sealed: Path, fd: int, name: str, shown: Path) -> None:
+def _hand_out(leaf: Leaf, fd: int, name: str, shown: Path) -> None:
+    sealed = leaf.sealed
     if _is_there(fd, name):
         if not _same(sealed, fd, name):
             raise StoreError(f"{shown} exists and is another file.", next_step="Move it away, or export to another directory.")
+        return
+    if leaf.adopted:  # who edits what we hand out shall not change somebody's cache by it
+        _copy(sealed, fd, name)
         return
     try:
         os.link(sealed, name, dst_dir_fd=fd, follow_symlinks=False)
@@ -72,21 +74,12 @@ def _copy(sealed: Path, fd: int, name: str) -> None:
     try:
         copy = os.open(_UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=fd)
         try:
-            _clone(source, copy)
+            Disk().copy(source, copy, os.fstat(source).st_size)
         finally:
             os.close(copy)
         os.rename(_UNFINISHED, name, src_dir_fd=fd, dst_dir_fd=fd)  # pathlib knows no dir_fd
     finally:
         os.close(source)
-
-
-def _clone(source: int, copy: int) -> None:
-    try:
-        fcntl.ioctl(copy, _FICLONE, source)
-    except OSError:  # another file system, or one that cannot
-        offset = 0
-        while sent := os.sendfile(copy, source, offset, 64 * MIB):
-            offset += sent
 
 
 def _same(sealed: Path, fd: int, name: str) -> bool:

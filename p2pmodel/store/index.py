@@ -21,6 +21,7 @@ import structlog
 
 from p2pmodel.content import Blob, BlobId, FileEntry, Hub, Repo, RepoKind, Seal, Snapshot
 from p2pmodel.errors import StoreDamagedError, StoreError, StoreFullError, StoreTooNewError
+from p2pmodel.store.adoption import Adopted
 from p2pmodel.store.disk import disk_errors
 
 log = structlog.get_logger()
@@ -35,6 +36,11 @@ _MIGRATIONS: Final = (  # step n leads from version n to n + 1
     CREATE TABLE refs (repo TEXT, revision TEXT, hash TEXT NOT NULL, PRIMARY KEY (repo, revision)) WITHOUT ROWID;
     CREATE TABLE documents (key TEXT PRIMARY KEY, body BLOB NOT NULL);
     CREATE TABLE pins (repo TEXT, hash TEXT, PRIMARY KEY (repo, hash)) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE adopted (id TEXT PRIMARY KEY, path BLOB NOT NULL, device TEXT NOT NULL, inode TEXT NOT NULL,
+                          size INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, linked INTEGER NOT NULL,
+                          private INTEGER NOT NULL) WITHOUT ROWID;
     """,
 )
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -95,6 +101,25 @@ class Index:
         with self._transaction() as run:
             run("DELETE FROM blobs WHERE id = ?", (str(blob),))
             run("DELETE FROM aliases WHERE id = ?", (str(blob),))
+            run("DELETE FROM adopted WHERE id = ?", (str(blob),))
+
+    def put_adopted(self, blob: BlobId, adopted: Adopted) -> None:
+        # An inode or a device may have all 64 bits, SQLite's integers are signed.
+        device, inode = (str(number) for number in (adopted.device, adopted.inode))
+        row = (str(blob), os.fsencode(adopted.path), device, inode, adopted.size, adopted.mtime_ns, adopted.ctime_ns)
+        self._write("INSERT OR REPLACE INTO adopted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row, adopted.linked, adopted.private)
+
+    def forget_adopted(self, blob: BlobId) -> None:
+        self._write("DELETE FROM adopted WHERE id = ?", str(blob))
+
+    def adopted(self) -> dict[BlobId, Adopted]:
+        rows = self._rows("SELECT * FROM adopted")
+        return {
+            BlobId.parse(name): Adopted(
+                Path(os.fsdecode(path)), int(device), int(inode), size, mtime, ctime, bool(linked), bool(private)
+            )
+            for name, path, device, inode, size, mtime, ctime, linked, private in rows
+        }
 
     def put_alias(self, alias: BlobId, blob: BlobId) -> None:
         self._write("INSERT OR REPLACE INTO aliases VALUES (?, ?)", str(alias), str(blob))

@@ -25,6 +25,11 @@ class RecentSnapshots:
                 self._kept.move_to_end((repo, commit))
             return snapshot
 
+    def forget(self, repo: Repo, commit: str) -> None:
+        with self._lock:
+            if (old := self._kept.pop((repo, commit), None)) is not None:
+                self._files -= len(old.files)
+
     def keep(self, snapshot: Snapshot) -> None:
         """In place of what was known of it before."""
         key = snapshot.repo, snapshot.commit

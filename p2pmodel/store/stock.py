@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, Seal, chunk_count
 from p2pmodel.store import record
+from p2pmodel.store.adoption import Adopted, is_somebodys
 from p2pmodel.store.blobs import DiskBlob, Keeper
 from p2pmodel.store.disk import Disk
 from p2pmodel.store.freshness import Freshness
@@ -67,23 +69,43 @@ def _elsewhere(layout: Layout, shelf: Shelf, blob: BlobId) -> bool:
 
 
 def open_blob(
-    keeper: Keeper, disk: Disk, shelf: Shelf, blob: Blob, *, known: tuple[bytes, Seal | None] | None, fresh: Freshness
+    keeper: Keeper,
+    disk: Disk,
+    shelf: Shelf,
+    blob: Blob,
+    *,
+    known: tuple[bytes, Seal | None] | None,
+    fresh: Freshness,
+    adopted: Adopted | None = None,
 ) -> DiskBlob:
     """Open what is there, sealed or partial, or begin a partial file. `known` are digests that the index says are proven."""
-    path, sealed = shelf.sealed(blob.id), True
+    path, sealed = shelf.sealed(blob.id) if adopted is None or adopted.linked else adopted.path, True
+    somebodys = False
     log_file = record.RecordFile(disk, shelf.record(blob.id), blob)
     claims: Mapping[int, record.Claim] = {}
     try:
-        fd = disk.open(path, writable=False)
+        fd = _open_sealed(disk, path, adopted)
+        somebodys = adopted is not None or is_somebodys(os.fstat(fd))
     except FileNotFoundError:
         path, sealed = shelf.partial(blob.id), False
         fd, recorded = _open_partial(disk, shelf, blob)
         if recorded is not None:
             log_file = record.RecordFile(disk, shelf.record(blob.id), blob, length=recorded.length)
             claims = recorded.claims
-    stored = DiskBlob(keeper, disk, shelf, blob, path=path, fd=fd, record=log_file, fresh=fresh, sealed=sealed)
+    stored = DiskBlob(
+        keeper, disk, shelf, blob, path=path, fd=fd, record=log_file, fresh=fresh, sealed=sealed, adopted=somebodys
+    )
     stored.load(known, claims)
     return stored
+
+
+def _open_sealed(disk: Disk, path: Path, adopted: Adopted | None) -> int:
+    """Raises FileNotFoundError as well where another file lies in the place of one that was adopted."""
+    fd = disk.open(path, writable=False)
+    if adopted is not None and not adopted.linked and not adopted.unchanged(os.fstat(fd)):
+        os.close(fd)
+        raise FileNotFoundError(path)
+    return fd
 
 
 def _open_partial(disk: Disk, shelf: Shelf, blob: Blob) -> tuple[int, record.Recorded | None]:

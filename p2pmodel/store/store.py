@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +20,16 @@ from p2pmodel.content import Blob, BlobId, FileEntry, Hub, Repo, Seal, Snapshot,
 from p2pmodel.delivery.ports import BlobState
 from p2pmodel.errors import StoreError, StoreFullError
 from p2pmodel.limits import USES_PENDING_MAX
+from p2pmodel.store.adoption import Candidate
+from p2pmodel.store.adoptions import Adoptions
 from p2pmodel.store.blobs import DiskBlob
 from p2pmodel.store.disk import Disk
-from p2pmodel.store.eviction import Candidate, victims
+from p2pmodel.store.eviction import Idle, victims
 from p2pmodel.store.export import export
 from p2pmodel.store.freshness import Freshness
 from p2pmodel.store.index import Index
 from p2pmodel.store.inventory import PARTIAL, REMOVED, SEALED, Inventory
-from p2pmodel.store.layout import Layout
+from p2pmodel.store.layout import Layout, own_directory
 from p2pmodel.store.recent import RecentSnapshots
 from p2pmodel.store.spool import FileSpool
 from p2pmodel.store.stock import open_blob, take_stock
@@ -44,6 +46,7 @@ class StoreStatistics:
     quota_bytes: int = 0
     bytes_sealed: int = 0
     bytes_partial: int = 0
+    bytes_adopted: int = 0  # of those sealed: files of somebody's cache, which take no room of ours
     chunks_committed: int = 0
     chunks_damaged: int = 0
     blobs_evicted: int = 0
@@ -103,7 +106,11 @@ class Store:
                 for hub in Hub
                 for shelf in self.layout.shelves()
             }
+            self._adoptions = Adoptions(self._index, self.layout, self._disk)
             self._aliases = self._index.aliases()
+            for changed in self._adoptions.take_stock():
+                self._unlink_from_trees(changed)
+                self._aliases = {alias: name for alias, name in self._aliases.items() if name != changed}
             self._take_stock()
             self._undo = undo.pop_all()
 
@@ -161,6 +168,68 @@ class Store:
                 raise StoreError(f"{entry.blob.id} is in use.", next_step="Try again when its transfers are done.")
             self._remove(entry)
 
+    def used(self, blob: BlobId) -> int | None:
+        """When it was last opened, in unix seconds."""
+        with self._lock:
+            entry = self._entry(blob)
+            return entry.used if entry else None
+
+    def make_room(self) -> None:
+        """Evict until quota and free space are as the settings want them. Raises StoreFullError if that cannot be."""
+        with self._lock:
+            self._make_room(0)
+
+    # Files of somebody's cache (adoption.py)
+
+    def adopted(self, blob: BlobId) -> bool:
+        """Whether removing it would free nothing."""
+        with self._lock:
+            return self._adoptions.find(blob) is not None
+
+    def candidate(self, path: Path, name: BlobId | None) -> Candidate | None:
+        """A file to be hashed and then adopted; None if it is here already. Raises StoreError."""
+        candidate = Candidate(self._disk, path, name)
+        with self._lock:
+            entry = self._entry(name) if name else None
+            here = entry is not None and entry.sealed and entry.blob.size == candidate.found.size
+            here = here or self._adoptions.knows(candidate.found)
+        if here:
+            candidate.close()
+            return None
+        return candidate
+
+    def adopt(self, candidate: Candidate, seal: Seal) -> bool:
+        """Sealed where it lies, and private; False if the store has the blob already, or is getting it. Raises StoreError."""
+        blob, alias = candidate.names()
+        shelf = self.layout.private
+        with self._lock:
+            for name in (blob.id, alias):
+                entry = self._entry(name) if name else None
+                if entry is not None and (entry.sealed or entry.live is not None):
+                    return False
+                if entry is not None:
+                    self._remove(entry)
+            own_directory(shelf.sealed(blob.id).parent, shelf.directory_mode)
+            adopted = replace(candidate.found, linked=candidate.link(shelf, blob.id))
+            self._adoptions.keep(blob.id, adopted)
+            self._index.put_blob(blob, candidate.digests, seal, alias, used=int(self._clock()))
+            if alias is not None:
+                self._aliases[alias] = blob.id
+            fresh = Freshness(chunk_count(blob.size))
+            fresh.settle(shelf.sealed(blob.id) if adopted.linked else adopted.path)
+            for index in range(chunk_count(blob.size)):
+                fresh.add(index)
+            self._image(blob, fresh, private=True)
+        return True
+
+    def _image(self, blob: Blob, fresh: Freshness, *, private: bool) -> None:
+        """Of an adopted blob."""
+        used = int(self._clock())
+        self._entries[blob.id] = _Entry(
+            blob, private, sealed=True, held=chunk_count(blob.size), bytes=blob.size, used=used, fresh=fresh
+        )
+        self._count(sealed=blob.size, adopted=blob.size)
+
     # What peers may know
 
     def inventory(self) -> tuple[int, bytes]:
@@ -189,6 +258,15 @@ class Store:
 
     def snapshots(self) -> Sequence[tuple[Repo, str]]:
         return self._index.snapshots()
+
+    def forget_snapshot(self, repo: Repo, commit: str) -> None:
+        """With its revisions, its pin and its directory; the blobs stay."""
+        with self._snapshot_lock:
+            self._index.forget_snapshot(repo, commit)
+            self._recent.forget(repo, commit)
+        for hub, private in self._trees:
+            if hub is repo.hub:
+                self._trees[hub, private].remove(repo, commit)
 
     def put_ref(self, repo: Repo, revision: str, commit: str) -> None:
         self._index.put_ref(repo, revision, commit)
@@ -295,8 +373,13 @@ class Store:
             self._announce(stored)
             self._unlink_from_trees(stored.blob.id)
 
+    def parted(self, stored: DiskBlob) -> None:
+        with self._lock:
+            self._let_go(stored.blob)
+
     def published(self, stored: DiskBlob) -> None:
         with self._lock:
+            self._adoptions.publish(stored.blob.id)
             self._entries[stored.blob.id].private = False
             self._announce(stored)
 
@@ -322,8 +405,15 @@ class Store:
             here = blob.size if found.sealed else _bytes(blob, found.chunks)
             self._entries[blob.id] = _Entry(blob, found.private, found.sealed, len(found.chunks), here, used, fresh)
             self._count(**{"sealed" if found.sealed else "partial": here})
+            if self._adoptions.find(blob.id):
+                self._count(adopted=blob.size)
             if not found.private:
                 states[blob] = SEALED if found.sealed else PARTIAL
+        for blob, private in self._adoptions.lying_elsewhere():
+            if blob.id not in self._entries:
+                self._image(blob, Freshness(chunk_count(blob.size)), private=private)
+                if not private:
+                    states[blob] = SEALED
         self._inventory.begin_with(states)
 
     def _entry(self, blob: BlobId) -> _Entry | None:
@@ -339,7 +429,8 @@ class Store:
             entry = _Entry(blob, private, sealed=False, held=0, bytes=0, used=0, fresh=Freshness(chunk_count(blob.size)))
         if entry.live is None:
             shelf, known = self.layout.shelf(private=entry.private), self._index.digests(entry.blob.id)
-            stored = open_blob(self, self._disk, shelf, entry.blob, known=known, fresh=entry.fresh)
+            adopted = self._adoptions.find(entry.blob.id)
+            stored = open_blob(self, self._disk, shelf, entry.blob, known=known, fresh=entry.fresh, adopted=adopted)
             if stored.sealed != entry.sealed:  # its file was removed behind our back, or a seal failed at its last step
                 self._recount(entry, stored)
             entry.live = self._entries.setdefault(entry.blob.id, entry).live = stored
@@ -350,6 +441,8 @@ class Store:
     def _recount(self, entry: _Entry, stored: DiskBlob) -> None:
         self._count(**{"sealed" if entry.sealed else "partial": -entry.bytes})
         entry.sealed = stored.sealed
+        if not stored.sealed:
+            self._let_go(entry.blob)
         self._count(**{"sealed": entry.blob.size} if entry.sealed else {"partial": _bytes(entry.blob, stored.claimed)})
 
     def _drop_other_size(self, entry: _Entry, blob: Blob) -> None:
@@ -378,6 +471,7 @@ class Store:
         for path in (shelf.sealed(blob.id), shelf.partial(blob.id), shelf.record(blob.id)):
             self._disk.unlink(path)
         self._unlink_from_trees(blob.id)
+        self._let_go(blob)
         self._index.forget_blob(blob.id)
         del self._entries[blob.id]
         self._aliases = {alias: name for alias, name in self._aliases.items() if name != blob.id}
@@ -385,17 +479,25 @@ class Store:
         if not entry.private:
             self._inventory.set(blob, REMOVED)
 
+    def _let_go(self, blob: Blob) -> None:
+        """If it was adopted, it is no more."""
+        if self._adoptions.forget(blob.id):
+            self._count(adopted=-blob.size)
+
     def _make_room(self, size: int) -> None:
         counts = self.statistics
-        over = counts.bytes_sealed + counts.bytes_partial + size - counts.quota_bytes if counts.quota_bytes else 0
+        here = counts.bytes_sealed - counts.bytes_adopted + counts.bytes_partial
+        over = here + size - counts.quota_bytes if counts.quota_bytes else 0
         short = self._min_free_bytes + size - self._disk.free(self.layout.root) if self._min_free_bytes else 0
         if max(over, short) <= 0:
             return
         pinned = self._pinned()
         idle = [
-            entry for entry in self._entries.values() if entry.sealed and entry.live is None and entry.blob.id not in pinned
+            entry
+            for entry in self._entries.values()
+            if entry.sealed and entry.live is None and entry.blob.id not in pinned and not self._adoptions.find(entry.blob.id)
         ]
-        chosen = victims((Candidate(entry.blob, entry.used) for entry in idle), max(over, short))
+        chosen = victims((Idle(entry.blob, entry.used) for entry in idle), max(over, short))
         if not chosen:
             why = "The store's quota is used up" if over > 0 else "The device has less free than store.min_free"
             raise StoreFullError(
@@ -418,8 +520,10 @@ class Store:
             for file in files:
                 entry = self._entry(file.blob.id) if file.blob else None
                 if file.blob is not None and entry is not None and entry.sealed:
-                    path = self.layout.shelf(private=entry.private).sealed(entry.blob.id)
-                    leaves.append(Leaf(file.path, file.blob.id.hex, path, entry.fresh))
+                    adopted = self._adoptions.find(entry.blob.id)
+                    sealed = self.layout.shelf(private=entry.private).sealed(entry.blob.id)
+                    path = adopted.path if adopted and not adopted.linked else sealed
+                    leaves.append(Leaf(file.path, file.blob.id.hex, path, entry.fresh, adopted=adopted is not None))
                     private = private or entry.private
         return leaves, private
 
@@ -439,8 +543,9 @@ class Store:
                 self._index.touch(self._uses)
             self._uses.clear()
 
-    def _count(self, *, sealed: int = 0, partial: int = 0) -> None:
+    def _count(self, *, sealed: int = 0, partial: int = 0, adopted: int = 0) -> None:
         with self._count_lock:
+            self.statistics.bytes_adopted += adopted
             self.statistics.bytes_sealed += sealed
             self.statistics.bytes_partial += partial
 

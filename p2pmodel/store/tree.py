@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ class Leaf:
     etag: str
     sealed: Path
     fresh: Freshness  # a new link moves the file's ctime, which must not count as somebody's change
+    adopted: bool = False  # it is a file of somebody's cache as well
 
 
 class CacheTree:
@@ -71,6 +73,20 @@ class CacheTree:
                 for name in names:
                     with suppress(FileNotFoundError, NotADirectoryError):
                         (self.root / folder / "blobs" / name).unlink()
+
+    def remove(self, repo: Repo, commit: str) -> None:
+        """Take a snapshot's directory and the revisions that lead to it away; with the last one, the repo's folder."""
+        if not _COMMIT.fullmatch(commit) or ".." in commit:
+            return
+        folder = self.root / folder_of(repo)
+        with self._lock, disk_errors(f"removing {repo} from the cache tree"):
+            _remove_tree(folder / "snapshots" / commit)
+            for ref in list((folder / "refs").rglob("*")):
+                if ref.is_file() and ref.read_bytes() == commit.encode():
+                    ref.unlink()
+            snapshots = folder / "snapshots"
+            if snapshots.is_dir() and not any(snapshots.iterdir()):
+                _remove_tree(folder)
 
     def _link(self, folder: str, leaf: Leaf) -> bool:
         if not _ETAG.fullmatch(leaf.etag):
@@ -121,6 +137,11 @@ class CacheTree:
 
     def _put(self, fd: int, name: str) -> None:
         os.rename(self._aside, name, dst_dir_fd=fd)  # pathlib knows no dir_fd
+
+
+def _remove_tree(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def folder_of(repo: Repo) -> str:

@@ -5,6 +5,8 @@ import os
 import random
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from p2pmodel.content import Blob, BlobId, Grade, Hub, Repo, RepoKind, Seal, chunk_count, chunk_digest, chunk_start
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.store import MemoryStore, Store
@@ -12,6 +14,7 @@ from p2pmodel.store.disk import Disk
 
 REPO = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/model")
 COMMIT = "c0ffee" + "0" * 34
+ONE_KEY = Ed25519PrivateKey.from_private_bytes(b"1" * 32)
 
 
 def seal_of(stored):

@@ -36,7 +36,7 @@ def limits(changed):
 async def open_door(folder, limits):
     listener = bind(folder)
     async with trio.open_nursery() as nursery:
-        await nursery.start(AdminDoor(Verbs(limits=limits).table()).serve, listener)
+        await nursery.start(AdminDoor(Verbs(limits=limits, adopting=None, upkeep=None).table()).serve, listener)
         yield folder / "admin.sock"
         nursery.cancel_scope.cancel()
 

@@ -102,7 +102,7 @@ def test_an_index_of_a_newer_version_is_refused_and_left_alone(house):
         house.start()
     with sqlite3.connect(house.state_dir / "index.sqlite") as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (99,)
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute("PRAGMA user_version = 2")
     connection.close()
     house.start()
 

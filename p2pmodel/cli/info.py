@@ -1,0 +1,52 @@
+"""`p2pmodel info REPO`: what is held of a repo here, and where else in the cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import click
+import msgspec
+
+from p2pmodel.cli import local_daemon
+from p2pmodel.cli.options import json_option, settings_options
+from p2pmodel.cli.progress import amount
+from p2pmodel.cli.repo_argument import repo_argument
+from p2pmodel.cli.report import InfoReport, InfoSnapshotReport, print_json, print_table
+from p2pmodel.settings import Settings
+
+
+@click.command("info")
+@repo_argument()
+@json_option
+@settings_options
+def command(settings: Settings, *, asked: Mapping[str, str], as_json: bool) -> None:
+    """Show a repo's revisions, size, files and last use, and which peers hold it."""
+    document = local_daemon.find(settings).get("/-/api/info", asked)
+    if as_json:
+        print_json(document)
+        return
+    report = msgspec.convert(document, InfoReport)
+    click.echo(f"{report.repo} ({report.type} of {report.hub})")
+    for snapshot in report.snapshots:
+        click.echo()
+        _show(snapshot)
+
+
+def _show(snapshot: InfoSnapshotReport) -> None:
+    names = ", ".join(snapshot.revisions)
+    click.echo(f"{snapshot.commit}{f' ({names})' if names else ''}{', pinned' if snapshot.pinned else ''}")
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.used)) if snapshot.used else "never"
+    click.echo(
+        f"{snapshot.files_here} of {snapshot.files} files and {amount(snapshot.bytes_here)} of {amount(snapshot.bytes)} "
+        f"are here; last used {used}."
+    )
+    for holder in snapshot.holders:
+        click.echo(f"Peer {holder.node_id[:12]} {holder.address} holds {holder.files} files, {amount(holder.bytes)}.")
+    print_table(
+        ("FILE", "SIZE", "HERE", "PEERS"),
+        (
+            (file.path, amount(file.bytes), f"{file.chunks_here} of {file.chunks} chunks", str(file.holders))
+            for file in snapshot.entries
+        ),
+    )

@@ -1,0 +1,229 @@
+"""Taking what hub clients left on this machine into the store: hash, seal, ask the hub whose it is, announce.
+
+One folder at a time, behind everything else. A file is sealed as private when its hash has been computed; it becomes public
+when the hub lists it to somebody without a token, as any other blob does. What the hub cannot be asked about now stays
+private until somebody asks for it with the hub in reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import structlog
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from p2pmodel.content import Access, Blob, BlobId, FileEntry, Manifest, Repo, Seal, Snapshot
+from p2pmodel.delivery.blocking import Blocking
+from p2pmodel.delivery.ports import Delivery, Store
+from p2pmodel.errors import P2pmodelError, StoreError, UnavailableError
+from p2pmodel.limits import ADOPT_FAILURES_TOLD_MAX
+
+log = structlog.get_logger()
+_REPORT_S = 0.5
+
+
+class File(Protocol):
+    """A file of a cache, and the hash that its name claims."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def name(self) -> BlobId | None: ...
+
+
+class Found(Protocol):
+    """A repo in a cache."""
+
+    @property
+    def repo(self) -> Repo: ...
+
+    @property
+    def revisions(self) -> Sequence[str]: ...
+
+    @property
+    def refs(self) -> dict[str, str]: ...
+
+    @property
+    def files(self) -> Sequence[File]: ...
+
+
+class Hashing(Protocol):
+    """A file on its way in; see store/adoption.py."""
+
+    @property
+    def hashed(self) -> bool: ...
+
+    @property
+    def digests(self) -> bytes: ...
+
+    def step(self) -> int: ...
+
+    def names(self) -> tuple[Blob, BlobId | None]: ...
+
+    def close(self) -> None: ...
+
+
+H = TypeVar("H", bound=Hashing)
+
+
+class Adopter(Protocol[H]):
+    """What a store can do besides the port that everybody uses; it takes only candidates of its own."""
+
+    def candidate(self, path: Path, name: BlobId | None) -> H | None: ...
+
+    def adopt(self, candidate: H, seal: Seal) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptStep:
+    """How far it is. `bytes_done` counts what was hashed, found here already, or given up."""
+
+    files: int = 0
+    files_done: int = 0
+    bytes: int = 0
+    bytes_done: int = 0
+    adopted: int = 0  # files
+    here: int = 0  # files that were in the store
+    repos: int = 0
+    repos_public: int = 0  # announced to peers
+    failed: int = 0  # files
+    failures: tuple[str, ...] = ()  # the first of them, in words, and why a repo is not announced
+    over: bool = False
+
+
+class Adopting:
+    def __init__(
+        self,
+        delivery: Delivery,
+        store: Store,
+        adopter: Adopter[Any],
+        *,
+        find: Callable[[Path], Sequence[Found]],
+        key: Ed25519PrivateKey,
+        quiet: Blocking,
+    ) -> None:
+        self._delivery = delivery
+        self._store = store
+        self._adopter = adopter
+        self._find = find
+        self._key = key
+        self._quiet = quiet
+        self._step = AdoptStep(over=True)
+        self._over = trio.Event()
+        self._failure: StoreError | None = None
+        self._folder: Path | None = None
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Owns the work: who asked for it may leave."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def adopt(self, folder: Path) -> AsyncGenerator[AdoptStep, None]:
+        """Begin, or watch what was begun. Raises StoreError, UnavailableError."""
+        if self._nursery is None:
+            raise UnavailableError("The daemon is stopping.")
+        if self._step.over:
+            self._step, self._folder, self._failure, self._over = AdoptStep(), folder, None, trio.Event()
+            self._nursery.start_soon(self._work, folder)
+        elif self._folder != folder:
+            raise UnavailableError(f"{self._folder} is being adopted.", next_step="Wait for it, then ask again.")
+        while not self._step.over:
+            yield self._step
+            with trio.move_on_after(_REPORT_S):
+                await self._over.wait()
+        if self._failure is not None:
+            raise self._failure
+        yield self._step
+
+    async def _work(self, folder: Path) -> None:
+        try:
+            repos = await self._quiet(self._find, folder)
+            files = [file for repo in repos for file in repo.files]
+            self._step = AdoptStep(files=len(files), bytes=sum(file.size for file in files), repos=len(repos))
+            for found in repos:
+                for file in found.files:
+                    await self._take(file)
+                await self._show(found)
+        except StoreError as error:
+            self._failure = error
+        finally:
+            self._step = replace(self._step, over=True)
+            self._over.set()
+        log.info("adopted", folder=str(folder), files=self._step.adopted, failed=self._step.failed)
+
+    # One file
+
+    async def _take(self, file: File) -> None:
+        before = self._step.bytes_done
+        try:
+            taken = await self._adopt(file)
+        except StoreError as error:
+            self._note(str(error))
+            self._step = replace(self._step, failed=self._step.failed + 1)
+        else:
+            step = self._step
+            self._step = replace(step, adopted=step.adopted + taken, here=step.here + (not taken))
+        self._step = replace(self._step, files_done=self._step.files_done + 1, bytes_done=before + file.size)
+
+    async def _adopt(self, file: File) -> bool:
+        candidate = await self._quiet(self._adopter.candidate, file.path, file.name)
+        if candidate is None:
+            return False
+        try:
+            while not candidate.hashed:
+                done = await self._quiet(candidate.step)
+                self._step = replace(self._step, bytes_done=self._step.bytes_done + done)
+            blob, _ = candidate.names()
+            seal = Seal.sign(Manifest(blob, candidate.digests), self._key)
+            return await self._quiet(self._adopter.adopt, candidate, seal)
+        finally:
+            candidate.close()
+
+    # One repo
+
+    async def _show(self, found: Found) -> None:
+        """What the hub lists to strangers is public; the cache's branches are known until the hub is asked for them."""
+        public = False
+        for revision in found.revisions:
+            try:
+                snapshot = await self._delivery.snapshot(found.repo, revision, Access())
+                if snapshot.public:
+                    await self._announce(snapshot)
+                    public = True
+            except P2pmodelError as error:
+                self._note(f"{found.repo} at {revision[:12]} is kept to this node: {error}")
+        for revision, commit in found.refs.items():
+            known = self._store.snapshot(found.repo, commit)
+            if known is not None and known.public and self._store.ref(found.repo, revision) is None:
+                await self._quiet(self._store.put_ref, found.repo, revision, commit)
+        self._step = replace(self._step, repos_public=self._step.repos_public + public)
+
+    async def _announce(self, snapshot: Snapshot) -> None:
+        here = [entry for entry in snapshot.files if self._sealed(entry)]
+        for entry in here:
+            await self._quiet(self._publish, entry)
+        if here:
+            await self._quiet(self._store.materialise, snapshot, here)
+
+    def _sealed(self, entry: FileEntry) -> bool:
+        state = self._store.find(entry.blob.id) if entry.blob else None
+        return state is not None and state.sealed
+
+    def _publish(self, entry: FileEntry) -> None:
+        assert entry.blob is not None
+        self._store.open(entry.blob, private=False).close()
+
+    def _note(self, failure: str) -> None:
+        if len(self._step.failures) < ADOPT_FAILURES_TOLD_MAX:
+            self._step = replace(self._step, failures=(*self._step.failures, failure))

@@ -1,0 +1,211 @@
+"""What clients have downloaded before p2pmodel came is taken in place and shared; what is held is kept, removed, mended."""
+
+import hashlib
+import json
+import os
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+from daemons import MIB, files_in, noise, until
+
+FILES = {"config.json": b'{"a": 1}', "model.safetensors": noise(31, 9 * MIB), "deep/w.bin": noise(32, 11 * MIB)}
+SIZE = sum(map(len, FILES.values()))
+
+
+def listing(site, repo):
+    """Commit, and the name of each file's blob, as the hub says."""
+    with urllib.request.urlopen(f"{site.url}/api/models/{repo}/revision/main") as answer:
+        commit = json.load(answer)["sha"]
+    with urllib.request.urlopen(f"{site.url}/api/models/{repo}/tree/{commit}?recursive=true") as answer:
+        entries = [entry for entry in json.load(answer) if entry["type"] == "file"]
+    return commit, {entry["path"]: entry.get("lfs", entry)["oid"] for entry in entries}
+
+
+def huggingface_cache(site, folder, repo, files):
+    """As huggingface_hub leaves it."""
+    commit, names = listing(site, repo)
+    home = folder / "hub" / f"models--{repo.replace('/', '--')}"
+    for path, data in files.items():
+        blob, link = home / "blobs" / names[path], home / "snapshots" / commit / path
+        for each in (blob, link):
+            each.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(data)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    (home / "blobs" / "half.incomplete").write_bytes(b"half")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    return home
+
+
+def used(*folders):
+    """Bytes on disk, each file once however many links it has."""
+    done = subprocess.run(["du", "-sc", "--block-size=1", *map(str, folders)], capture_output=True, text=True, check=True)
+    return int(done.stdout.splitlines()[-1].split()[0])
+
+
+def command(node, name, *arguments):
+    done = node.command(name, *arguments)
+    assert done.code == 0, done.err
+    return done
+
+
+@pytest.fixture(scope="module")
+def nodes(house):
+    one = house.daemon("one")
+    return one, house.daemon("two", [one])
+
+
+@pytest.fixture(scope="module")
+def adopted(site, house, nodes):
+    site.hub.add_repo("model", "acme/old", FILES)
+    folder = house.folder / "cache"
+    home = huggingface_cache(site, folder, "acme/old", FILES)
+    before = used(folder, nodes[0].state)
+    site.hub.reset()
+    report = command(nodes[0], "adopt", folder, "--json").json[str(folder)]
+    return home, report, before, used(folder, nodes[0].state), site.sent
+
+
+def test_a_cache_is_adopted_in_place_without_a_byte_from_the_hub(nodes, adopted):
+    home, report, before, after, sent = adopted
+    assert (report["adopted"], report["failed"], report["repos_public"]) == (3, 0, 1)
+    assert sent == 0
+    assert after - before < 0.01 * SIZE
+    assert files_in(home / "snapshots") == {f"{next((home / 'snapshots').iterdir()).name}/{k}": v for k, v in FILES.items()}
+    fetched = nodes[0].fetch("acme/old")
+    assert (fetched["here"], fetched["upstream"], fetched["peers"]) == (SIZE, 0, 0)
+    assert files_in(fetched["path"]) == FILES
+
+
+@pytest.mark.usefixtures("adopted")
+def test_a_peer_gets_all_of_it_with_no_byte_from_the_hub(site, nodes):
+    fetched = nodes[1].fetch("acme/old")
+    assert (fetched["peers"], fetched["upstream"], site.sent) == (SIZE, 0, 0)
+    assert files_in(fetched["path"]) == FILES
+    told = until(
+        lambda: command(nodes[0], "info", "acme/old", "--json").json["snapshots"][0]["holders"], "the peer to be told of"
+    )
+    assert [(holder["files"], holder["bytes"]) for holder in told] == [(3, SIZE)]
+
+
+@pytest.mark.usefixtures("adopted")
+def test_adopting_again_hashes_nothing_and_knows_it_after_a_restart(house, nodes):
+    nodes[0].stop()
+    nodes[0].start().linked(1)
+    report = command(nodes[0], "adopt", house.folder / "cache", "--json").json[str(house.folder / "cache")]
+    assert (report["adopted"], report["here"]) == (0, 3)
+
+
+def test_a_file_that_its_owner_changes_is_served_right_and_left_as_it_is(site, nodes, adopted):
+    home = adopted[0]
+    blob = home / "blobs" / hashlib.sha256(FILES["deep/w.bin"]).hexdigest()
+    with blob.open("r+b") as file:
+        file.seek(5 * MIB)
+        file.write(b"mine")
+    mine = blob.read_bytes()
+    report = command(nodes[0], "verify", "acme/old", "--json").json
+    assert (report["damaged"], report["mended"], report["failures"]) == (1, 1, [])
+    assert files_in(nodes[0].fetch("acme/old")["path"]) == FILES
+    assert blob.read_bytes() == mine
+    assert site.sent == 0
+
+
+def test_a_damaged_or_foreign_name_is_not_believed(site, house, nodes):
+    site.hub.add_repo("model", "acme/lie", {"w.bin": noise(33, 2 * MIB)})
+    folder = house.folder / "lying"
+    home = huggingface_cache(site, folder, "acme/lie", {"w.bin": noise(34, 2 * MIB)})
+    done = nodes[0].command("adopt", folder, "--json")
+    assert done.code == 1
+    assert "not what its name says" in done.json[str(folder)]["failures"][0]
+    assert files_in(home / "blobs")[hashlib.sha256(noise(33, 2 * MIB)).hexdigest()] == noise(34, 2 * MIB)
+
+
+def test_what_the_hub_does_not_give_to_strangers_stays_private(site, house, nodes):
+    data = {"w.bin": noise(35, 2 * MIB)}
+    site.hub.add_repo("model", "acme/hidden", data, private=True)
+    home = house.folder / "hidden/hub/models--acme--hidden"
+    blob = home / "blobs" / hashlib.sha256(data["w.bin"]).hexdigest()
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(data["w.bin"])
+    (home / "snapshots" / ("ab" * 20)).mkdir(parents=True)
+    report = command(nodes[0], "adopt", house.folder / "hidden", "--json").json[str(house.folder / "hidden")]
+    assert (report["adopted"], report["repos_public"]) == (1, 0)
+    assert nodes[0].command("info", "acme/hidden").code == 3
+    assert (nodes[0].state / "private/blobs/sha256" / blob.name[:2] / blob.name).samefile(blob)
+
+
+LAYOUTS = {
+    "1.9": "hub/acme/scope",
+    "1.30": "hub/models/acme/scope",
+    "1.38": "models/acme--scope/snapshots/master",
+}
+
+
+@pytest.mark.parametrize("version", LAYOUTS)
+def test_modelscope_caches_of_every_age_are_known(site, house, nodes, version):
+    seed = 40 + len(version) + int(version.split(".")[1])
+    data = {"configuration.json": b"{}%d" % seed, "weights/w.bin": noise(seed, 2 * MIB)}
+    name = f"acme/scope.{version.replace('.', '-')}"
+    site.hub.add_repo("model", name, data)
+    written = LAYOUTS[version].replace("acme/scope", name.replace(".", "___") if version == "1.30" else name)
+    home = house.folder / f"ms{version}" / written.replace("acme--scope", name.replace("/", "--"))
+    for path, content in data.items():
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_bytes(content)
+    (home / ".msc").write_bytes(b"a pickle that nobody opens")
+    report = command(nodes[0], "adopt", house.folder / f"ms{version}", "--json").json[str(house.folder / f"ms{version}")]
+    assert (report["adopted"], report["repos_public"], report["failures"]) == (2, 1, [])
+    fetched = nodes[1].fetch(name, "--hub", "modelscope")
+    assert fetched["upstream"] == 0
+    assert site.sent <= len(nodes)  # a byte each: whether the hub gives files to strangers
+    assert files_in(fetched["path"]) == data
+
+
+def test_pins_removal_and_gc(site, nodes):
+    site.hub.add_repo("model", "acme/go", {"w.bin": noise(51, 5 * MIB), "shared.bin": FILES["model.safetensors"]})
+    node = nodes[0]
+    path = node.fetch("acme/go")["path"]
+    assert command(node, "pin", "acme/go", "--json").json["pinned"]
+    refused = node.command("rm", "acme/go")
+    assert (refused.code, "pinned" in refused.err) == (1, True)
+    assert command(node, "info", "acme/go", "--json").json["snapshots"][0]["pinned"]
+    assert command(node, "unpin", "acme/go", "--json").json["unpinned"]
+    removed = command(node, "rm", "acme/go", "--json").json
+    assert (removed["blobs"], removed["bytes"], removed["busy"]) == (1, 5 * MIB, 0)
+    assert not Path(path).exists()
+    assert node.command("rm", "acme/go").code == 3
+    assert node.fetch("acme/old")["upstream"] == 0
+    assert command(node, "gc", "--json").json["busy"] == 0
+
+
+def test_verify_mends_what_rotted(site, nodes):
+    data = {"w.bin": noise(52, 9 * MIB)}
+    site.hub.add_repo("model", "acme/rot", data)
+    node = nodes[0]
+    node.fetch("acme/rot")
+    name = hashlib.sha256(data["w.bin"]).hexdigest()
+    file = node.state / "blobs/sha256" / name[:2] / name
+    file.chmod(0o644)
+    with file.open("r+b") as opened:
+        opened.seek(6 * MIB)
+        opened.write(b"rot")
+    report = command(node, "verify", "acme/rot", "--json").json
+    assert (report["files"], report["damaged"], report["mended"]) == (1, 1, 1)
+    assert command(node, "verify", "acme/rot", "--json").json["damaged"] == 0
+    assert files_in(node.fetch("acme/rot")["path"]) == data
+
+
+def test_the_doctor_sees_a_running_daemon_and_its_hubs(nodes):
+    findings = {each["check"]: each for each in command(nodes[0], "doctor", "--json").json["findings"]}
+    assert [findings[name]["state"] for name in ("daemon", "peers", "disk", "huggingface")] == ["ok"] * 4
+
+
+def test_the_doctor_says_what_is_wrong(house):
+    nowhere = house.plan("nowhere", node__offline=True, store__min_free="9999TB")
+    done = nowhere.command("doctor", "--json")
+    assert done.code == 1
+    bad = [each for each in done.json["findings"] if each["state"] == "bad"]
+    assert [each["check"] for each in bad] == ["disk"]
+    assert "min_free" in bad[0]["next_step"]
