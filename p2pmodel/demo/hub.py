@@ -35,6 +35,7 @@ from p2pmodel.demo.faults import Fault, Faults
 from p2pmodel.demo.huggingface import HuggingFace
 from p2pmodel.demo.modelscope import ModelScope
 from p2pmodel.demo.pace import Pace, parse_rate
+from p2pmodel.demo.quota import Quota
 from p2pmodel.demo.repos import Content, HubFile, HubRepo, User
 from p2pmodel.demo.server import HttpServer
 from p2pmodel.demo.shelf import Shelf
@@ -50,6 +51,7 @@ class Hub:
         self.counters = Counters()
         self.faults = Faults()
         self.pace = Pace()
+        self.quota = Quota()
         self.cdn: Literal["redirect", "direct"] = "redirect"  # LFS files: from the storage host, or from here
         self.storage = Cdn()
         self.huggingface = HuggingFace(self.shelf, self._cdn_url, self.storage)
@@ -117,11 +119,13 @@ class Hub:
         self.faults.clear()
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Set rate ("100mbit" or null), cdn, xet, hashes_in_info, resolve_cache, page_entries or files_max, by name. Raises
-        ValueError."""
+        """Set rate ("100mbit" or null), quota ([requests, seconds] or null), cdn, xet, hashes_in_info, resolve_cache,
+        page_entries or files_max, by name. Raises ValueError."""
         for name, value in settings.items():
             if name == "rate":
                 self.pace.rate = None if value is None else parse_rate(value)
+            elif name == "quota":
+                self.quota.set(*(value or (None, 0.0)))
             elif name == "cdn" and value in {"redirect", "direct"}:
                 self.cdn = value
             elif name in {"xet", "resolve_cache", "hashes_in_info"}:
@@ -137,6 +141,9 @@ class Hub:
         """What the hub's own host says."""
         if request.steers:
             return self._steered(request)
+        return self.quota.spend() or self.quota.told(self._answered(request))
+
+    def _answered(self, request: Request) -> Answer:
         if request.path.startswith(("/api/v1/", "/openapi/")):
             return self.modelscope.answer(request)
         return self.huggingface.answer(request)

@@ -18,10 +18,11 @@ from p2pmodel.errors import EntryNotFoundError, RepoNotFoundError, UnavailableEr
 from p2pmodel.gateway.failures import modelscope_envelope, modelscope_failure
 from p2pmodel.gateway.files import file_response
 from p2pmodel.gateway.listing import Line, Listings, ModelScopeEntry, array
-from p2pmodel.gateway.passing import pass_on
+from p2pmodel.gateway.passing import pass_on, pass_on_json
 from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import JSON, Call, Response
 from p2pmodel.gateway.routing import ANY, READ, Handler, Route, route
+from p2pmodel.gateway.shared import Shared
 
 _KINDS: Final = {"models": RepoKind.MODEL, "datasets": RepoKind.DATASET}
 _DEFAULT_REVISION: Final = "master"
@@ -45,6 +46,7 @@ class ModelScopeRoutes:
         self._upstreams = upstreams
         self._listings = Listings(ModelScopeEntry)
         self._by_number: dict[str, Repo] = {}
+        self._shared = Shared()
 
     def table(self) -> tuple[Route, ...]:
         def line(name: str, methods: frozenset[str], template: str, handler: Handler, *, takes_body: bool = False) -> Route:
@@ -91,7 +93,7 @@ class ModelScopeRoutes:
 
     async def _revisions(self, call: Call) -> Response:
         try:
-            return await self._pass_on(call)
+            return await self._passed_on_for_all(call)
         except UnavailableError:
             await self._delivery.snapshot(self._repo(call), _DEFAULT_REVISION, call.request.access)
             return _success(_OFFLINE_REVISIONS)
@@ -123,6 +125,14 @@ class ModelScopeRoutes:
             return Repo(Hub.MODELSCOPE, _KINDS[call.values.get("kind", "models")], call.values["repo"])
         except ValueError as error:
             raise RepoNotFoundError(f"There is no such repo: {error}.") from None
+
+    async def _passed_on_for_all(self, call: Call) -> Response:
+        """Most clients begin with this question, and those of a job begin together."""
+        request = call.request
+        if request.method != "GET" or request.access.token is not None:
+            return await self._pass_on(call)
+        key = (request.target, request.endpoint)
+        return await self._shared.answer(key, lambda: pass_on_json(self._upstreams, Hub.MODELSCOPE, call))
 
     async def _pass_on(self, call: Call) -> Response:
         return await pass_on(self._upstreams, Hub.MODELSCOPE, call)

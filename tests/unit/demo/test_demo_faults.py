@@ -35,6 +35,17 @@ async def test_429_tells_how_long_to_wait(hub, client):
     assert (reply.status, reply.headers["retry-after"], reply.headers["ratelimit"]) == (429, "7", '"api";r=0;t=7')
 
 
+async def test_a_quota_is_told_ahead_and_refuses_when_it_is_spent(hub, client, autojump_clock):
+    hub.configure({"quota": [2, 10]})
+    replies = [await client.ask(FILE) for _ in range(3)]
+    assert [reply.status for reply in replies] == [200, 200, 429]
+    assert [reply.headers["ratelimit"][:9] for reply in replies] == ['"api";r=1', '"api";r=0', '"api";r=0']
+    await trio.sleep(float(replies[2].headers["retry-after"]))
+    assert (await client.ask(FILE)).status == 200
+    hub.configure({"quota": None})
+    assert "ratelimit" not in (await client.ask(FILE)).headers
+
+
 async def test_latency_comes_before_the_head(hub, client, autojump_clock):
     hub.fault("", delay_s=12.0)
     before = trio.current_time()
