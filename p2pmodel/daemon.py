@@ -38,7 +38,7 @@ from p2pmodel.delivery.warming import WARM
 from p2pmodel.discovery import Announcement, Mdns
 from p2pmodel.errors import ConfigError, P2pmodelError, first_error
 from p2pmodel.gateway import Certificate, Gateway, TlsDoor, bind, load_certificate
-from p2pmodel.limits import ANNOUNCE_GAP_MIN_S, DESCRIPTORS_MAX, DISCOVER_S, GRACE_S
+from p2pmodel.limits import ANNOUNCE_GAP_MIN_S, DESCRIPTORS_MAX, DISCOVER_S, GRACE_S, HUB_PLAIN_BYTES_MAX
 from p2pmodel.metrics import Metrics, Sources
 from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
 from p2pmodel.quiet import QuietThread
@@ -54,6 +54,7 @@ logger = structlog.get_logger()
 
 _SOCKET_NAME: Final = "gateway"  # FileDescriptorName= in systemd/p2pmodel.socket
 _TLS_SOCKET_NAME: Final = "gateway-tls"
+_XET_ABOVE: Final = {"large": HUB_PLAIN_BYTES_MAX, "all": 0, "off": None}  # gateway.xet
 
 
 def serve(settings: Settings) -> None:
@@ -251,6 +252,7 @@ class _Rooms:
             allowed_hosts=settings.gateway.allowed_hosts,
             token=config.read_secret(token_file) if token_file else None,
             clients_max=settings.limits.clients,
+            xet_above=_XET_ABOVE[settings.gateway.xet],
         )
         self._quiet = QuietThread()
         self._adopting = Adopting(self._delivery, store, store, find=find_caches, key=self._identity.key, quiet=self._quiet.run)

@@ -197,6 +197,11 @@ class GatewaySettings:
     )
     allowed_hosts: tuple[str, ...] = setting([], texts, "Host names that clients may use besides localhost")
     token_file: Path | None = setting("", optional(path), "Clients must show this token; needed to listen beyond this machine")
+    xet: Literal["large", "all", "off"] = setting(
+        "large",
+        choice("large", "all", "off"),
+        "Hugging Face files that clients read by Xet, from this node: those over 50 GB (they refuse them otherwise), all, none",
+    )
     vouchers: int = setting(0, whole, "How many members' signed seals let bytes leave before our own check; 0 is only our own")
 
 

@@ -12,10 +12,12 @@ from p2pmodel.gateway.request import Request
 from p2pmodel.gateway.response import Call, Header, Response, Spans
 
 
-async def file_response(delivery: Delivery, call: Call, snapshot: Snapshot, entry: FileEntry, etag: str) -> Response:
-    """200, 206, 304 or 416 for a GET or HEAD of a file. A HEAD needs none of its bytes."""
+async def file_response(
+    delivery: Delivery, call: Call, snapshot: Snapshot, entry: FileEntry, etag: str, also: Sequence[Header] = ()
+) -> Response:
+    """200, 206, 304 or 416 for a GET or HEAD of a file. A HEAD needs none of its bytes. `also`: the dialect's own headers."""
     request = call.request
-    about = _describe(snapshot, entry, etag)
+    about = [*_describe(snapshot, entry, etag), *also]
     if _matches(request.header("if-none-match"), etag):
         return Response(304, about)
     if request.method == "HEAD":

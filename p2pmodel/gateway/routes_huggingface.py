@@ -2,7 +2,8 @@
 
 Files are answered by us, 200 or 206 and never a redirect: clients of different ages follow different redirects. Listings
 come whole, in one page, as the hub wrote them. What we do not answer ourselves (searches, whoami, commits, uploads, …) is
-handed on to the hub. Nothing leads a client to Xet, whose storage it would then ask past us.
+handed on to the hub. Nothing of the hub's leads a client to Xet, whose storage it would then ask past us; where a client
+needs Xet, it is led to our own (routes_xet.py).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from p2pmodel.gateway.listing import HuggingFaceEntry, Listings, array
 from p2pmodel.gateway.passing import collect, pass_on, pass_on_from, pass_on_json, read_body
 from p2pmodel.gateway.request import BadRequestError
 from p2pmodel.gateway.response import JSON, Call, Response, json_response, refusal
+from p2pmodel.gateway.routes_xet import XetOffer, XetRoutes
 from p2pmodel.gateway.routing import ANY, READ, Handler, Route, route
 from p2pmodel.gateway.uploading import PartLinks, lead_here
 from p2pmodel.limits import LISTING_BYTES_MAX, REQUEST_BODY_BYTES_MAX
@@ -36,8 +38,6 @@ _KINDS: Final = {"models": RepoKind.MODEL, "datasets": RepoKind.DATASET, "spaces
 _PARTS: Final = "(?:refs|auth-check|revision|tree|commits|paths-info|preupload|xet-(?:read|write)-token)(?:/{rest})?"
 
 _MAIN: Final = "main"  # every repo's default branch
-
-_NO_XET: Final = "This endpoint serves files over plain HTTP, not Xet. Set HF_HUB_DISABLE_XET=1 and try again."
 
 
 class _PathsInfo(msgspec.Struct):
@@ -50,10 +50,12 @@ class _Made(msgspec.Struct):
 
 
 class HuggingFaceRoutes:
-    def __init__(self, delivery: Delivery, upstreams: Upstreams, links: PartLinks) -> None:
+    def __init__(self, delivery: Delivery, upstreams: Upstreams, links: PartLinks, offer: XetOffer) -> None:
         self._delivery = delivery
         self._upstreams = upstreams
         self._links = links
+        self._offer = offer
+        self._xet = XetRoutes(delivery, upstreams, offer)
         self._listings = Listings(HuggingFaceEntry)
 
     def table(self) -> tuple[Route, ...]:
@@ -66,7 +68,8 @@ class HuggingFaceRoutes:
             line("hf_tree", READ, "/api/{kinds}/{repo}/tree/{revision}(?:/{path})?", self._tree),
             line("hf_paths", post, "/api/{kinds}/{repo}/paths-info/{revision}", self._paths_info, takes_body=True),
             line("hf_refs", READ, "/api/{kinds}/{repo}/refs", self._refs),
-            line("hf_xet", READ, "/api/{kinds}/{repo}/xet-(?:read|write)-token/{revision}", _no_xet),
+            line("xet", READ, "/api/{kinds}/{repo}/xet-read-token/{revision}", self._xet_token),
+            *self._xet.table(),
             line("hf_info", READ, "/api/{kinds}/{repo}/revision/{revision}", self._info),
             line("hf_lfs", post, "/{prefix}{repo}/info/lfs/objects/batch", self._lfs_batch, takes_body=True),
             line("hf_commit", post, "/api/{kinds}/{repo}/commit/{revision}", self._commit, takes_body=True),
@@ -81,7 +84,11 @@ class HuggingFaceRoutes:
         snapshot, entry = await self._delivery.entry(_repo(call), _revision(call), path, call.request.access)
         if entry.blob is None:  # nothing to verify it by: only the hub itself can answer for it
             return await self._pass_on(call)
-        return await file_response(self._delivery, call, snapshot, entry, entry.blob.id.hex)
+        also = self._offer.headers(call.request.endpoint, snapshot, entry)
+        return await file_response(self._delivery, call, snapshot, entry, entry.blob.id.hex, also)
+
+    async def _xet_token(self, call: Call) -> Response:
+        return await self._xet.read_token(call, _repo(call), _revision(call))
 
     async def _info(self, call: Call) -> Response:
         async def answer() -> Response:
@@ -112,7 +119,7 @@ class HuggingFaceRoutes:
 
         async def answer() -> Response:
             snapshot = await self._snapshot(call)
-            listed = await self._listed(snapshot, call)
+            listed = self._offer.listed(snapshot, await self._listed(snapshot, call))
             return Response(200, (JSON,), _with_last_commits(snapshot, listed) if expand else listed)
 
         return await self._hub_first(call, answer) if expand else await answer()
@@ -137,7 +144,7 @@ class HuggingFaceRoutes:
         async def answer() -> Response:
             snapshot = await self._snapshot(call)
             paths = [asked.paths] if isinstance(asked.paths, str) else asked.paths
-            named = array((await self._listings.of(snapshot)).named(paths))
+            named = self._offer.listed(snapshot, array((await self._listings.of(snapshot)).named(paths)))
             return Response(200, (JSON,), _with_last_commits(snapshot, named) if expand else named)
 
         return await self._hub_first(call, answer, body) if expand else await answer()
@@ -196,10 +203,6 @@ class HuggingFaceRoutes:
                 made = msgspec.json.decode(answered, type=_Made)
                 self._delivery.committed(repo, made.commit, call.request.access, files.found)
         return response
-
-
-async def _no_xet(_call: Call) -> Response:
-    return refusal(404, _NO_XET, ("X-Error-Message", _NO_XET))
 
 
 def _without_xet_transfer(body: bytes) -> bytes:

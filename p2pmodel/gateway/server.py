@@ -20,13 +20,14 @@ from p2pmodel.gateway.request import Request
 from p2pmodel.gateway.routes_admin import AdminRoutes, Page
 from p2pmodel.gateway.routes_huggingface import HuggingFaceRoutes
 from p2pmodel.gateway.routes_modelscope import ModelScopeRoutes
+from p2pmodel.gateway.routes_xet import XetOffer
 from p2pmodel.gateway.routing import Route, RouteTable
 from p2pmodel.gateway.statistics import GatewayStatistics
 from p2pmodel.gateway.stream import ClientStream
 from p2pmodel.gateway.tls import TlsStream
 from p2pmodel.gateway.uploading import PARTS_PATH, PartLinks, PartRoutes
 from p2pmodel.gateway.vigil import Vigil
-from p2pmodel.limits import CLIENTS_MAX, SENDERS_MAX
+from p2pmodel.limits import CLIENTS_MAX, HUB_PLAIN_BYTES_MAX, SENDERS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Gateway:
     """`serve` runs until `drain` was called and the last client has its answer; cancelling it ends at once.
 
     `ready` says why this node is not ready (None when it is), `report` has the pages of /-/api by name, `token` is asked of
-    every client where it is set.
+    every client where it is set. Files of more than `xet_above` bytes are offered by Xet as well; None offers none.
     """
 
     def __init__(
@@ -55,12 +56,13 @@ class Gateway:
         allowed_hosts: Collection[str] = (),
         token: str | None = None,
         clients_max: int = CLIENTS_MAX,
+        xet_above: int | None = HUB_PLAIN_BYTES_MAX,
     ) -> None:
         self.statistics = GatewayStatistics()
         links = PartLinks(os.urandom(32))
         self._routes = _Routes(
             AdminRoutes(delivery, ready=ready, render_metrics=render_metrics, report=report),
-            HuggingFaceRoutes(delivery, upstreams, links),
+            HuggingFaceRoutes(delivery, upstreams, links, XetOffer(xet_above)),
             ModelScopeRoutes(delivery, upstreams),
             PartRoutes(delivery, upstreams, links),
         )

@@ -68,12 +68,12 @@ def hub():
 
 
 @asynccontextmanager
-async def _gateway(hub):
+async def _gateway(hub, **options):
     with ThreadedHub(hub, cdn_host="localhost") as served:
         ways = [Upstream(name=str(each), hub=each, endpoint=served.url, trusted=True) for each in Hub]
         async with (
             Router(ways, rng=random.Random(1)) as router,
-            running(delivery=HubDelivery(router), upstreams=router, host="localhost") as rig,
+            running(delivery=HubDelivery(router), upstreams=router, host="localhost", **options) as rig,
         ):
             yield rig
 
@@ -119,6 +119,30 @@ result = [snapshot_download("acme/tiny"), snapshot_download("acme/data", repo_ty
         assert _files_in(result[1]) == DATA
         assert _files_in(result[2]) == FILES
         assert hub.stats()["file_bytes"] == 0
+
+
+_LARGE = 10_000_000  # stands for the 50 GB above which huggingface_hub refuses a file over plain HTTP
+_REFUSING = f"""
+from huggingface_hub import constants, hf_hub_download, snapshot_download
+constants.MAX_HTTP_DOWNLOAD_SIZE = {_LARGE}
+try:
+    result = [snapshot_download("acme/tiny"), hf_hub_download("acme/tiny", "model.safetensors", local_dir="{{}}")]
+except ValueError as error:
+    result = str(error)
+"""
+
+
+async def test_a_file_that_huggingface_hub_refuses_over_plain_http_comes_by_xet_and_the_others_do_not(hub, tmp_path):
+    async with _gateway(hub, xet_above=_LARGE) as rig:
+        result = await _python(rig, tmp_path, _REFUSING.format(tmp_path / "local"))
+        assert _files_in(result[0]) == FILES
+        assert _bytes_of(result[1]) == FILES["model.safetensors"]
+        requests = rig.gateway.statistics.requests
+        assert requests["xet", 206] >= 1
+        assert requests["hf_file", 200] >= len(FILES) - 1
+        assert hub.stats()["file_bytes"] == 0
+    async with _gateway(hub, xet_above=None) as rig:
+        assert "too large" in await _python(rig, tmp_path / "other", _REFUSING.format(tmp_path / "other/local"))
 
 
 async def test_huggingface_hub_reads_files_infos_and_lists(hub, tmp_path):

@@ -5,8 +5,14 @@ from p2pmodel.delivery.ports import Progress
 
 
 @pytest.fixture
-async def rig():
-    async with running() as rig:
+def options():
+    """Of the gateway, for a test that wants others."""
+    return {}
+
+
+@pytest.fixture
+async def rig(options):
+    async with running(**options) as rig:
         yield rig
 
 

@@ -175,13 +175,6 @@ async def test_an_error_in_other_words_still_fits_a_header(rig, repo):
     assert "x-evil" not in answer.headers
 
 
-async def test_asking_for_xet_names_the_way_out(rig, repo):
-    answer = await rig.get("/api/models/org/model/xet-read-token/main")
-    assert answer.status == 404
-    assert "HF_HUB_DISABLE_XET=1" in answer.json()["error"]
-    assert rig.upstreams.requests == []
-
-
 # The API
 
 
