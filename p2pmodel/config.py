@@ -11,7 +11,7 @@ import re
 import socket
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from p2pmodel import sd
 from p2pmodel.content.naming import Hub
 from p2pmodel.errors import ConfigError
-from p2pmodel.settings import KEYS, SECTIONS, GatewaySettings, Settings, UpstreamSettings, keys_of, url
+from p2pmodel.settings import KEYS, SECTIONS, AliasSettings, GatewaySettings, Settings, UpstreamSettings, keys_of, url
 
 __all__ = [
     "Settings",
@@ -95,7 +95,8 @@ def load(
         values["cluster.mode"], origins["cluster.mode"] = "closed", "a cluster key is there"
     sections = {name: section(**_of_section(name, values)) for name, section in SECTIONS.items()}
     upstreams = _upstreams(document, lines, environ, sections["gateway"], origins)
-    settings = Settings(**sections, upstreams=upstreams, origins=origins, reread=reread)
+    aliases = _aliases(document, lines)
+    settings = Settings(**sections, upstreams=upstreams, aliases=aliases, origins=origins, reread=reread)
     _check_together(settings)
     return settings
 
@@ -109,7 +110,8 @@ def changed(before: Settings, after: Settings) -> list[str]:
     """The names of the settings that differ."""
     keys = [key for key in KEYS if _value(before, key) != _value(after, key)]
     upstreams = set(before.upstreams) ^ set(after.upstreams)
-    return keys + sorted({f"upstream.{upstream.name}" for upstream in upstreams})
+    others = ["alias"] if before.aliases != after.aliases else []
+    return keys + others + sorted({f"upstream.{upstream.name}" for upstream in upstreams})
 
 
 def check_possible(settings: Settings) -> None:
@@ -188,7 +190,7 @@ def _found(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
 
 def _from_file(document: Mapping[str, object], lines: _Lines) -> Iterator[tuple[str, _Given]]:
     for section, table in document.items():
-        if section == "upstream":
+        if section in {"upstream", "alias"}:
             continue
         if section not in SECTIONS or not isinstance(table, dict):
             raise _unknown(section, lines.place(section))
@@ -236,9 +238,7 @@ def _upstreams(
     gateway: GatewaySettings,
     origins: dict[str, str],
 ) -> tuple[UpstreamSettings, ...]:
-    tables = document.get("upstream", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ConfigError(f"{lines.place('upstream')}: upstreams are a list.", next_step="Begin each with [[upstream]].")
+    tables = _tables(document, "upstream", lines)
     listed = []
     for position, table in enumerate(tables):
         upstream = _listed_upstream(table, position, lines)
@@ -252,21 +252,45 @@ def _upstreams(
 
 
 def _listed_upstream(table: Mapping[str, object], position: int, lines: _Lines) -> UpstreamSettings:
-    keys = keys_of(UpstreamSettings)
+    values = _of_table("upstream", table, UpstreamSettings, ("name", "hub", "endpoint"), lines.at(position))
+    values.setdefault("trusted", _own_host(values["hub"], values["endpoint"]))
+    return UpstreamSettings(**values)
+
+
+def _aliases(document: Mapping[str, object], lines: _Lines) -> tuple[AliasSettings, ...]:
+    """Repos that somebody says are the same on both hubs."""
+    tables = enumerate(_tables(document, "alias", lines))
+    required = ("huggingface", "modelscope")
+    return tuple(AliasSettings(**_of_table("alias", table, AliasSettings, required, lines.at(at))) for at, table in tables)
+
+
+# Lists of tables
+
+
+def _tables(document: Mapping[str, object], name: str, lines: _Lines) -> list[dict[str, object]]:
+    tables = document.get(name, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{lines.place(name)}: there may be several of {name}.", next_step=f"Begin each with [[{name}]].")
+    return tables
+
+
+def _of_table(
+    name: str, table: Mapping[str, object], kind: type[Any], required: Sequence[str], place: Callable[[str, str], str]
+) -> dict[str, Any]:
+    """The values of one table of a list."""
+    keys = keys_of(kind)
     values: dict[str, Any] = {}
     for key, value in table.items():
-        place = lines.place("upstream", key, position)
         if key not in keys:
-            raise _unknown(f"upstream.{key}", place)
+            raise _unknown(f"{name}.{key}", place(name, key))
         try:
             values[key] = keys[key].metadata["read"](value)
         except ValueError as error:
-            raise _ill_typed(f"upstream.{key}", place, error) from None
-    missing = [key for key in ("name", "hub", "endpoint") if key not in values]
+            raise _ill_typed(f"{name}.{key}", place(name, key), error) from None
+    missing = [key for key in required if key not in values]
     if missing:
-        raise ConfigError(f"{lines.place('upstream', position=position)}: this upstream needs {' and '.join(missing)}.")
-    values.setdefault("trusted", _own_host(values["hub"], values["endpoint"]))
-    return UpstreamSettings(**values)
+        raise ConfigError(f"{place(name, '')}: this {name} needs {' and '.join(missing)}.")
+    return values
 
 
 def _default_upstream(
@@ -366,6 +390,10 @@ class _Lines:
                 written = re.sub(r"[\"' ]", "", key[1])
                 section, _, name = (f"{current}.{written}" if current else written).partition(".")
                 self._numbers.setdefault((section, max(tables[section] - 1, 0), name), number)
+
+    def at(self, position: int) -> Callable[[str, str], str]:
+        """`place` for tables at this position."""
+        return partial(self.place, position=position)
 
     def place(self, section: str, key: str = "", position: int = 0) -> str:
         """``file:line`` of a key, of the section's header without one; `position` counts the tables of the same name."""

@@ -25,7 +25,7 @@ import trio
 
 from p2pmodel import __version__, admin, config, log, sd
 from p2pmodel.admin import AdminDoor, Dial, LiveLimits, Verbs
-from p2pmodel.content import NodeId
+from p2pmodel.content import Hub, NodeId, Repo, RepoKind
 from p2pmodel.content.blob_filter import BlobFilter
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.adopting import Adopting
@@ -43,7 +43,7 @@ from p2pmodel.metrics import Metrics, Sources
 from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
 from p2pmodel.quiet import QuietThread
 from p2pmodel.reports import Reports
-from p2pmodel.settings import HostPort, Settings, UpstreamSettings
+from p2pmodel.settings import AliasSettings, HostPort, Settings, UpstreamSettings
 from p2pmodel.store import FlightFiles, Store
 from p2pmodel.store.caches import find_caches
 from p2pmodel.swarm import Standing
@@ -208,6 +208,7 @@ class _Rooms:
             [_upstream(each) for each in settings.upstreams],
             rng=self._dice,
             offline=settings.node.offline,
+            aliases=[_alias(each) for each in settings.aliases],
             connections=settings.limits.upstream_connections,
             environment=os.environ,
             own_ports=own_ports,
@@ -491,6 +492,11 @@ class _Doors:
         if settings.gateway.tls_listen is None:
             return plain, None
         return plain, settings.gateway.tls_listen._replace(port=self.secured[0].getsockname()[1])
+
+
+def _alias(settings: AliasSettings) -> tuple[Repo, Repo]:
+    kind = RepoKind(settings.type)
+    return Repo(Hub.HUGGINGFACE, kind, settings.huggingface), Repo(Hub.MODELSCOPE, kind, settings.modelscope)
 
 
 def _inherited(sockets: Mapping[str, list[int]], name: str) -> list[socket.socket]:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from p2pmodel import limits
-from p2pmodel.content.naming import Hub
+from p2pmodel.content.naming import Hub, Repo, RepoKind
 
 T = TypeVar("T")
 S = TypeVar("S", bound=str)
@@ -162,6 +162,14 @@ def hub(value: object) -> Hub:
     return Hub(choice(*(each.value for each in Hub))(value))
 
 
+def repo_name(value: object) -> str:
+    """A repo's name on a hub."""
+    try:
+        return Repo(Hub.HUGGINGFACE, RepoKind.MODEL, text(value)).name
+    except ValueError:
+        raise ValueError('a repo\'s name like "org/name"') from None
+
+
 def optional(read: Callable[[object], T]) -> Callable[[object], T | None]:
     """Empty text stands for "none"."""
 
@@ -272,6 +280,15 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AliasSettings:
+    """One repo that both hubs have. Nothing is ever guessed from equal names: somebody else may own the other one."""
+
+    huggingface: str = setting(MISSING, repo_name, "Its name on Hugging Face")
+    modelscope: str = setting(MISSING, repo_name, "Its name on ModelScope")
+    type: Literal["model", "dataset"] = setting("model", choice("model", "dataset"), "What kind of repo it is")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSettings:
     cache: float = setting("10m", duration, "How long a hub's yes to a private file is believed")
     offline_grace: float = setting("24h", duration, "The same while the hub does not answer")
@@ -300,6 +317,7 @@ class Settings:
     store: StoreSettings = StoreSettings()
     limits: LimitsSettings = LimitsSettings()
     upstreams: tuple[UpstreamSettings, ...] = ()
+    aliases: tuple[AliasSettings, ...] = ()
     access: AccessSettings = AccessSettings()
     log: LogSettings = LogSettings()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)

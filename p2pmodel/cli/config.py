@@ -47,6 +47,7 @@ def _document(settings: Settings) -> dict[str, Any]:
         | {"token": _token(upstream), "origin": settings.origins[f"upstream.{upstream.name}"]}
         for upstream in settings.upstreams
     ]
+    document["alias"] = [{key: value for key, value, _ in _spelled(alias)} for alias in settings.aliases]
     return document
 
 
@@ -66,6 +67,11 @@ def _toml(settings: Settings, *, meanings: bool) -> Iterator[str]:
                 yield f"# {meaning}"
             yield f"{key} = {json.dumps(value)}"
         yield f"# token {_token(upstream)}"
+        yield ""
+    for alias in settings.aliases:
+        yield "[[alias]]"
+        for key, value, _ in _spelled(alias):
+            yield f"{key} = {json.dumps(value)}"
         yield ""
 
 

@@ -32,6 +32,7 @@ from p2pmodel.limits import (
 )
 from p2pmodel.upstream.connection import GuardedBackend, Wires
 from p2pmodel.upstream.endpoint import Upstream
+from p2pmodel.upstream.health import Health
 from p2pmodel.upstream.patience import Patience
 from p2pmodel.upstream.proxies import Proxies
 from p2pmodel.upstream.statistics import Statistics
@@ -112,6 +113,7 @@ class Client:
         self.upstream = upstream
         self.home = upstream.home
         self.statistics = statistics
+        self.health = Health()
         self._prefix = self.home.target.rstrip("/")
         self._credentials = credentials
         self._patience = patience
@@ -194,14 +196,23 @@ class Client:
                 response = await self._pool(url).handle_async_request(request)
         except P2pmodelError:
             self.statistics.failed(self.upstream.name)
+            self.health.failed(trio.current_time())
             raise
         try:
             answer = _answer(url, response)
-            self.statistics.answered(self.upstream.name, answer.status, trio.current_time() - begun)
+            self._note(url, answer.status, trio.current_time() - begun, counts=not patient)
             self._patience.heed(url.authority, answer.status, answer.headers)
             yield answer
         finally:
             await response.aclose()
+
+    def _note(self, url: Url, status: int, seconds: float, *, counts: bool) -> None:
+        """An answer's head came after so long; what the storage behind a hub takes says nothing of the hub."""
+        self.statistics.answered(self.upstream.name, status, seconds)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.health.failed(trio.current_time())
+        elif counts and url.origin == self.home.origin:
+            self.health.answered(seconds, trio.current_time())
 
     def home_target(self, location: str) -> str | None:
         """What a Location or Link that leads to this endpoint leads to, from a gateway's point of view; None elsewhere."""

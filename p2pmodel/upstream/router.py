@@ -34,6 +34,7 @@ from p2pmodel.upstream.patience import Patience
 from p2pmodel.upstream.proxies import Proxies
 from p2pmodel.upstream.source import HubSource, read_piece
 from p2pmodel.upstream.statistics import Statistics
+from p2pmodel.upstream.twins import Twins
 from p2pmodel.upstream.url import Url
 from p2pmodel.upstream.ways import Way, Ways
 
@@ -52,7 +53,8 @@ class Router:
     """Open it with ``async with``: leaving closes every connection.
 
     `on_busy(host, seconds)` is told when a hub itself asks for patience. `environment` names the proxies. `own_ports` are
-    the gateway's, which an upstream must not lead back to. Raises ConfigError.
+    the gateway's, which an upstream must not lead back to. `aliases` are repos that are the same on both hubs.
+    Raises ConfigError.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Router:
         rng: Random,
         offline: bool = False,
         on_busy: Callable[[str, float], None] = _nobody,
+        aliases: Sequence[tuple[Repo, Repo]] = (),
         connections: int = HUB_CONNECTIONS,
         environment: Mapping[str, str] = MappingProxyType({}),
         own_ports: Collection[int] = (),
@@ -91,6 +94,7 @@ class Router:
             )
             ways.append(Way(client, dialect))
         self._ways = Ways(ways, offline=offline)
+        self._twins = Twins(aliases, self.snapshot)
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,7 +155,7 @@ class Router:
         return await self._ask(location.repo.hub, ask)
 
     def source(self, locations: Sequence[Location]) -> Source:
-        return HubSource(self._ways, locations, limiter=self._limiter, rng=self._rng)
+        return HubSource(self._ways, locations, twins=self._twins, limiter=self._limiter, rng=self._rng)
 
     def rested_until(self, hub: Hub) -> float:
         return min((way.client.resting_until for way in self._ways if way.hub is hub), default=0.0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from http import HTTPStatus
 from random import Random
 from typing import Final
@@ -19,38 +18,31 @@ import blake3
 import structlog
 import trio
 
-from p2pmodel.content import Blob, Grade, chunk_size, chunk_start
+from p2pmodel.content import Blob, Grade, Repo, chunk_size, chunk_start
 from p2pmodel.delivery.ports import Location, Order, Sink
 from p2pmodel.errors import (
     NotAuthorisedError,
     NotFoundError,
-    P2pmodelError,
     RateLimitedError,
-    ShortAnswerError,
-    SourceError,
     UnavailableError,
     WrongAnswerError,
     WrongBytesError,
 )
-from p2pmodel.limits import HUB_CONNECT_TIMEOUT_S, HUB_TRIES_MAX, HUB_WAIT_MAX_S, SMALL_RANGE_BYTES
+from p2pmodel.limits import (
+    HUB_SLOW_AFTER_S,
+    HUB_SLOW_BYTES_S,
+    REST_S,
+    SMALL_RANGE_BYTES,
+)
+from p2pmodel.upstream.attempts import Attempts, Choice
 from p2pmodel.upstream.client import Answer, UnreachableError
+from p2pmodel.upstream.twins import Twins
 from p2pmodel.upstream.ways import Way, Ways
 
 log = structlog.get_logger()
 
-_BACKOFF_S: Final = 0.5
-_BACKOFF_MAX_S: Final = 8.0
 _HASHES: Final = {40: "git-sha1", 64: "sha256"}
 _HEX: Final = re.compile(r"[0-9a-f]+")
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """One place to read a blob from, with one credential."""
-
-    way: Way
-    location: Location
-    token: str | None
 
 
 class _Run:
@@ -71,37 +63,55 @@ class _Run:
         return chunk_start(self.next), min(self.blob.size, chunk_start(self.stop))
 
 
-class HubSource:
-    """Reads a blob's chunks from where `locations` say it is. `limiter` is shared by all bulk reads of the daemon."""
+class _Dawdling(UnreachableError):  # noqa: N818  # no failure: somebody else may be faster
+    """Bytes come too slowly, and another upstream may have them."""
 
-    def __init__(self, ways: Ways, locations: Sequence[Location], *, limiter: trio.CapacityLimiter, rng: Random) -> None:
+
+class HubSource:
+    """Reads a blob's chunks from where `locations` say it is, or `twins` of those repos have it. `limiter` is shared by all
+    bulk reads of the daemon.
+
+    What a mirror gives is believed when the whole file's hash is right. A chunk that is asked for again was doubted, so it is
+    read from an upstream that vouches, where there is one, and the two answers show whether the mirror lied.
+    """
+
+    def __init__(
+        self, ways: Ways, locations: Sequence[Location], *, twins: Twins, limiter: trio.CapacityLimiter, rng: Random
+    ) -> None:
         self._ways = ways
         self._locations = locations
+        self._twins = twins
         self._limiter = limiter
         self._rng = rng
+        self._gave: dict[int, tuple[Way, bytes]] = {}  # chunk → which mirror gave it last, and its digest
 
     async def fetch(self, order: Order, sink: Sink) -> None:
         """Raises SourceError, or UnavailableError when no upstream is to be asked (RateLimitedError: not for a while)."""
         run = _Run(order)
-        attempts = _Attempts(self._choices(), self._rng)
+        doubted = {self._gave[chunk][0] for chunk in range(run.next, run.stop) if chunk in self._gave}
+        search = _Search(self, order.blob)
+        attempts = Attempts(await search.begin(), self._rng, doubted)
         while not run.done:
             choice = await attempts.next()
             missing = run.next
             try:
                 async with self._limiter:
-                    await _read(choice, run, sink)
+                    await _read(choice, run, sink, self._gave, hurry=search.unfinished or attempts.better_than(choice))
                 choice.way.answered()
             except WrongBytesError:
                 raise
             except (RateLimitedError, UnreachableError, NotFoundError, NotAuthorisedError, WrongAnswerError) as error:
                 log.info("hub_read_failed", upstream=choice.way.client.upstream.name, blob=str(run.blob.id), reason=str(error))
                 choice.way.client.statistics.retries += 1
+                if isinstance(error, _Dawdling):
+                    choice.way.client.health.dawdled(trio.current_time())
+                attempts.add(await search.go_on())
                 await attempts.failed(choice, error, progressed=run.next > missing)
 
-    def _choices(self) -> list[_Choice]:
-        choices: list[_Choice] = []
+    def choices(self, locations: Sequence[Location]) -> list[Choice]:
+        choices: list[Choice] = []
         nowhere: UnavailableError | None = None
-        for location in self._locations:
+        for location in locations:
             try:
                 ways = self._ways.to(location.repo.hub)
             except UnavailableError as error:  # the blob may be known on another hub as well
@@ -111,76 +121,65 @@ class HubSource:
                 upstream = way.client.upstream
                 # Who may have the file was asked before; a stale token must not keep public content from anybody.
                 own = [token for token in (upstream.client_token(location.access), upstream.token) if token]
-                choices += [_Choice(way, location, token) for token in (*own, None)]
+                choices += [Choice(way, location, token) for token in (*own, None)]
         if not choices:
             raise nowhere or UnavailableError("No hub is known to have this file.")
         return choices
 
+    def other_hub_first(self) -> bool:
+        """Whether an upstream of a twin's hub is the one to ask: it comes first as configured, or all others are unwell."""
+        hubs = {location.repo.hub for location in self._locations}
+        own = [way for way in self._ways if way.hub in hubs]
+        others = [way for way in self._ways if way.hub in {twin.hub for twin in self.twins} - hubs]
+        if not own or not others:
+            return bool(others)
+        priorities = [min(way.client.upstream.priority for way in ways) for ways in (own, others)]
+        return priorities[1] < priorities[0] or all(way.unwell for way in own)
 
-class _Attempts:
-    """Which choice is next, after how long, and when to give up."""
+    @property
+    def locations(self) -> Sequence[Location]:
+        return self._locations
 
-    def __init__(self, choices: list[_Choice], rng: Random) -> None:
-        self._choices = choices
-        self._rng = rng
-        self._failures = 0  # without progress in between
-        self._asked_at = 0.0
-        self._silent_since: float | None = None  # nothing at all was heard from then on
-        self._rests: dict[_Choice, float] = {}
+    @property
+    def twins(self) -> list[Repo]:
+        return [twin for location in self._locations for twin in self._twins.of(location.repo)]
 
-    async def next(self) -> _Choice:
-        """The best choice, once its host's patience is over. Raises RateLimitedError if that takes too long."""
-        now = trio.current_time()
-        best = min(self._choices, key=lambda choice: (self._rested(choice) > now, choice.way.down))
-        seconds = self._rested(best) - now
-        if seconds > HUB_WAIT_MAX_S:
-            raise RateLimitedError(
-                f"{best.way.client.home.authority} asks for {seconds:.0f} s of patience", retry_after_s=seconds
-            )
-        if seconds > 0:
-            best.way.client.statistics.waits_s += seconds
-            await trio.sleep(seconds + self._rng.uniform(0, 0.5))  # the cluster was told the same moment
-        self._asked_at = trio.current_time()
-        return best
-
-    async def failed(self, choice: _Choice, error: P2pmodelError, *, progressed: bool) -> None:
-        """Take note; wait before the next try where that helps. Raises SourceError or RateLimitedError to give up."""
-        if progressed:
-            self._failures, self._silent_since = 0, None
-        if isinstance(error, RateLimitedError):
-            self._failures += 1
-            self._rests[choice] = trio.current_time() + error.retry_after_s
-            if self._failures >= HUB_TRIES_MAX:
-                raise error
-        elif isinstance(error, UnreachableError):
-            await self._broken(choice, error)
-        else:
-            self._choices.remove(choice)
-            if not self._choices:
-                raise error if isinstance(error, SourceError) else SourceError(str(error)) from error
-
-    async def _broken(self, choice: _Choice, error: UnreachableError) -> None:
-        now = trio.current_time()
-        self._failures += 1
-        if error.gone:
-            choice.way.gone(str(error))
-            self._silent_since = self._silent_since or self._asked_at
-        else:
-            self._silent_since = None
-        pause = min(_BACKOFF_MAX_S, _BACKOFF_S * 2 ** (self._failures - 1)) * self._rng.uniform(0.5, 1.5)
-        if any(not other.way.down for other in self._choices if other is not choice):
-            pause = 0.0  # another upstream is there: no reason to wait
-        silent_s = 0.0 if self._silent_since is None else now + pause - self._silent_since
-        if silent_s > HUB_CONNECT_TIMEOUT_S or self._failures >= HUB_TRIES_MAX:
-            raise ShortAnswerError(str(error)) from error
-        await trio.sleep(pause)
-
-    def _rested(self, choice: _Choice) -> float:
-        return max(self._rests.get(choice, 0.0), choice.way.client.resting_until)
+    async def elsewhere(self, blob: Blob) -> list[Choice]:
+        """Where the twins have it."""
+        locations = await self._twins.locations(blob, [location.repo for location in self._locations])
+        try:
+            return self.choices(locations) if locations else []
+        except UnavailableError:
+            return []
 
 
-async def _read(choice: _Choice, run: _Run, sink: Sink) -> None:
-    """One request for all that is missing; moves `run` on chunk by chunk."""
+class _Search:
+    """The other hub is asked for its listing when that may help, and once an order."""
+
+    def __init__(self, source: HubSource, blob: Blob) -> None:
+        self._source = source
+        self._blob = blob
+        self.unfinished = bool(source.twins)
+
+    async def begin(self) -> list[Choice]:
+        """Raises UnavailableError when there is nobody to ask."""
+        early = await self.go_on() if self._source.other_hub_first() else []
+        try:
+            return [*self._source.choices(self._source.locations), *early]
+        except UnavailableError:
+            if not early:
+                raise
+            return early
+
+    async def go_on(self) -> list[Choice]:
+        if not self.unfinished:
+            return []
+        self.unfinished = False
+        return await self._source.elsewhere(self._blob)
+
+
+async def _read(choice: Choice, run: _Run, sink: Sink, gave: dict[int, tuple[Way, bytes]], *, hurry: bool) -> None:
+    """One request for all that is missing; moves `run` on chunk by chunk. `hurry`: raises _Dawdling where it is too slow."""
     client, dialect, location = choice.way.client, choice.way.dialect, choice.location
     start, stop = run.span
     target = dialect.file_target(location.repo, location.commit, location.path)
@@ -193,10 +192,11 @@ async def _read(choice: _Choice, run: _Run, sink: Sink) -> None:
         sink.answered_by(client.upstream.name)
         grade = Grade.OWN if client.upstream.vouches else Grade.HEARSAY
         async with aclosing(answer.pieces()) as pieces:
-            body = _Body(pieces)
+            body = _Body(pieces, choice.way if hurry else None)
             await body.skip(skip)
             while not run.done:
-                await _receive(body, run, sink, grade)
+                digest = await _receive(body, run, sink, grade)
+                _compare(choice.way, gave, run.next, digest)
                 client.statistics.file_bytes[client.upstream.name] += chunk_size(run.blob.size, run.next)
                 run.next += 1
             if skip + stop - start == int(answer.headers.get("content-length", -1)):
@@ -219,7 +219,8 @@ async def read_piece(way: Way, location: Location, blob: Blob, start: int, stop:
     return data
 
 
-async def _receive(body: _Body, run: _Run, sink: Sink, grade: Grade) -> None:
+async def _receive(body: _Body, run: _Run, sink: Sink, grade: Grade) -> bytes:
+    """The digest of the chunk that came."""
     async with sink.buffer() as buffer:
         data = buffer[: chunk_size(run.blob.size, run.next)]
         hasher = blake3.blake3()
@@ -233,24 +234,50 @@ async def _receive(body: _Body, run: _Run, sink: Sink, grade: Grade) -> None:
             filled += len(piece)
             sink.progress(len(piece))
         await sink.arrived(run.next, data, hasher.digest(), claimed=None, grade=grade)
+        return hasher.digest()
+
+
+def _compare(way: Way, gave: dict[int, tuple[Way, bytes]], chunk: int, digest: bytes) -> None:
+    """Remember what a mirror gave; what the hub itself gives for the same chunk shows whether that was true."""
+    if not way.client.upstream.vouches:
+        gave[chunk] = (way, digest)
+    elif chunk in gave:
+        mirror, given = gave.pop(chunk)
+        if given != digest:
+            log.warning("upstream_lied", upstream=mirror.client.upstream.name, rests_s=REST_S)
+            mirror.client.health.lied(trio.current_time())
 
 
 class _Body:
-    """A body's bytes, as many as are wanted."""
+    """A body's bytes, as many as are wanted. `timed` is the upstream that others may be faster than."""
 
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], timed: Way | None) -> None:
         self._pieces = pieces
         self._piece = memoryview(b"")
+        self._timed = timed
+        self._waited_s = 0.0
+        self._came = 0
 
     async def take(self, count: int) -> memoryview:
         """Between one byte and `count`. Raises UnreachableError when there is none."""
         while not self._piece:
+            begun = trio.current_time()
             try:
                 self._piece = memoryview(await anext(self._pieces))
             except StopAsyncIteration:
                 raise UnreachableError("the hub sent less than it promised") from None
+            self._time(trio.current_time() - begun)
         taken, self._piece = self._piece[:count], self._piece[count:]
         return taken
+
+    def _time(self, waited_s: float) -> None:
+        """Waiting for the hub counts; that we wait for room under our own limit does not."""
+        self._waited_s += waited_s
+        self._came += len(self._piece)
+        if self._waited_s > HUB_SLOW_AFTER_S:
+            if self._timed is not None and self._came < HUB_SLOW_BYTES_S * self._waited_s:
+                raise _Dawdling(f"{self._timed.client.home.authority} is slow")
+            self._waited_s, self._came = 0.0, 0
 
     async def skip(self, count: int) -> None:
         while count:

@@ -35,6 +35,19 @@ class Way:
     def resting(self) -> bool:
         return self.client.resting_until > 0
 
+    @property
+    def unwell(self) -> bool:
+        """Whether another that may stand in for it would rather be asked."""
+        return self.down or self.resting or self.client.health.unwell(trio.current_time())
+
+    @property
+    def rank(self) -> tuple[object, ...]:
+        """The best sorts first: who is up, not asked for patience, without recent trouble; then as configured; then the
+        quickest."""
+        now, health = trio.current_time(), self.client.health
+        trouble = (health.distrusted(now), self.down, self.resting, health.unwell(now))
+        return (*trouble, self.client.upstream.priority, health.latency_class(now))
+
     def gone(self, trouble: str) -> None:
         """It was not heard of at all: others come first for a while."""
         self.down_until = trio.current_time() + HUB_DOWN_S
@@ -55,7 +68,7 @@ class Ways:
         return iter(self._ways)
 
     def to(self, hub: Hub) -> list[Way]:
-        """The best first: those that are up and not asked for patience, by priority. Raises UnavailableError for none."""
+        """The best first, see `Way.rank`. Raises UnavailableError for none."""
         if self._offline:
             raise UnavailableError(
                 "This node is offline (node.offline, HF_HUB_OFFLINE).", next_step="Only what is here or at a peer can be had."
@@ -63,4 +76,4 @@ class Ways:
         ways = [way for way in self._ways if way.hub is hub]
         if not ways:
             raise UnavailableError(f"No upstream for {hub} is configured.", next_step="Add one to [[upstream]].")
-        return sorted(ways, key=lambda way: (way.down, way.resting))
+        return sorted(ways, key=lambda way: way.rank)

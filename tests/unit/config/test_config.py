@@ -244,7 +244,7 @@ def test_upstreams_of_the_file_take_the_place_of_that_hubs_default(tmp_path, env
     ("text", "complaint"),
     [
         ('[[upstream]]\nname = "a"\n', "config.toml:1: this upstream needs hub and endpoint"),
-        ('[upstream]\nname = "a"\n', "config.toml:1: upstreams are a list"),
+        ('[upstream]\nname = "a"\n', "config.toml:1: there may be several of upstream"),
         (
             '[[upstream]]\nname = "a"\nhub = "huggingface"\nendpoint = "https://u:canary@h"\n',
             "config.toml:4: upstream.endpoint must be a URL",
@@ -307,3 +307,30 @@ def test_a_secret_that_cannot_be_read_is_named_by_its_file_alone(tmp_path):
     with pytest.raises(ConfigError, match="one line") as caught:
         config.read_secret(tmp_path / "two")
     assert "canary" not in str(caught.value)
+
+
+def test_aliases_say_which_repos_are_the_same_on_both_hubs(tmp_path, environ):
+    file = _file(
+        tmp_path,
+        '[[alias]]\nhuggingface = "Org/A"\nmodelscope = "org/a"\n'
+        '[[alias]]\nhuggingface = "o/d"\nmodelscope = "o/d"\ntype = "dataset"\n',
+    )
+    settings = config.load(file=file, environ=environ)
+    assert [(each.huggingface, each.modelscope, each.type) for each in settings.aliases] == [
+        ("Org/A", "org/a", "model"),
+        ("o/d", "o/d", "dataset"),
+    ]
+    assert config.changed(settings, config.load(environ=environ)) == ["alias"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('[[alias]]\nhuggingface = "o/a"\n', "config.toml:1: this alias needs modelscope"),
+        ('[[alias]]\nhuggingface = "../a"\nmodelscope = "o/a"\n', "config.toml:2: alias.huggingface must be a repo's name"),
+        ('[[alias]]\nhugingface = "o/a"\n', "config.toml:2: there is no setting alias.hugingface"),
+        ("[alias]\n", "config.toml:1: there may be several of alias"),
+    ],
+)
+def test_a_wrong_alias_is_refused_at_its_line(tmp_path, environ, text, complaint):
+    assert complaint in str(_refused(file=_file(tmp_path, text), environ=environ))
