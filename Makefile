@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The figures of the README; some minutes, on a machine with nothing else to do.
 BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing hub_read
 
-.PHONY: demo test test-slow clients lab scorecard bench lint format clean
+.PHONY: demo test test-slow simulate clients lab scorecard bench lint format clean
 
 demo: .venv/ready
 	@$(BIN)/p2pmodel demo
@@ -18,6 +18,10 @@ test: .venv/ready
 # What takes minutes, other people's clients, or root: each skips with its reason where it cannot run.
 test-slow: .venv/ready .venv/clients
 	@$(BIN)/pytest -q -n0 -m 'clients or lab or soak or attacks'
+
+# Whole nodes under virtual time, with faults (tests/simulation): some 0.35 CPU-seconds a world.
+simulate: .venv/ready
+	@$(BIN)/python -m tests.simulation --seeds 500 --processes $(shell nproc) --twice 40
 
 # Unmodified hub clients of several versions, each in an environment of its own, against real daemons.
 clients: .venv/ready .venv/clients

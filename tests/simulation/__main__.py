@@ -1,4 +1,4 @@
-"""Worlds from seeds: `python -m tests.simulation --seeds 500`; one of them again, told line by line: `--seed N --trace`.
+"""Worlds from seeds: `python -m tests.simulation --seeds 500 --processes 2`; one again, told line by line: `--seed N --trace`.
 With `--nodes` it is a cluster at flow level (cluster.py): `--nodes 1000 --size 140GB --link 25Gbit --uplink 2Gbit`."""
 
 import argparse
@@ -17,6 +17,7 @@ if "--nodes" in sys.argv:  # chunks keep their size there, so before `scale`
 
 import simulation.scale  # isort: skip  # noqa: F401  # before anything of p2pmodel
 
+from simulation import crowd
 from simulation.checks import endings, finish_time, honest_peers, hub_bytes, leaks, wrong_bytes
 from simulation.plan import draw
 from simulation.plants import PLANTS
@@ -27,6 +28,8 @@ CHECKS = (wrong_bytes, hub_bytes, endings, leaks, honest_peers)
 
 def main():
     options = arguments()
+    if options.processes > 1 or options.twice:
+        return crowd.main(options)
     seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
     results = []
     with PLANTS[options.plant].planted() if options.plant else nullcontext():
@@ -59,6 +62,8 @@ def arguments():
     parser.add_argument("--seeds", type=int, default=40, help="how many worlds (40)")
     parser.add_argument("--first", type=int, default=0, help="the first one's seed (0)")
     parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--processes", type=int, default=1, help="so many processes share the work (1)")
+    parser.add_argument("--twice", type=int, default=0, help="simulate the first so many worlds again, and compare (0)")
     parser.add_argument("--trace", action="store_true", help="tell all that happens")
     parser.add_argument("--json", action="store_true", help="one line of JSON a world")
     parser.add_argument("-x", "--stop", action="store_true", help="stop at the first broken world")

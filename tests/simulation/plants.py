@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from unittest.mock import patch
 
 from p2pmodel.content import ChunkMap
@@ -10,8 +11,10 @@ from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.sealing import Sealing
 from p2pmodel.swarm.availability import Availability
+from p2pmodel.swarm.swarm import Swarm
 
 right_told = Download.told
+right_failed = Swarm.failed
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,18 @@ def _held_is_enough(self, chunks):
     return self._stored.held.holds(chunks)
 
 
+def _blamed_for_breaking_off(self, flight, *, for_good):
+    """A peer that did not deliver is treated like one that delivered false bytes."""
+    right_failed(self, flight, for_good=for_good)
+    self._standing.rest(flight.source, flight.progress_at)
+
+
 PLANTS = {
     "lost-wake-up": Plant(Download, "told", _told_asleep),
     "claims-ignored": Plant(Availability, "claimed", lambda self, now, lease_s: ChunkMap(self.chunks)),
     "hearsay-served": Plant(BlobReader, "_may_leave", _held_is_enough),
     "sealed-unseen": Plant(Sealing, "right", True),
+    "never-awake": Plant(Swarm, "wake_at", lambda self, now: inf),
+    "honest-blamed": Plant(Swarm, "failed", _blamed_for_breaking_off),
     "watchers-kept": Plant(Herald, "unwatch", lambda self, blob, peer: None),
 }

@@ -16,6 +16,8 @@ PLANTED = {  # a bug, the check that finds it, and in which worlds
     "hearsay-served": ("wrong_bytes", range(30, 90)),
     "sealed-unseen": ("wrong_bytes", range(20, 80)),
     "watchers-kept": ("leaks", range(4)),
+    "never-awake": ("endings", range(26, 80)),
+    "honest-blamed": ("honest_peers", range(2, 40)),
 }
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine
@@ -40,6 +42,18 @@ def test_no_world_breaks_a_promise(worlds):
 def test_a_seed_is_the_same_world_in_every_process(worlds):
     again = simulate("--json", "--seeds", 4, hash_seed=2)
     assert again.stdout.splitlines() == worlds.stdout.splitlines()[:4]
+
+
+def test_every_check_has_a_bug_that_it_finds():
+    checks = {file.stem for file in (Path(__file__).parent / "checks").glob("*.py")}
+    assert {found_by for found_by, _ in PLANTED.values()} == checks
+
+
+def test_several_processes_tell_of_the_same_worlds():
+    run = simulate("--first", 4, "--seeds", 2, "--processes", 2, "--twice", 1)
+    assert (run.returncode, run.stdout.count("\n")) == (0, 1), run.stdout
+    assert "2 worlds" in run.stdout
+    assert "0 broken, 0 never ended; 1 of them twice, 0 differing" in run.stdout
 
 
 @pytest.mark.parametrize("bug", PLANTED)
