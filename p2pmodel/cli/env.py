@@ -16,19 +16,14 @@ from p2pmodel.settings import Settings
 @settings_options
 def command(settings: Settings) -> None:
     """Print `export` lines that point Hugging Face and ModelScope clients here: eval "$(p2pmodel env)"."""
-    daemon = None
     try:
-        daemon = local_daemon.find(settings)
-        endpoint = daemon.endpoint
+        found = local_daemon.find(settings).client_environment()
     except NoDaemonError as error:
         endpoint = local_daemon.endpoint_of(settings.gateway.listen)
+        found = {"HF_ENDPOINT": endpoint, "MODELSCOPE_ENDPOINT": endpoint}
         click.echo(f"{error} These lines will hold once one does.", err=True)
-    click.echo(f"export HF_ENDPOINT={endpoint}")
-    click.echo(f"export MODELSCOPE_ENDPOINT={endpoint}")
-    if daemon is not None and daemon.gateway_tls is not None:
-        # Up to 1.37 this is the only name that modelscope reads; to localhost it would send no cookie.
-        click.echo(f"export MODELSCOPE_DOMAIN={local_daemon.here(daemon.gateway_tls)}")
-        click.echo(f"export REQUESTS_CA_BUNDLE={shlex.quote(daemon.ca_bundle)}")
+    for name, value in found.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
     for name in (
         "NO_PROXY",
         "no_proxy",

@@ -23,11 +23,11 @@ from p2pmodel.errors import ConfigError, NoDaemonError, P2pmodelError
 from p2pmodel.settings import GatewaySettings, HostPort, Settings
 
 _API: Final = "/-/api/fetch"
-_MAIN_BRANCH: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
+MAIN_BRANCH: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class Wanted:
     """What to fetch, with this user's own token for the hub."""
 
     repo: Repo
@@ -97,11 +97,11 @@ def command(
     wanted = _wanted(repo, Hub(hub), RepoKind(kind), files=files, include=include, exclude=exclude, offline=offline)
     try:
         with view(str(wanted.repo), quiet=quiet) as shown:
-            done = _fetch(settings, wanted, shown)
+            done = bring(settings, wanted, shown)
     except KeyboardInterrupt:
         click.echo("What was fetched is kept; the same command resumes.", err=True)
         raise
-    path = done.path if target is None else str(_export(done, target, wanted))
+    path = done.path if target is None else str(export_to(done, target, wanted))
     if not as_json:
         click.echo(path)
         return
@@ -109,7 +109,7 @@ def command(
     click.echo(json.dumps({key: value for key, value in document.items() if key not in {"event", "rate", "files_done"}}))
 
 
-def _wanted(text: str, hub: Hub, kind: RepoKind, **rest: Any) -> _Wanted:  # noqa: ANN401  # fields of _Wanted
+def _wanted(text: str, hub: Hub, kind: RepoKind, **rest: Any) -> Wanted:  # noqa: ANN401  # fields of Wanted
     name, at, revision = text.partition("@")
     if at and not revision:
         raise click.BadParameter("a revision must stand behind the @.", param_hint="REPO")
@@ -117,10 +117,12 @@ def _wanted(text: str, hub: Hub, kind: RepoKind, **rest: Any) -> _Wanted:  # noq
         repo = Repo(hub, kind, name)
     except ValueError as error:
         raise click.BadParameter(f"{error}.", param_hint="REPO") from None
-    return _Wanted(repo, revision or _MAIN_BRANCH[hub], hub_token=_hub_token(hub), **rest)
+    return Wanted(repo, revision or MAIN_BRANCH[hub], hub_token=hub_token(hub), **rest)
 
 
-def _fetch(settings: Settings, wanted: _Wanted, shown: View) -> FetchEvent:
+def bring(settings: Settings, wanted: Wanted, shown: View) -> FetchEvent:
+    """By the local daemon or, if none runs, as one; the last event, which has the path."""
+
     def follow(daemon: LocalDaemon) -> FetchEvent:
         for event in wanted.events(daemon):
             shown.update(event)
@@ -139,7 +141,7 @@ def _fetch(settings: Settings, wanted: _Wanted, shown: View) -> FetchEvent:
     return follow(daemon)
 
 
-def _as_daemon(settings: Settings, wanted: _Wanted, follow: Callable[[LocalDaemon], FetchEvent]) -> FetchEvent:
+def _as_daemon(settings: Settings, wanted: Wanted, follow: Callable[[LocalDaemon], FetchEvent]) -> FetchEvent:
     """Be the daemon while `follow` asks it: peers find it, and the next `serve` goes on with what it stored."""
     from p2pmodel.daemon import run_for  # noqa: PLC0415  # the whole house
 
@@ -152,14 +154,20 @@ def _as_daemon(settings: Settings, wanted: _Wanted, follow: Callable[[LocalDaemo
     return run_for(anywhere, lambda running: follow(LocalDaemon(running.node_id, running.gateway)))
 
 
-def _export(done: FetchEvent, target: Path, wanted: _Wanted) -> Path:
-    from p2pmodel.store.export import export  # noqa: PLC0415  # only with --to
+def export_to(done: FetchEvent, target: Path, wanted: Wanted) -> Path:
+    """Hand what was fetched out into a directory."""
+    from p2pmodel.store.adoption import is_somebodys  # noqa: PLC0415  # only with --to
+    from p2pmodel.store.export import export  # noqa: PLC0415
     from p2pmodel.store.freshness import Freshness  # noqa: PLC0415
     from p2pmodel.store.tree import Leaf  # noqa: PLC0415
 
     snapshot = Path(done.path or "")
     found = [(file.relative_to(snapshot).as_posix(), file.resolve()) for file in sorted(snapshot.rglob("*")) if file.is_file()]
-    leaves = [Leaf(path, sealed.name, sealed, Freshness(0)) for path, sealed in found if wanted.names(path)]
+    leaves = [
+        Leaf(path, sealed.name, sealed, Freshness(0), adopted=is_somebodys(sealed.stat()))
+        for path, sealed in found
+        if wanted.names(path)
+    ]
     if len(leaves) != done.files:
         raise P2pmodelError(
             f"{snapshot} cannot be read by this user, as the daemon keeps private files to itself.",
@@ -169,7 +177,7 @@ def _export(done: FetchEvent, target: Path, wanted: _Wanted) -> Path:
     return target.absolute()
 
 
-def _hub_token(hub: Hub) -> str | None:
+def hub_token(hub: Hub) -> str | None:
     """This user's own token, where the hub's tools keep it."""
     if hub is Hub.MODELSCOPE:
         return os.environ.get("MODELSCOPE_API_TOKEN") or None

@@ -59,6 +59,20 @@ class LocalDaemon:
         """What clients set as HF_ENDPOINT."""
         return endpoint_of(self.gateway)
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """How a client's address of a file begins, if it leads here."""
+        tls = [f"https://{here(self.gateway_tls)}/", f"https://localhost:{self.gateway_tls.port}/"] if self.gateway_tls else []
+        return (f"{self.endpoint}/", f"http://{here(self.gateway)}/", *tls)
+
+    def client_environment(self) -> dict[str, str]:
+        """What hub clients read before they ask."""
+        found = {"HF_ENDPOINT": self.endpoint, "MODELSCOPE_ENDPOINT": self.endpoint}
+        if self.gateway_tls is not None:
+            # Up to 1.37 this is the only name that modelscope reads; to localhost it would send no cookie.
+            found |= {"MODELSCOPE_DOMAIN": str(here(self.gateway_tls)), "REQUESTS_CA_BUNDLE": self.ca_bundle}
+        return found
+
     def get(self, path: str, query: Query | None = None) -> dict[str, Any]:
         """A JSON document of the API."""
         with self._answer(_target(path, query or {}), {}, limits.API_ANSWER_TIMEOUT_S) as answer:

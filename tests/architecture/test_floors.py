@@ -16,7 +16,7 @@ FLOORS = {
     "settings": 4.5, "sd": 4.5, "quiet": 4.5, "metrics": 5, "config": 5, "log": 5,
     "reports": 5, "admin": 5, "plan": 5,
     "daemon": 6,
-    "demo": 7, "cli": 8, "__main__": 9,
+    "demo": 7, "cli": 8, "handing": 9, "enabling": 9.5, "enabled": 10, "api": 10,
 }  # fmt: skip
 PURE_ROOMS = {"errors", "limits", "content", "wire", "swarm"}
 WORLD = {
@@ -64,8 +64,9 @@ def rooms_imported(module: Path) -> set[str]:
 def test_a_module_imports_only_its_own_room_or_a_lower_floor(module):
     here = room(module)
     assert here in FLOORS, f"{here} has no floor: say its room first"
+    floor = 11 if here == "__init__" else FLOORS[here]  # the front door shows what stands on top, and is asked for the version
     for other in rooms_imported(module) - {here}:
-        assert FLOORS[other] < FLOORS[here], f"{module} imports {other}, which is not below {here}"
+        assert FLOORS[other] < floor, f"{module} imports {other}, which is not below {here}"
 
 
 @pytest.mark.parametrize(

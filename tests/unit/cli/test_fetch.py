@@ -23,6 +23,7 @@ def snapshot(tmp_path):
     for name, content in (("config.json", b"{}"), ("sub/weights.bin", b"weights")):
         etag = (content.hex() * 40)[:40]
         (blobs / etag).write_bytes(content)
+        (blobs / etag).chmod(0o444)
         (folder / name).symlink_to(blobs / etag)
     return folder
 
