@@ -20,9 +20,15 @@ def check(world):
     else:
         each = [world.wanted([job for job in jobs if job.node == node]) for node in range(world.plan.nodes)]
         factor = DECEIVED if world.plan.has("liar", "hub_corrupts") else TROUBLED
-        bound = factor * sum(sum(wanted.values()) for wanted in each)
+        bound = factor * sum(sum(wanted.values()) for wanted in each) + _in_vain(world)
     if sent > bound:
         yield f"the hub sent {sent} bytes, more than {bound:.0f}"
+
+
+def _in_vain(world):
+    """A full disk shows at the first write: what the lanes had read by then is read again when the client asks again."""
+    tries = sum(outcome.errors["StoreFullError"] for outcome in world.outcomes.values())
+    return tries * (HUB_LANES + 1) * CHUNK_BYTES  # and the lane for what is urgent
 
 
 def _besides(world, outcome):
