@@ -30,6 +30,7 @@ __all__ = [
     "defaults",
     "key_file_to_write",
     "load",
+    "read_lines",
     "read_secret",
     "state_dirs",
     "token_of",
@@ -140,13 +141,18 @@ def key_file_to_write(environ: Mapping[str, str] = os.environ) -> Path:
     return (SYSTEM_CONFIG if os.geteuid() == 0 else _xdg(environ, "XDG_CONFIG_HOME", ".config")) / "cluster-key"
 
 
-def read_secret(file: Path) -> str:
-    """The one line of a token or key file. Raises ConfigError without repeating what is in it."""
+def read_lines(file: Path) -> str:
+    """The text of a cluster's key file. Raises ConfigError without repeating what is in it."""
     try:
-        secret = file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise ConfigError(f"Cannot read {file}: {reason}.", next_step="Check the path and its owner.") from None
+
+
+def read_secret(file: Path) -> str:
+    """The one line of a token or key file. Raises ConfigError without repeating what is in it."""
+    secret = read_lines(file).strip()
     if not secret or not secret.isprintable():
         raise ConfigError(f"{file} must hold one line of text.")
     return secret

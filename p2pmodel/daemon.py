@@ -17,30 +17,29 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
 import trio
 
-from p2pmodel import __version__, admin, config, log, sd
+from p2pmodel import __version__, admin, belonging, config, log, sd
 from p2pmodel.admin import AdminDoor, Dial, LiveLimits, Verbs
 from p2pmodel.content import Hub, NodeId, Repo, RepoKind
 from p2pmodel.content.blob_filter import BlobFilter
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.adopting import Adopting
 from p2pmodel.delivery.pace import Pace
-from p2pmodel.delivery.ports import Neighbours, Sharing, Surroundings
-from p2pmodel.delivery.private import PRIVATE
+from p2pmodel.delivery.ports import Neighbours, Surroundings
 from p2pmodel.delivery.recorder import Recorder
 from p2pmodel.delivery.upkeep import Upkeep
-from p2pmodel.delivery.warming import WARM
 from p2pmodel.discovery import Announcement, Mdns
 from p2pmodel.errors import ConfigError, P2pmodelError, first_error
 from p2pmodel.gateway import Certificate, Gateway, TlsDoor, bind, load_certificate
 from p2pmodel.limits import ANNOUNCE_GAP_MIN_S, DESCRIPTORS_MAX, DISCOVER_S, GRACE_S, HUB_PLAIN_BYTES_MAX
 from p2pmodel.metrics import Metrics, Sources
-from p2pmodel.peering import Alone, Identity, Membership, Peering, PeeringStatistics, TcpNetwork, TlsSecure
+from p2pmodel.peering import Alone, LiveMembership, Memberships, Peering, PeeringStatistics, TcpNetwork, TlsSecure
 from p2pmodel.quiet import QuietThread
 from p2pmodel.reports import Reports
 from p2pmodel.settings import AliasSettings, HostPort, Settings, UpstreamSettings
@@ -183,26 +182,29 @@ class _Rooms:
         self._settings = settings
         self._store = store
         self._dice = random.SystemRandom()
-        self._identity, self._membership = _who_we_are(settings)
+        self._identity, self._membership = belonging.who_we_are(settings)
+        closed = self._membership is not None and self._membership.now.current.keeps_strangers_out
         self._boot = secrets.token_bytes(8)
         upload, download = Pace(settings.limits.peer_upload), Pace(settings.limits.peer_download)
         hub_pace = Pace(settings.limits.upstream)
         self._peering: Peering | None = None
         neighbours: Neighbours = Alone(self._identity.node)
         if self._membership is not None:
+            self._secure = TlsSecure(self._membership.now.current)
+            self._secure.renew(self._membership.now)
             neighbours = self._peering = Peering(
                 settings.peering,
                 node=self._identity.node,
                 boot=self._boot,
-                closed=self._membership.keeps_strangers_out,
+                closed=closed,
                 network=TcpNetwork(),
-                secure=TlsSecure(self._membership),
+                secure=self._secure,
                 inventory=store.inventory,
                 blocking=_in_thread,
                 dice=self._dice,
                 state_dir=settings.node.state_dir,
                 upload=upload,
-                abilities=_abilities(self._membership, settings),
+                abilities=belonging.abilities(self._membership, settings),
             )
         self.router = Router(
             [_upstream(each) for each in settings.upstreams],
@@ -224,8 +226,8 @@ class _Rooms:
             standing=Standing(),
             rng=self._dice,
             key=self._identity.key,
-            closed=self._membership is not None and self._membership.keeps_strangers_out,
-            sharing=_sharing(self._identity.node, self._membership, settings),
+            closed=closed,
+            sharing=belonging.sharing(self._identity.node, self._membership, settings),
             recorder=self.recorder,
             peer_pace=download,
             hub_pace=hub_pace,
@@ -239,6 +241,7 @@ class _Rooms:
             store=store,
             delivery=self._delivery,
             peering=self._peering,
+            membership=self._membership,
             recorder=self.recorder,
         )
         token_file = settings.gateway.token_file
@@ -304,9 +307,10 @@ class _Rooms:
         nursery.start_soon(self.recorder.run)
         await nursery.start(self._delivery.run)
         port = 0
-        if self._peering is not None:
+        if self._peering is not None and self._membership is not None:
             port = await nursery.start(self._peering.run, self._delivery.seeding)
-            if self._settings.discovery.mdns and self._membership is not None:
+            nursery.start_soon(self._membership.run, partial(self._renew, self._peering))
+            if self._settings.discovery.mdns:
                 nursery.start_soon(self._discover, self._peering, self._membership)
         owners = await trio.to_thread.run_sync(admin.bind, self._settings.node.state_dir / "run")
         verbs = Verbs(limits=self._limits, adopting=self._adopting, upkeep=self._upkeep)
@@ -340,16 +344,22 @@ class _Rooms:
         finally:
             self._gateway_closed.set()
 
-    async def _discover(self, peering: Peering, membership: Membership) -> None:
+    def _renew(self, peering: Peering, memberships: Memberships) -> None:
+        """Looked at every few seconds: keys change, certificates run out, nodes are denied."""
+        if memberships is not self._secure.memberships:
+            self._secure.renew(memberships)
+        peering.cut_untrusted(self._secure.trusts)
+
+    async def _discover(self, peering: Peering, membership: LiveMembership) -> None:
         """Until `leave`: be found by multicast DNS, and hear of others."""
         settings = self._settings
-        standing = _Standing(self._store, membership.filter_key)
+        standing = _Standing(self._store, lambda: membership.now.current.filter_key)
 
         def announcement() -> Announcement:
             sequence, digest = self._store.inventory()
             return Announcement(
                 node=self._identity.node,
-                tag=membership.tag,
+                tag=membership.now.current.tag,
                 port=settings.peering.advertise.port if settings.peering.advertise else peering.port,
                 boot=self._boot,
                 sequence=sequence,
@@ -362,6 +372,7 @@ class _Rooms:
             peering.heard,
             interfaces=settings.discovery.interfaces,
             advertise=settings.peering.advertise.host if settings.peering.advertise else None,
+            tags=lambda: membership.tags,
         )
         with self._discovery:
             async with trio.open_nursery() as nursery:
@@ -372,18 +383,19 @@ class _Rooms:
 class _Standing:
     """Where the store's inventory stands, as an announcement tells it."""
 
-    def __init__(self, store: Store, filter_key: bytes | None) -> None:
+    def __init__(self, store: Store, filter_key: Callable[[], bytes | None]) -> None:
         self._store = store
         self._filter_key = filter_key
-        self._filtered: tuple[int, BlobFilter] | None = None
+        self._filtered: tuple[tuple[int, bytes], BlobFilter] | None = None
 
     def filter(self, sequence: int) -> BlobFilter | None:
         """The keyed filter of what is held sealed at this sequence; None without a key that strangers lack."""
-        if self._filter_key is None:
+        key = self._filter_key()
+        if key is None:
             return None
-        if self._filtered is None or self._filtered[0] != sequence:
+        if self._filtered is None or self._filtered[0] != (sequence, key):
             held = [state.blob.id for state in self._store.blobs() if state.sealed and not state.private]
-            self._filtered = sequence, BlobFilter.of(held, self._filter_key)
+            self._filtered = (sequence, key), BlobFilter.of(held, key)
         return self._filtered[1]
 
     async def follow(self, changed: Callable[[], None]) -> None:
@@ -417,38 +429,6 @@ def _announced(state_dir: Path, running: Running) -> Iterator[None]:
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:
     return await trio.to_thread.run_sync(function, *args)
-
-
-def _who_we_are(settings: Settings) -> tuple[Identity, Membership | None]:
-    """This node's key, and the cluster that it belongs to (None: `cluster.mode = "off"`)."""
-    cluster = settings.cluster
-    if cluster.mode == "hardened":
-        if not (cluster.ca and cluster.cert and cluster.key):
-            raise ConfigError('cluster.mode = "hardened" needs cluster.ca, cluster.cert and cluster.key.')
-        membership = Membership.hardened(ca=cluster.ca, cert=cluster.cert, key=cluster.key)
-        return membership.identity, membership
-    identity = Identity.load(settings.node.state_dir)
-    if cluster.mode == "off":
-        return identity, None
-    if cluster.mode == "closed":
-        if cluster.key_file is None:
-            raise ConfigError('cluster.mode = "closed" needs a key.', next_step="Run `p2pmodel cluster init`.")
-        return identity, Membership.closed(identity, config.read_secret(cluster.key_file))
-    return identity, Membership.open(identity)
-
-
-def _abilities(membership: Membership, settings: Settings) -> tuple[str, ...]:
-    if not membership.keeps_strangers_out:
-        return ()
-    return (WARM,) if settings.cluster.private_sharing == "off" else (WARM, PRIVATE)
-
-
-def _sharing(node: NodeId, membership: Membership | None, settings: Settings) -> Sharing:
-    """Nothing private leaves where strangers may be members."""
-    if membership is None or membership.sharing_key is None:
-        return Sharing()
-    key = membership.sharing_key
-    return Sharing(settings.cluster.private_sharing, node, lambda: (key,), settings.access.cache)
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:

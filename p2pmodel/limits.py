@@ -78,6 +78,9 @@ TICKET_S: Final = 10.0
 DATA_IDLE_S: Final = 30.0  # a data connection is kept for the next order for so long; the seeder waits twice that
 SEED_PROGRESS_TIMEOUT_S: Final = 30.0  # a peer that does not take a chunk in so long is cut
 
+MEMBERSHIP_CHECK_S: Final = 5.0  # how often key and deny list are read again: a denied node is out within a minute
+DIAL_TURNS_MAX: Final = 1024  # addresses of which is remembered under which of two keys they answered
+
 # Discovery
 TXT_BYTES_MAX: Final = 400  # beyond ~9,000 a record resolves nowhere; one small packet is the polite size
 REANNOUNCE_S: Final = 15.0  # two groups that met after starting apart found each other only by this

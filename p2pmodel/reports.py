@@ -16,7 +16,7 @@ from p2pmodel.delivery import Delivery
 from p2pmodel.delivery.recorder import FlightRecord, Recorder
 from p2pmodel.delivery.why import tell_file, tell_totals
 from p2pmodel.errors import ConfigError, EntryNotFoundError, RepoNotFoundError
-from p2pmodel.peering import Peering
+from p2pmodel.peering import LiveMembership, Peering
 from p2pmodel.settings import Settings
 from p2pmodel.store import Store
 
@@ -38,6 +38,7 @@ class Reports:
         store: Store,
         delivery: Delivery,
         peering: Peering | None,
+        membership: LiveMembership | None,
         recorder: Recorder,
     ) -> None:
         self._settings = settings
@@ -45,6 +46,7 @@ class Reports:
         self._store = store
         self._delivery = delivery
         self._peering = peering
+        self._membership = membership
         self._recorder = recorder
         self.gateway = ""  # as bound
         self.peering_port = 0
@@ -61,12 +63,25 @@ class Reports:
             "version": __version__,
             "state_dir": str(settings.node.state_dir),
             "mode": settings.cluster.mode,
+            **self._belonging(),
             "offline": settings.node.offline,
             "gateway": self.gateway,
             "peering": f"{settings.peering.listen.host}:{self.peering_port}",
             "peers": len(self._peering.linked()) if self._peering else 0,
             "store": {"bytes": held.bytes_sealed + held.bytes_partial, "quota": settings.store.quota},
             **self._delivery.status(),
+        }
+
+    def _belonging(self) -> Report:
+        """What is shared, how long our own certificate and a former key still hold (Unix time), how many are denied."""
+        if self._membership is None:
+            return {"private_sharing": "off"}
+        now = self._membership.now
+        return {
+            "private_sharing": self._settings.cluster.private_sharing if now.current.keeps_strangers_out else "off",
+            "former_key_until": now.former_until if now.former else None,
+            "certificate_until": now.current.certificate.not_valid_after_utc.timestamp() if now.current.issued else None,
+            "denied": len(now.denied.serials),
         }
 
     async def peers(self, _asked: Asked) -> Report:

@@ -236,12 +236,14 @@ class ClusterSettings:
     mode: Literal["open", "closed", "hardened", "off"] = setting(
         "open",
         choice("open", "closed", "hardened", "off"),
-        'Who may be a peer: "open" anyone on our subnets, public models only; "closed" holders of the key; "off" nobody',
+        'Who may be a peer: "open" anyone on our subnets, public models only; "closed" holders of the key; "hardened" holders '
+        'of a certificate; "off" nobody',
     )
     key_file: Path | None = setting("", optional(path), "The key of a closed cluster; `p2pmodel cluster init` writes one")
     ca: Path | None = setting("", optional(path), "Certificate authority of a hardened cluster")
     cert: Path | None = setting("", optional(path), "This node's certificate in a hardened cluster")
     key: Path | None = setting("", optional(path), "This node's private key in a hardened cluster")
+    crl: Path | None = setting("", optional(path), "Revocation list of a hardened cluster: whom to keep out")
     private_sharing: Literal["prove", "off", "members"] = setting(
         "prove",
         choice("prove", "off", "members"),

@@ -65,6 +65,10 @@ class StatusReport(msgspec.Struct, kw_only=True):
     gateway: str
     peering: str
     mode: str
+    private_sharing: str = "off"
+    former_key_until: float | None = None
+    certificate_until: float | None = None
+    denied: int = 0
     offline: bool = False
     peers: int = 0
     store: StoreReport = msgspec.field(default_factory=StoreReport)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -14,10 +16,17 @@ from p2pmodel.cli.report import ClusterReport, DownloadReport, StatusReport, pri
 from p2pmodel.settings import Settings
 
 _WHO: Final = {
-    "open": "open: any p2pmodel on this machine's subnets may link and share public models; private ones stay here.",
+    "open": "open: any p2pmodel on this machine's subnets may link.",
     "closed": "closed: only nodes with this cluster's key can link (`p2pmodel cluster token` shows it).",
     "hardened": "hardened: only nodes with a certificate of this cluster's authority can link.",
     "off": "off: no peers; this node shares nothing and serves this machine alone.",
+}
+
+
+_SHARED: Final = {
+    "off": "public models; private ones stay here.",
+    "prove": "public models; private ones with members whose users can read them at the hub.",
+    "members": "public models and private ones, with every member.",
 }
 
 
@@ -36,16 +45,34 @@ def command(settings: Settings, *, as_json: bool) -> None:
     for name, value in (
         ("Node", f"{status.name} ({status.node_id[:12]}), p2pmodel {status.version}"),
         ("Cluster", _WHO.get(status.mode, status.mode)),
+        ("Shared", _SHARED.get(status.private_sharing, status.private_sharing) if status.mode != "off" else "nothing"),
         ("Peers", f"{status.peers} linked, listening on {status.peering}" if status.mode != "off" else "none"),
         ("Hubs", hubs),
         ("Clients", f"{status.gateway}; `p2pmodel env` prints what they need"),
         ("Store", f"{amount(status.store.bytes)}{quota} in {status.state_dir}"),
     ):
         click.echo(f"{name + ':':<9} {value}")
+    for line in _ends(status):
+        click.echo(line)
     for download in status.downloads:
         click.echo(_transfer(download))
     if not status.downloads:
         click.echo("Nothing is under way.")
+
+
+def _ends(status: StatusReport) -> Iterator[str]:
+    """What of our membership runs out, and when."""
+    if status.former_key_until:
+        yield f"The cluster changes its key: the former one lets nodes in until {_moment(status.former_key_until)}."
+    if status.certificate_until:
+        over = status.certificate_until < time.time()
+        yield f"This node's certificate {'ran out on' if over else 'is good until'} {_moment(status.certificate_until)}."
+    if status.denied:
+        yield f"{status.denied} certificate{'' if status.denied == 1 else 's'} denied by the cluster's authority."
+
+
+def _moment(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))
 
 
 def _transfer(download: DownloadReport) -> str:

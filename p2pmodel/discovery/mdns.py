@@ -7,7 +7,7 @@ only by that; who is alive is the link's business.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,7 +55,8 @@ class MdnsStatistics:
 class Mdns:
     """`announcement` says what stands at the moment; `heard` gets a candidate for each address of each other node.
 
-    `interfaces` are addresses, empty for all. `present` is what the nodes of our cluster last said of themselves.
+    `interfaces` are addresses, empty for all. `tags` are those of our cluster: two while it changes its key. `present` is what
+    the nodes of our cluster last said of themselves.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Mdns:
         *,
         interfaces: Sequence[str] = (),
         advertise: str | None = None,
+        tags: Callable[[], Collection[str]] | None = None,
         own_addresses: Callable[[], Sequence[str]] = interface_addresses,
     ) -> None:
         self.statistics = MdnsStatistics()
@@ -74,6 +76,7 @@ class Mdns:
         self._interfaces = tuple(interfaces)
         self._advertise = [advertise] if advertise and _is_ipv4(advertise) else []  # a name is for links, not for records
         self._own_addresses = own_addresses
+        self._tags = tags or (lambda: {announcement().tag})
         self._generation = 0
         self._stirred = trio.Event()
         self._failing = False
@@ -138,7 +141,7 @@ class Mdns:
             return
         if theirs.node == ours.node:
             return
-        if theirs.tag != ours.tag:
+        if theirs.tag not in self._tags():
             self.statistics.other_clusters += 1
             return
         self.statistics.heard += 1

@@ -56,6 +56,7 @@ class Membership:
     certificate: x509.Certificate = field(repr=False)
     identity: Identity
     filter_key: bytes | None = field(default=None, repr=False)
+    issued: bool = False  # the certificate is one that somebody gave us, not one that we make at every start
     sharing_key: bytes | None = field(default=None, repr=False)  # names private blobs among members; None in an open cluster
 
     @property
@@ -87,7 +88,7 @@ class Membership:
         if named != identity.node:
             raise ConfigError(f"{cert} is not the certificate of {key}, whose node id is {identity.node}.")
         public = authority.public_key().public_bytes(*_SPKI)
-        return cls(Mode.HARDENED, _tag(public), authority, certificate, identity, sharing_key=sharing_key(public))
+        return cls(Mode.HARDENED, _tag(public), authority, certificate, identity, issued=True, sharing_key=sharing_key(public))
 
     @classmethod
     def _derived(cls, mode: Mode, identity: Identity, secret: bytes) -> Self:
@@ -100,7 +101,7 @@ class Membership:
             _leaf(key, authority, identity),
             identity,
             _derive(secret, b"p2pmodel blob filter v1") if mode is Mode.CLOSED else None,
-            sharing_key(secret) if mode is Mode.CLOSED else None,
+            sharing_key=sharing_key(secret) if mode is Mode.CLOSED else None,
         )
 
 

@@ -18,7 +18,7 @@ from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.ports import PeerEvents, Source
 from p2pmodel.errors import ConfigError, SourceError
 from p2pmodel.limits import ANSWERS_AT_ONCE_MAX, CATCH_UPS_AT_ONCE_MAX, DATA_IDLE_S, PEER_EXCHANGE_S, PEERS_PER_MESSAGE_MAX
-from p2pmodel.network import Address, Candidate, Network
+from p2pmodel.network import Address, ByteStream, Candidate, Network
 from p2pmodel.network import Listener as NetworkListener
 from p2pmodel.peering import remembered
 from p2pmodel.peering.alone import NoSource
@@ -204,7 +204,7 @@ class Peering:
     async def run(self, events: PeerEvents, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Starts with the bound port; raises ConfigError if that cannot be had."""
         self._events = events
-        self._seeder = Seeder(events, self.statistics, self._upload)
+        self._seeder = Seeder(events, self.statistics, self._upload, linked=self._links.__contains__)
         await self._recall()
         listener = await self._listen()
         self.port = listener.port
@@ -221,6 +221,12 @@ class Peering:
     def close_doors(self) -> None:
         """Accept and dial no more; the links live on until `run` is cancelled."""
         self._doors.cancel()
+
+    def cut_untrusted(self, trusts: Callable[[ByteStream], bool]) -> None:
+        """End the links with those who would not be let in any more."""
+        for each in self._links:
+            if not trusts(each.link.connection.stream):
+                each.link.cut("untrusted")
 
     async def _listen(self) -> NetworkListener:
         where = self._settings.listen

@@ -8,6 +8,7 @@ take turns slice by slice: whoever waited for longer than CHUNK_PROGRESS_TIMEOUT
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -29,8 +30,13 @@ _IDLE_S: Final = 2 * DATA_IDLE_S
 
 
 class Seeder:
-    def __init__(self, events: PeerEvents, statistics: PeeringStatistics, pace: Pace) -> None:
+    """`linked` says whether a peer still is one: its data connections end with its link."""
+
+    def __init__(
+        self, events: PeerEvents, statistics: PeeringStatistics, pace: Pace, *, linked: Callable[[NodeId], bool]
+    ) -> None:
         self._events = events
+        self._linked = linked
         self._pace = pace
         self._statistics = statistics
         self._connections: Counter[NodeId] = Counter()
@@ -56,6 +62,8 @@ class Seeder:
             connection.patience_s = _IDLE_S
             message = await connection.receive()
             connection.patience_s = SEED_PROGRESS_TIMEOUT_S
+            if not self._linked(peer):
+                return
             if isinstance(message, Get):
                 await self._answer(connection, peer, message)
             elif isinstance(message, Unknown):

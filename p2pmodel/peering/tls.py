@@ -7,6 +7,7 @@ while `read` into a waiting buffer until the records run out halves the cost (be
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import ssl
 from typing import Final
@@ -17,8 +18,9 @@ from cryptography.hazmat.primitives import serialization
 
 from p2pmodel.content import NodeId
 from p2pmodel.errors import StrangerError
-from p2pmodel.limits import HANDSHAKE_TIMEOUT_S, MIB
+from p2pmodel.limits import DIAL_TURNS_MAX, HANDSHAKE_TIMEOUT_S, MIB
 from p2pmodel.network import Address, ByteStream
+from p2pmodel.peering.live_membership import Memberships
 from p2pmodel.peering.membership import Membership, certified_node
 
 ALPN: Final = "p2pmodel/1"
@@ -31,11 +33,37 @@ class TlsSecure:
     """The `Secure` of a real cluster."""
 
     def __init__(self, membership: Membership) -> None:
-        self._client = _context(membership, server=False)
-        self._server = _context(membership, server=True)
+        self._turns: dict[Address, int] = {}
+        self.renew(Memberships(membership))
+
+    def renew(self, memberships: Memberships) -> None:
+        """Who we are and whom we let in from now on. A dialler says (as SNI) under which authority it wants to meet."""
+        self.memberships = memberships
+        self._clients = [(each.tag, _context(each, server=False)) for each in memberships.accepted]
+        servers = {each.tag: _context(each, server=True) for each in memberships.accepted}
+        self._client, self._server = self._clients[0][1], servers[memberships.current.tag]
+
+        def choose(tls: ssl.SSLObject, tag: str | None, _context: ssl.SSLContext) -> None:
+            tls.context = servers.get(tag or "", self._server)
+
+        self._server.sni_callback = choose
+
+    def trusts(self, stream: ByteStream) -> bool:
+        """Whether who proved itself on this stream would be let in now."""
+        return isinstance(stream, TlsStream) and self.memberships.trusts(stream.certificate, dt.datetime.now(dt.UTC))
 
     async def wrap_dialled(self, stream: ByteStream) -> tuple[ByteStream, NodeId]:
-        return await self._wrap(TlsStream(stream, self._client, server=False))
+        """While the cluster changes its key, the other end may know only one of two: each dial tries the other."""
+        turn = self._turns.get(stream.remote, 0) % len(self._clients)
+        tag, context = self._clients[turn]
+        try:
+            return await self._wrap(TlsStream(stream, context, server=False, tag=tag))
+        except StrangerError:
+            if len(self._clients) > 1:
+                if len(self._turns) >= DIAL_TURNS_MAX:
+                    self._turns.clear()
+                self._turns[stream.remote] = turn + 1
+            raise
 
     async def wrap_accepted(self, stream: ByteStream) -> tuple[ByteStream, NodeId]:
         return await self._wrap(TlsStream(stream, self._server, server=True))
@@ -43,11 +71,14 @@ class TlsSecure:
     async def _wrap(self, stream: TlsStream) -> tuple[ByteStream, NodeId]:
         try:
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-                return stream, await stream.handshake()
+                node = await stream.handshake()
         except trio.TooSlowError:
             raise StrangerError("the other end did not finish the handshake in time") from None
         except (trio.BrokenResourceError, ValueError) as error:
             raise StrangerError(f"the handshake failed: {error}") from error
+        if not self.trusts(stream):
+            raise StrangerError(f"node {node} is denied")
+        return stream, node
 
 
 def _context(membership: Membership, *, server: bool) -> ssl.SSLContext:
@@ -78,10 +109,12 @@ def _pem(certificate: x509.Certificate) -> str:
 class TlsStream(ByteStream):
     """TLS over another stream. One task may send while another receives."""
 
-    def __init__(self, stream: ByteStream, context: ssl.SSLContext, *, server: bool) -> None:
+    certificate: x509.Certificate  # of the other end, once the handshake is done
+
+    def __init__(self, stream: ByteStream, context: ssl.SSLContext, *, server: bool, tag: str | None = None) -> None:
         self._stream = stream
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=tag)
         self._raw = memoryview(bytearray(_PIECE_BYTES))
         self._flushing = trio.Lock()  # records must leave in the order in which they were sealed
         self._peeked = b""
@@ -112,7 +145,8 @@ class TlsStream(ByteStream):
             raise ValueError(f"the other end does not speak {ALPN}")
         certificate = self._tls.getpeercert(binary_form=True)
         assert certificate is not None  # CERT_REQUIRED
-        return certified_node(x509.load_der_x509_certificate(certificate))
+        self.certificate = x509.load_der_x509_certificate(certificate)
+        return certified_node(self.certificate)
 
     async def peek(self) -> bytes:
         if not self._peeked:

@@ -1,0 +1,73 @@
+"""From settings to who this node is and where it belongs: its key, the membership in force, what private models it shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from p2pmodel import config
+from p2pmodel.content import NodeId
+from p2pmodel.delivery.ports import Sharing
+from p2pmodel.delivery.private import PRIVATE
+from p2pmodel.delivery.warming import WARM
+from p2pmodel.errors import ConfigError
+from p2pmodel.peering import DenyList, Identity, KeyRing, LiveMembership, Membership, Memberships
+from p2pmodel.settings import ClusterSettings, Settings
+
+T = TypeVar("T")
+
+
+def who_we_are(settings: Settings) -> tuple[Identity, LiveMembership | None]:
+    """This node's key, and the cluster that it belongs to (None: `cluster.mode = "off"`). Raises ConfigError."""
+    cluster = settings.cluster
+    if cluster.mode == "hardened":
+        live = _live(partial(_hardened, cluster))
+        return live.now.current.identity, live
+    identity = Identity.load(settings.node.state_dir)
+    if cluster.mode == "off":
+        return identity, None
+    return identity, _live(partial(_derived, identity, cluster))
+
+
+def abilities(membership: LiveMembership, settings: Settings) -> tuple[str, ...]:
+    """What we can do for members, where they are more than whoever is on the subnet."""
+    if not membership.now.current.keeps_strangers_out:
+        return ()
+    return (WARM,) if settings.cluster.private_sharing == "off" else (WARM, PRIVATE)
+
+
+def sharing(node: NodeId, membership: LiveMembership | None, settings: Settings) -> Sharing:
+    """Nothing private leaves where strangers may be members."""
+    if membership is None or not membership.now.current.keeps_strangers_out:
+        return Sharing()
+    return Sharing(settings.cluster.private_sharing, node, membership.sharing_keys, settings.access.cache)
+
+
+def _live(load: Callable[[], Memberships]) -> LiveMembership:
+    return LiveMembership(load, _in_thread)
+
+
+async def _in_thread(function: Callable[..., T], *args: object) -> T:
+    return await trio.to_thread.run_sync(function, *args)
+
+
+def _hardened(cluster: ClusterSettings) -> Memberships:
+    if not (cluster.ca and cluster.cert and cluster.key):
+        raise ConfigError('cluster.mode = "hardened" needs cluster.ca, cluster.cert and cluster.key.')
+    membership = Membership.hardened(ca=cluster.ca, cert=cluster.cert, key=cluster.key)
+    denied = DenyList.read(cluster.crl, membership.authority) if cluster.crl else DenyList()
+    return Memberships(membership, denied=denied)
+
+
+def _derived(identity: Identity, cluster: ClusterSettings) -> Memberships:
+    if cluster.mode != "closed":
+        return Memberships(Membership.open(identity))
+    if cluster.key_file is None:
+        raise ConfigError('cluster.mode = "closed" needs a key.', next_step="Run `p2pmodel cluster init`.")
+    ring = KeyRing.parse(config.read_lines(cluster.key_file))
+    current, *former = (Membership.closed(identity, token) for token in ring.accepted(time.time()))
+    return Memberships(current, former[0], ring.until) if former else Memberships(current)
