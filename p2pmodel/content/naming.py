@@ -31,6 +31,7 @@ class RepoKind(StrEnum):
     MODEL = "model"
     DATASET = "dataset"
     SPACE = "space"
+    KERNEL = "kernel"
 
 
 @dataclass(frozen=True, slots=True, order=True)

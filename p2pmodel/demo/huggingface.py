@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from p2pmodel.content import RepoKind
+from p2pmodel.demo import git
 from p2pmodel.demo.cdn import Cdn
 from p2pmodel.demo.exchange import Answer, RefusedError, Request, Route, file_answer, json_answer, route
 from p2pmodel.demo.repos import Commit, Directory, HubFile, HubRepo
 from p2pmodel.demo.shelf import Shelf
 from p2pmodel.demo.writing import Writing
 
+_KINDS: Final = "models|datasets|spaces|kernels"
 _NAME: Final = r"(?P<name>[^/]+(?:/[^/]+)?)"
-_API: Final = rf"/api/(?P<kind>models|datasets|spaces)/{_NAME}"
+_API: Final = rf"/api/(?P<kind>{_KINDS})/{_NAME}"
+_REPO: Final = rf"/(?:(?P<kind>{_KINDS})/)?{_NAME}"
 _EXPANDED_PAGE: Final = 50
 _BRANCH_PREFIXES: Final = ("refs/pr/", "refs/convert/", "refs/heads/", "refs/tags/")  # these may come unquoted
 
@@ -34,7 +38,7 @@ class HuggingFace:
         self.resolve_cache = True  # redirect small files, as huggingface.co does
         self._routes = (
             Route.of("hf whoami", "GET", r"/api/whoami-v2", self._whoami),
-            Route.of("hf search", "GET", r"/api/(?P<kind>models|datasets|spaces)/?", self._search),
+            Route.of("hf search", "GET", rf"/api/(?P<kind>{_KINDS})/?", self._search),
             Route.of(
                 "hf resolve-cache",
                 "GET HEAD",
@@ -45,13 +49,15 @@ class HuggingFace:
             Route.of("hf paths-info", "POST", rf"{_API}/paths-info/(?P<rest>.+)", self._paths_info),
             Route.of("hf refs", "GET", rf"{_API}/refs", self._refs),
             Route.of("hf commits", "GET", rf"{_API}/commits/(?P<rest>.+)", self._commits),
+            Route.of("hf parquet", "GET", r"/api/(?P<kind>datasets)/(?P<name>[^/]+(?:/[^/]+)?)/parquet", self._parquet),
+            Route.of("hf git-refs", "GET", rf"{_REPO}/info/refs", self._git_refs),
+            Route.of("hf git-pack", "POST", rf"{_REPO}/git-upload-pack", self._git_pack),
             Route.of("hf auth-check", "GET", rf"{_API}/auth-check", self._auth_check),
             Route.of("hf xet-token", "GET", rf"{_API}/xet-read-token/(?P<rest>.+)", self._no_xet),
             Route.of("hf info", "GET HEAD", rf"{_API}/revision/(?P<rest>.+)", self._info),
             Route.of("hf info", "GET HEAD", _API, self._info),
-            Route.of(
-                "hf resolve", "GET HEAD", rf"/(?:(?P<kind>models|datasets|spaces)/)?{_NAME}/resolve/(?P<rest>.+)", self._resolve
-            ),
+            Route.of("hf resolve", "GET HEAD", rf"{_REPO}/resolve/(?P<rest>.+)", self._resolve),
+            Route.of("hf raw", "GET HEAD", rf"{_REPO}/raw/(?P<rest>.+)", self._raw),
         )
 
     def answer(self, request: Request) -> Answer:
@@ -78,6 +84,49 @@ class HuggingFace:
         file = _file_of(commit, path)
         headers = {"X-Repo-Commit": commit.id, "ETag": f'"{file.etag}"'}
         return file_answer(request, file.content, repo.label(path), headers)
+
+    def _raw(self, request: Request, parts: dict[str, str]) -> Answer:
+        """What git holds: of a large file, the pointer to it."""
+        repo, commit, path = self._located(request, parts)
+        self._check_gate(request, repo)
+        file = _file_of(commit, path)
+        about = {"X-Repo-Commit": commit.id, "ETag": f'"{file.git_oid}"', "Content-Type": "text/plain; charset=utf-8"}
+        if file.lfs:
+            return Answer(200, about, file.content.pointer)
+        return file_answer(request, file.content, repo.label(path), about, ranges=False)
+
+    def _parquet(self, request: Request, parts: dict[str, str]) -> Answer:
+        """https://huggingface.co/docs/dataset-viewer/parquet: of the files that were converted, their URLs."""
+        repo = self._repo(request, parts)
+        commit = repo.resolve("refs/convert/parquet")
+        start = f"{request.base_url}/datasets/{repo.name}/resolve/refs%2Fconvert%2Fparquet/"
+        return json_answer(200, {"default": {"train": [start + quote(path) for path in (commit.files if commit else ())]}})
+
+    # Git
+
+    def _git_refs(self, request: Request, parts: dict[str, str]) -> Answer:
+        repo = self._git_repo(request, parts)
+        if request.asked("service") != "git-upload-pack":
+            return json_answer(403, {"error": "only clone and fetch are served"})
+        kind = {"Content-Type": "application/x-git-upload-pack-advertisement", "Cache-Control": "no-cache"}
+        return Answer(200, kind, git.advertisement(repo))
+
+    def _git_pack(self, request: Request, parts: dict[str, str]) -> Answer:
+        repo = self._git_repo(request, parts)
+        try:
+            pack = git.upload_pack(repo, request.body, zipped=request.headers.get("content-encoding") == "gzip")
+        except ValueError as error:
+            return json_answer(400, {"error": str(error)})
+        return Answer(200, {"Content-Type": "application/x-git-upload-pack-result"}, pack)
+
+    def _git_repo(self, request: Request, parts: dict[str, str]) -> HubRepo:
+        """Git shows its credential only to those who ask for it."""
+        try:
+            return self._repo(request, {**parts, "name": parts["name"].removesuffix(".git")})
+        except RefusedError as refused:
+            if refused.answer.status == HTTPStatus.UNAUTHORIZED:
+                refused.answer.headers["WWW-Authenticate"] = 'Basic realm="Authentication required"'
+            raise
 
     def _file_headers(self, request: Request, repo: HubRepo, commit: Commit, file: HubFile) -> dict[str, str]:
         headers = {"X-Repo-Commit": commit.id, "Content-Disposition": "inline"}

@@ -193,6 +193,7 @@ class ModelScope:
 
 def _entry(commit: Commit, entry: HubFile | Directory) -> dict[str, Any]:
     file = entry if isinstance(entry, HubFile) else None
+    touched = next(one for one in commit.history() if one.id == entry.commit)
     return {
         "Name": entry.path.rpartition("/")[2],
         "Path": entry.path,
@@ -200,8 +201,8 @@ def _entry(commit: Commit, entry: HubFile | Directory) -> dict[str, Any]:
         "Size": file.content.size if file else 0,
         "Sha256": file.content.sha256 if file else "",
         "Revision": entry.commit,
-        "CommittedDate": _seconds(commit),
-        "CommitMessage": commit.title,
+        "CommittedDate": _seconds(touched),
+        "CommitMessage": touched.title,
         "CommitterName": "demo",
         "IsLFS": file is not None and file.lfs,
         "InCheck": False,

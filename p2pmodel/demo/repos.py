@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pmodel.content import RepoKind
+from p2pmodel.demo import git
 
 LFS_BYTES: Final = 1024 * 1024  # larger files are LFS whatever their name
 _LFS_SUFFIX: Final = re.compile(
@@ -104,6 +105,7 @@ class Commit:
     date: datetime
     parent: Commit | None = field(repr=False)
     files: Mapping[str, HubFile] = field(repr=False)  # by path, sorted
+    git_body: bytes = field(repr=False, default=b"")  # the object that git names `id`
 
     def history(self) -> Iterator[Commit]:
         """This commit, then its ancestors."""
@@ -176,10 +178,11 @@ class HubRepo:
                 contents.pop(path, None)
             else:
                 contents[path] = body if isinstance(body, Content) else Content.of(body)
-        commit_id = self._commit_id(parent, title, contents)
-        files = {path: self._file(path, contents[path], commit_id, parent) for path in sorted(contents)}
         date = _FIRST_COMMIT + timedelta(hours=len(self.commits))
-        self.commits[commit_id] = Commit(commit_id, title, date, parent, files)
+        body = self._commit_body(parent, title, contents, date)
+        commit_id = git.object_id(1, body)
+        files = {path: self._file(path, contents[path], commit_id, parent) for path in sorted(contents)}
+        self.commits[commit_id] = Commit(commit_id, title, date, parent, files, body)
         if branch.startswith("refs/pr/"):
             self.pull_requests[branch] = commit_id
         else:
@@ -204,11 +207,10 @@ class HubRepo:
                 return self.commits[named[name]]
         return self.commits.get(revision)
 
-    def _commit_id(self, parent: Commit | None, title: str, contents: Mapping[str, Content]) -> str:
-        text = hashlib.sha1(f"{self.kind} {self.name} {parent.id if parent else ''} {title}\n".encode(), usedforsecurity=False)
-        for path in sorted(contents):
-            text.update(f"{contents[path].sha256} {path}\n".encode("utf-8", "surrogatepass"))
-        return text.hexdigest()
+    def _commit_body(self, parent: Commit | None, title: str, contents: Mapping[str, Content], date: datetime) -> bytes:
+        oids = {path: HubFile(path, content, "").git_oid for path, content in contents.items()}
+        tree = list(git.trees(oids))[-1]
+        return git.commit_body(tree, parent.id if parent else None, f"{self.kind}s {self.name}", title, date)
 
     @staticmethod
     def _file(path: str, content: Content, commit_id: str, parent: Commit | None) -> HubFile:

@@ -15,8 +15,8 @@ from p2pmodel.demo.repos import Content, HubRepo, lfs_by_name_or_size
 from p2pmodel.demo.shelf import Shelf
 
 _NAME: Final = r"(?P<name>[^/]+(?:/[^/]+)?)"
-_API: Final = rf"/api/(?P<kind>models|datasets|spaces)/{_NAME}"
-_GIT: Final = rf"/(?:(?P<kind>models|datasets|spaces)/)?{_NAME}"
+_API: Final = rf"/api/(?P<kind>models|datasets|spaces|kernels)/{_NAME}"
+_GIT: Final = rf"/(?:(?P<kind>models|datasets|spaces|kernels)/)?{_NAME}"
 _FIRST_FILE: Final = {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,10 +69,12 @@ class Request:
 
     @cached_property
     def access(self) -> Access:
-        """The credential for the hub: a Bearer token, or the session cookie of ModelScope's clients."""
+        """The credential for the hub: a Bearer token, git's password, or the session cookie of ModelScope's clients."""
         scheme, _, token = (self.header("authorization") or "").partition(" ")
         if scheme.lower() == "bearer" and token.strip():
             return Access(token.strip())
+        if scheme.lower() == "basic" and (password := _password(token)):
+            return Access(password)
         return Access(self._cookie("m_session_id"))
 
     def _cookie(self, name: str) -> str | None:
@@ -80,6 +83,13 @@ class Request:
         except CookieError:
             return None
         return found.value or None if found else None
+
+
+def _password(pair: str) -> str:
+    try:
+        return base64.b64decode(pair, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def decode(raw: str) -> str:

@@ -19,10 +19,18 @@ import msgspec
 
 from p2pmodel.content import Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.ports import Delivery, Upstreams
-from p2pmodel.errors import EntryNotFoundError, RepoNotFoundError, UnavailableError, WrongAnswerError
+from p2pmodel.errors import (
+    EntryNotFoundError,
+    NotAuthorisedError,
+    NotFoundError,
+    RepoNotFoundError,
+    UnavailableError,
+    WrongAnswerError,
+)
 from p2pmodel.gateway.commits import CommitFiles
 from p2pmodel.gateway.failures import huggingface_failure
 from p2pmodel.gateway.files import file_response
+from p2pmodel.gateway.lfs import download_batch, lfs_pointer, read_download_batch
 from p2pmodel.gateway.listing import HuggingFaceEntry, Listings, array
 from p2pmodel.gateway.passing import collect, pass_on, pass_on_from, pass_on_json, read_body
 from p2pmodel.gateway.request import BadRequestError
@@ -32,7 +40,7 @@ from p2pmodel.gateway.routing import ANY, READ, Handler, Route, route
 from p2pmodel.gateway.uploading import PartLinks, lead_here
 from p2pmodel.limits import LISTING_BYTES_MAX, REQUEST_BODY_BYTES_MAX
 
-_KINDS: Final = {"models": RepoKind.MODEL, "datasets": RepoKind.DATASET, "spaces": RepoKind.SPACE}
+_KINDS: Final = {f"{kind}s": kind for kind in RepoKind}
 
 #: Parts of a repo, not names: /api/models/gpt2/refs is about gpt2.
 _PARTS: Final = "(?:refs|auth-check|revision|tree|commits|paths-info|preupload|xet-(?:read|write)-token)(?:/{rest})?"
@@ -64,7 +72,8 @@ class HuggingFaceRoutes:
 
         post = frozenset({"POST"})
         return (
-            line("hf_file", READ, "/{prefix}{repo}/(?:resolve|raw)/{revision}/{path}", self._file),
+            line("hf_file", READ, "/{prefix}{repo}/resolve/{revision}/{path}", self._file),
+            line("hf_raw", READ, "/{prefix}{repo}/raw/{revision}/{path}", self._raw),
             line("hf_tree", READ, "/api/{kinds}/{repo}/tree/{revision}(?:/{path})?", self._tree),
             line("hf_paths", post, "/api/{kinds}/{repo}/paths-info/{revision}", self._paths_info, takes_body=True),
             line("hf_refs", READ, "/api/{kinds}/{repo}/refs", self._refs),
@@ -73,9 +82,10 @@ class HuggingFaceRoutes:
             line("hf_info", READ, "/api/{kinds}/{repo}/revision/{revision}", self._info),
             line("hf_lfs", post, "/{prefix}{repo}/info/lfs/objects/batch", self._lfs_batch, takes_body=True),
             line("hf_commit", post, "/api/{kinds}/{repo}/commit/{revision}", self._commit, takes_body=True),
+            line("hf_parquet", READ, "/api/{kinds}/{repo}/parquet(?:/{rest})?", self._pass_on_with_own_links),
             line("hf_pass", ANY, "/api/{kinds}/{repo}/" + _PARTS, self._pass_on, takes_body=True),
             line("hf_info", READ, "/api/{kinds}/{repo}", self._info),
-            line("hf_repos", ANY, "/api/repos/{rest}", self._repos, takes_body=True),
+            line("hf_repos", ANY, "/api/repos/{rest}", self._pass_on_with_own_links, takes_body=True),
             line("hf_pass", ANY, "/{rest}", self._pass_on, takes_body=True),
         )
 
@@ -86,6 +96,15 @@ class HuggingFaceRoutes:
             return await self._pass_on(call)
         also = self._offer.headers(call.request.endpoint, snapshot, entry)
         return await file_response(self._delivery, call, snapshot, entry, entry.blob.id.hex, also)
+
+    async def _raw(self, call: Call) -> Response:
+        """What git holds: a small file, or the pointer to a large one."""
+        path = call.values["path"]
+        snapshot, entry = await self._delivery.entry(_repo(call), _revision(call), path, call.request.access)
+        if entry.blob is None or entry.blob.id.algorithm == "git-sha1":
+            return await self._file(call)
+        pointer = lfs_pointer(entry.blob)
+        return Response(200, [("Content-Type", "text/plain; charset=utf-8"), ("X-Repo-Commit", snapshot.commit)], pointer)
 
     async def _xet_token(self, call: Call) -> Response:
         return await self._xet.read_token(call, _repo(call), _revision(call))
@@ -168,10 +187,12 @@ class HuggingFaceRoutes:
     # Uploads
 
     async def _lfs_batch(self, call: Call) -> Response:
-        """The hub says where it wants the files; clients bring them to us, and we there."""
+        """Of an upload, the hub says where it wants the files; clients bring them to us, and we there."""
         asked = await read_body(call, REQUEST_BODY_BYTES_MAX)
         if asked is None:
             return refusal(413, f"More than {REQUEST_BODY_BYTES_MAX} bytes of names.")
+        if (own := await self._own_downloads(call, asked)) is not None:
+            return own
         passed, home = await pass_on_from(self._upstreams, Hub.HUGGINGFACE, call, _without_xet_transfer(asked))
         response, answered = await collect(_explained(call, passed), LISTING_BYTES_MAX)
         try:
@@ -181,8 +202,21 @@ class HuggingFaceRoutes:
         led = lead_here(batch, self._links, call.request.endpoint, Hub.HUGGINGFACE, home)
         return replace(response, body=msgspec.json.encode(led))
 
-    async def _repos(self, call: Call) -> Response:
-        """Clients take a new repo's name out of its URL, and know only the endpoint that they were given."""
+    async def _own_downloads(self, call: Call, body: bytes) -> Response | None:
+        """Where git finds the files of a snapshot: here. None for what is no download, for files of other commits, and where
+        the hub has to ask for a password first."""
+        batch = read_download_batch(body)
+        if batch is None:
+            return None
+        try:
+            snapshot = await self._delivery.snapshot(_repo(call), batch.revision or _MAIN, call.request.access)
+        except (NotFoundError, NotAuthorisedError):
+            return None
+        return download_batch(batch, snapshot, call)
+
+    async def _pass_on_with_own_links(self, call: Call) -> Response:
+        """Clients take a new repo's name out of its URL, and know only the endpoint that they were given; the URLs of a
+        dataset's Parquet files would lead them past us."""
         return (await self._with_own_links(call))[0]
 
     async def _with_own_links(self, call: Call) -> tuple[Response, bytes]:
@@ -226,7 +260,7 @@ def _explained(call: Call, response: Response) -> Response:
 
 def _repo(call: Call) -> Repo:
     try:
-        return Repo(Hub.HUGGINGFACE, _KINDS[call.values.get("kind", "models")], call.values["repo"])
+        return Repo(Hub.HUGGINGFACE, _KINDS[call.values.get("kind", "models")], call.values["repo"].removesuffix(".git"))
     except ValueError as error:
         raise RepoNotFoundError(f"There is no such repo: {error}.") from None
 

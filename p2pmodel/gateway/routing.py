@@ -23,8 +23,8 @@ ANY: Final = READ | {"POST", "PUT", "PATCH", "DELETE"}
 
 #: What a placeholder may take of a raw path.
 _PLACEHOLDERS: Final = {
-    "kinds": "(?P<kind>models|datasets|spaces)",
-    "prefix": "(?:(?P<kind>datasets|spaces)/)?",
+    "kinds": "(?P<kind>models|datasets|spaces|kernels)",
+    "prefix": "(?:(?P<kind>datasets|spaces|kernels)/)?",
     "repo": "(?P<repo>[^/]+(?:/[^/]+)?)",  # org/name, or one of the old single names
     "owned": "(?P<repo>[^/]+/[^/]+)",
     "revision": "(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+)",  # these two also come unquoted (browsers, hf:// paths)

@@ -26,7 +26,7 @@ from p2pmodel.upstream.dialect import Budget, Listing, file_entry, without_xet
 from p2pmodel.upstream.endpoint import OWN_HOSTS
 from p2pmodel.upstream.siblings import tree_of
 
-_PREFIXES: Final = {RepoKind.MODEL: "", RepoKind.DATASET: "datasets/", RepoKind.SPACE: "spaces/"}
+_PREFIXES: Final = {RepoKind.MODEL: "", RepoKind.DATASET: "datasets/", RepoKind.SPACE: "spaces/", RepoKind.KERNEL: "kernels/"}
 _NEXT: Final = re.compile(r'<([^>]*)>\s*;[^,<]*\brel="?next"?')
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _ERRORS: Final[dict[str, type[P2pmodelError]]] = {

@@ -168,7 +168,7 @@ class _Walk:
 
 
 def _root(repo: Repo) -> str:
-    if repo.kind is RepoKind.SPACE or "/" not in repo.name:
+    if repo.kind not in {RepoKind.MODEL, RepoKind.DATASET} or "/" not in repo.name:
         raise RepoNotFoundError(f"ModelScope has no {repo}.")
     return f"/api/v1/{repo.kind}s/{repo.name}"
 

@@ -119,12 +119,53 @@ async def test_what_a_client_has_already_is_a_304(rig, repo, known):
         ("/spaces/org/app/resolve/main/f", Repo(Hub.HUGGINGFACE, RepoKind.SPACE, "org/app")),
         ("/gpt2/resolve/main/f", Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "gpt2")),
         ("/datasets/squad/resolve/main/f", Repo(Hub.HUGGINGFACE, RepoKind.DATASET, "squad")),
-        ("/org/model/raw/main/f", Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/model")),
+        ("/kernels/org/kernel/resolve/main/f", Repo(Hub.HUGGINGFACE, RepoKind.KERNEL, "org/kernel")),
     ],
 )
 async def test_every_kind_of_repo_is_found(rig, target, repo):
     rig.delivery.repos[repo] = {"f": b"bytes"}
     assert (await rig.get(target)).body == b"bytes"
+
+
+async def test_raw_is_what_git_holds(rig, repo):
+    pointer = await rig.get("/org/model/raw/main/sub/w.bin")
+    assert pointer.body == f"version https://git-lfs.github.com/spec/v1\noid sha256:{SHA256}\nsize 1024\n".encode()
+    assert pointer.headers["x-repo-commit"] == COMMIT
+    assert (await rig.get("/org/model/raw/main/a.json")).body == b"{}"
+    assert (await rig.get("/org/model/raw/main/odder")).headers["x-error-code"] == "EntryNotFound"
+
+
+async def test_git_finds_large_files_here(rig, repo):
+    asked = {"operation": "download", "objects": [{"oid": SHA256, "size": 1024}], "ref": {"name": "refs/heads/main"}}
+    body = json.dumps(asked).encode()
+    password = "Basic YWxpY2U6aGZfYWxpY2U="
+    headers = (f"Content-Length: {len(body)}", f"Authorization: {password}")
+    answer = await rig.get("/org/model.git/info/lfs/objects/batch", *headers, method="POST", body=body)
+    assert answer.headers["content-type"].startswith("application/vnd.git-lfs+json")
+    download = answer.json()["objects"][0]["actions"]["download"]
+    assert download["href"] == f"http://localhost:{rig.port}/org/model/resolve/{COMMIT}/sub/w.bin"
+    assert download["header"] == {"Authorization": password}
+    assert rig.delivery.asked[-1][-1].token == "hf_alice"
+    assert rig.upstreams.requests == []
+
+
+@pytest.mark.parametrize("target", ["/org/model/info/lfs/objects/batch", "/org/none.git/info/lfs/objects/batch"])
+async def test_git_is_sent_to_the_hub_for_what_is_of_another_commit_or_not_for_it(rig, repo, target):
+    rig.upstreams.body = b'{"objects": []}'
+    body = json.dumps({"operation": "download", "objects": [{"oid": "0" * 64, "size": 1024}]}).encode()
+    answer = await rig.get(target, f"Content-Length: {len(body)}", method="POST", body=body)
+    assert (answer.status, len(rig.upstreams.requests)) == (200, 1)
+    assert rig.upstreams.bodies == [body]
+
+
+async def test_parquet_listings_lead_here(rig, repo):
+    rig.upstreams.home = "https://hub.example"
+    rig.upstreams.body = (
+        b'{"default": {"train": ["https://hub.example/api/datasets/org/data/parquet/default/train/0.parquet"]}}'
+    )
+    answer = await rig.get("/api/datasets/org/data/parquet")
+    [url] = answer.json()["default"]["train"]
+    assert url == f"http://localhost:{rig.port}/api/datasets/org/data/parquet/default/train/0.parquet"
 
 
 async def test_a_file_without_a_usable_hash_is_left_to_the_hub(rig, repo):
