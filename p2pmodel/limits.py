@@ -47,7 +47,7 @@ RATE_MAX: Final = float(1 << 40)  # bytes/s: more than any network
 
 # Links
 LINKS_MAX: Final = 256  # a cluster of 200 and some guests
-UNPROVEN_CONNECTIONS_MAX: Final = 32  # connections whose handshake is not done
+UNPROVEN_CONNECTIONS_MAX: Final = 32  # connections whose handshake is not done; of strangers, and of linked hosts
 UNPROVEN_PER_ADDRESS_MAX: Final = 8
 CONNECTIONS_PER_PEER_MAX: Final = 4
 HANDSHAKE_TIMEOUT_S: Final = 5.0

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+import p2pmodel
 from p2pmodel.demo.hub import Hub, RunningHub, ThreadedHub
 
 MIB: Final = 1 << 20
@@ -123,6 +124,7 @@ class User:
         self.home.mkdir(parents=True, exist_ok=True)
         self.environ = {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(p2pmodel.__file__).parents[1]),  # the code that the tests see, whatever is installed
             "HOME": str(home),
             "XDG_STATE_HOME": str(home / "state"),
             "XDG_CONFIG_HOME": str(home / "config"),

@@ -147,6 +147,12 @@ class Host(Daemon):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
+    def descriptors(self) -> int:
+        """How many it has open."""
+        assert self.process is not None
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    @property
     def memory(self) -> int:
         """Bytes of anonymous RSS."""
         assert self.process is not None

@@ -37,7 +37,7 @@ _NO_CONTENT: Final = frozenset({204, 304})
 
 
 class Lobby(Protocol):
-    """Where connections wait between requests; a scope in it may be cancelled to make room or to shut down."""
+    """Where connections wait until a request's head is there; a scope in it may be cancelled to make room or to shut down."""
 
     @property
     def closing(self) -> bool:
@@ -87,14 +87,14 @@ class ClientConnection:
         self._stream = stream
         self._desk = desk
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX)
-        self._patience_s = REQUEST_HEAD_TIMEOUT_S  # a new client has something to say; an old one may come back later
+        self._returning = False  # a new client has something to say; one that had its answer may come back later
 
     async def run(self) -> None:
         """Serve until either end is done. Never raises but for bugs."""
         try:
             while await self._serve_one():
                 self._http.start_next_cycle()
-                self._patience_s = KEEP_ALIVE_S
+                self._returning = True
             if self._http.our_state is not h11.IDLE:  # between requests nothing can be lost
                 await self._stream.finish()
         except* trio.BrokenResourceError:
@@ -120,28 +120,30 @@ class ClientConnection:
     async def _receive_head(self) -> h11.Request | None:
         event = self._http.next_event()
         if event is h11.NEED_DATA:
-            if not await self._first_bytes():
+            if self._returning and self._desk.lobby.closing:
                 return None
-            with trio.move_on_after(REQUEST_HEAD_TIMEOUT_S):
-                while (event := self._http.next_event()) is h11.NEED_DATA:
-                    self._http.receive_data(await self._stream.receive())
+            with trio.CancelScope() as scope:
+                self._desk.lobby.enter(scope)
+                try:
+                    if not await self._first_bytes():
+                        return None
+                    with trio.move_on_after(REQUEST_HEAD_TIMEOUT_S):
+                        while (event := self._http.next_event()) is h11.NEED_DATA:
+                            self._http.receive_data(await self._stream.receive())
+                finally:
+                    self._desk.lobby.leave(scope)
+            if scope.cancelled_caught:  # somebody else needs the place
+                return None
         if event is h11.NEED_DATA:
             await self._refuse(408, "The head of the request took too long.")
         return event if isinstance(event, h11.Request) else None
 
     async def _first_bytes(self) -> bool:
-        """Wait for a request to begin, as long as there is room for those that only wait."""
-        if self._desk.lobby.closing:
-            return False
-        with trio.move_on_after(self._patience_s) as scope:
-            self._desk.lobby.enter(scope)
-            try:
-                data = await self._stream.receive()
-            finally:
-                self._desk.lobby.leave(scope)
+        data = b""
+        with trio.move_on_after(KEEP_ALIVE_S if self._returning else REQUEST_HEAD_TIMEOUT_S):
+            data = await self._stream.receive()
             self._http.receive_data(data)
-            return bool(data)
-        return False
+        return bool(data)
 
     async def _refuse(self, status: int, message: str) -> None:
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:

@@ -67,7 +67,7 @@ class Reception:
             self._statistics.clients -= 1
             self._room.release_on_behalf_of(sock)
 
-    # For connections between two requests
+    # For connections without a request
 
     @property
     def closing(self) -> bool:
@@ -76,6 +76,8 @@ class Reception:
 
     def enter(self, scope: trio.CancelScope) -> None:
         self._idle[scope] = None
+        if self._closed:
+            scope.cancel()
 
     def leave(self, scope: trio.CancelScope) -> None:
         del self._idle[scope]

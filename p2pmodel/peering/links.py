@@ -41,6 +41,10 @@ class Links:
     def nodes(self) -> list[NodeId]:
         return list(self._neighbours)
 
+    def at(self, host: str) -> bool:
+        """Whether a linked peer is there."""
+        return any(each.link.connection.stream.remote.host == host for each in self)
+
     def refusal(self, new: Link) -> str:
         """Why a new link may not be; empty if it may."""
         present = self._neighbours.get(new.peer)

@@ -1,12 +1,12 @@
 """The door for peers: who comes in, proves in time who they are, and becomes a link or a data connection.
 
-Before that proof nobody gets more than a socket: so many at once, so many an address, so many seconds. The first byte
-tells TLS from a plain data connection, which shows a ticket instead of a certificate.
+Before that proof nobody gets more than a socket: so many at once, so many an address, so many seconds (`antechamber`). Who
+comes from where a linked peer is waits apart, so that a crowd of strangers holds up no order between members. The first
+byte tells TLS from a plain data connection, which shows a ticket instead of a certificate.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ import trio
 
 from p2pmodel.content import NodeId
 from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceError, StrangerError
-from p2pmodel.limits import HANDSHAKE_TIMEOUT_S, UNPROVEN_CONNECTIONS_MAX, UNPROVEN_PER_ADDRESS_MAX
+from p2pmodel.limits import HANDSHAKE_TIMEOUT_S
 from p2pmodel.network import ByteStream
+from p2pmodel.peering.antechamber import Antechamber
 from p2pmodel.peering.connection import Connection, patience
 from p2pmodel.peering.secure import SECURE_FIRST_BYTE, Secure
 from p2pmodel.peering.statistics import PeeringStatistics
@@ -30,6 +31,7 @@ class Reception:
     """What the listener asks of its house."""
 
     admits: Callable[[str], bool]  # whether to talk to this host at all
+    knows: Callable[[str], bool]  # whether a linked peer is there
     hello: Callable[[], Hello]
     spend: Callable[[bytes], NodeId | None]  # whose ticket
     link: Callable[[Connection, NodeId, Hello], Awaitable[None]]
@@ -44,34 +46,22 @@ class Listener:
         self._plain = plain  # whether plain data connections are let in
         self._reception = reception
         self._statistics = statistics
-        self._unproven: Counter[str] = Counter()
+        self._members, self._strangers = Antechamber(), Antechamber()
 
     async def handle(self, stream: ByteStream) -> None:
         host = stream.remote.host
         async with AsyncExitStack() as leaving:
             leaving.push_async_callback(trio.aclose_forcefully, stream)
-            if not self._reception.admits(host) or not self._room_for(host):
+            antechamber = self._members if self._reception.knows(host) else self._strangers
+            if not self._reception.admits(host) or antechamber.refuses(host):
                 self._statistics.refused += 1
                 return
             with failed_openings_counted(self._statistics):
-                with self._place(host), patience(HANDSHAKE_TIMEOUT_S):
+                with patience(HANDSHAKE_TIMEOUT_S) as scope, antechamber.place(host, scope):
                     connection, peer = await self._identify(stream)
                     leaving.push_async_callback(connection.aclose)
                     onward = await self._open(connection, peer)
                 await onward()
-
-    def _room_for(self, host: str) -> bool:
-        return self._unproven.total() < UNPROVEN_CONNECTIONS_MAX and self._unproven[host] < UNPROVEN_PER_ADDRESS_MAX
-
-    @contextmanager
-    def _place(self, host: str) -> Iterator[None]:
-        self._unproven[host] += 1
-        try:
-            yield
-        finally:
-            self._unproven[host] -= 1
-            if not self._unproven[host]:
-                del self._unproven[host]
 
     async def _identify(self, stream: ByteStream) -> tuple[Connection, NodeId | None]:
         """A connection and whose it is; nobody's yet if it is a plain one."""

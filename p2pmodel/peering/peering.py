@@ -240,7 +240,12 @@ class Peering:
 
     async def _keep_doors_open(self, listener: NetworkListener, nursery: trio.Nursery) -> None:
         reception = Reception(
-            admits=self._admits, hello=self._hello, spend=self._spend, link=self._accepted_link, seed=self._seed
+            admits=self._admits,
+            knows=self._links.at,
+            hello=self._hello,
+            spend=self._spend,
+            link=self._accepted_link,
+            seed=self._seed,
         )
         door = Listener(secure=self._secure, plain=self._plain, reception=reception, statistics=self.statistics)
         with self._doors:

@@ -37,7 +37,7 @@ def load(path: Path) -> list[Candidate]:
             content = msgspec.json.decode(file.read(REMEMBERED_BYTES_MAX), type=_File)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: nested without end
         log.warning("peers.file_unreadable", path=str(path), error=type(error).__name__)
         return []
     if content.version != _VERSION:

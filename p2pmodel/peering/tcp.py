@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
-from p2pmodel.limits import MIB
+from p2pmodel.limits import MIB, SEED_PROGRESS_TIMEOUT_S
 from p2pmodel.network import Address, ByteStream
 
 T = TypeVar("T")
@@ -40,6 +40,8 @@ class TcpStream(ByteStream):
         # trio's listeners leave 16 KiB here, which would wake a sendfile loop for every 16 KiB; 0 is the system's own.
         # SO_SNDBUF stays unset: setting it would switch the kernel's autotuning off.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
+        # What a peer does not take would stay with the kernel for minutes after we have closed: megabytes a connection.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEED_PROGRESS_TIMEOUT_S * 1000))
         self._socket = sock
         self._remote = _address(sock.getpeername())
         self._local = _address(sock.getsockname())

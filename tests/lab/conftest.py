@@ -1,5 +1,6 @@
 """What the lab's tests share. They run where network namespaces can be made (`make lab`), each file in a LAN of its own."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from zlib import crc32
@@ -35,7 +36,7 @@ def new_model(request) -> Callable[..., Model]:
     made = []
 
     def make(lan: Lan, mib: int) -> Model:
-        name = f"acme/{request.node.name.replace('_', '-')[:70]}-{len(made)}"
+        name = f"acme/{re.sub('[^a-z0-9]+', '-', request.node.name)[:70]}-{len(made)}"
         weights = noise(crc32(name.encode()), mib * MIB + 1)
         model = Model(name, {"config.json": name.encode(), "model.safetensors": weights})
         lan.hub.add_repo("model", name, model.files)

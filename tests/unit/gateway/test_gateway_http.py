@@ -204,6 +204,19 @@ async def test_when_all_places_are_taken_the_longest_idle_client_makes_way(start
         assert (await first.get("/healthz")).status == 200
 
 
+@pytest.mark.scorecard("S12")
+async def test_a_client_that_does_not_end_its_head_makes_way_too(start_gateway):
+    async with start_gateway(clients_max=2) as rig:
+        slow = [await rig.connect() for _ in range(2)]
+        for client in slow:
+            await client.send("GET /healthz HTTP/1.1\r\nHost: loc")
+        with trio.fail_after(2):
+            assert (await rig.get("/healthz")).status == 200
+        assert await slow[0].rest() == b""
+        await slow[1].send(f"alhost:{rig.port}\r\n\r\n")
+        assert (await slow[1].answer()).status == 200
+
+
 async def test_places_can_be_taken_away_and_given_while_clients_are_there(start_gateway):
     async with start_gateway(clients_max=3) as rig:
         clients = [await rig.connect() for _ in range(3)]

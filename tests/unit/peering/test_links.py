@@ -350,7 +350,15 @@ async def test_remembered_peers_are_dialled_after_a_restart(autojump_clock, memo
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"version":1,"peers":7}', b'{"version":1,"peers":[{"node":"x","host":"","port":0}]}']
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"version":1,"peers":7}',
+        b'{"version":1,"peers":[{"node":"x","host":"","port":0}]}',
+        b'{"x":' + b"[" * 60_000,
+    ],
+    ids=["empty", "cut", "no list", "no peer", "nested"],
 )
 async def test_a_damaged_file_of_remembered_peers_is_ignored(autojump_clock, memory_node, tmp_path, content):
     (tmp_path / "peers.json").write_bytes(content)

@@ -10,7 +10,13 @@ import trio
 from p2pmodel.content import Blob, BlobId, Grade
 from p2pmodel.delivery.ports import Order
 from p2pmodel.errors import ConfigError, PeerProtocolError, ShortAnswerError, SourceError, WrongBytesError
-from p2pmodel.limits import CHUNK_BYTES, CONNECTIONS_PER_PEER_MAX, SEED_PROGRESS_TIMEOUT_S, UNPROVEN_PER_ADDRESS_MAX
+from p2pmodel.limits import (
+    CHUNK_BYTES,
+    CONNECTIONS_PER_PEER_MAX,
+    SEED_PROGRESS_TIMEOUT_S,
+    UNPROVEN_CONNECTIONS_MAX,
+    UNPROVEN_PER_ADDRESS_MAX,
+)
 from p2pmodel.network import Address, Candidate
 from p2pmodel.peering import Identity, Membership, TcpNetwork, TlsSecure, new_join_token
 from p2pmodel.peering.connection import Connection
@@ -296,6 +302,26 @@ async def test_a_connection_that_proves_nothing_is_shed_in_time(autojump_clock, 
     began = trio.current_time()
     assert await stream.receive_some() == b""
     assert trio.current_time() - began == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.scorecard("S12")
+async def test_a_crowd_of_strangers_keeps_no_newcomer_and_no_member_out(autojump_clock, memory_node, memory_network):
+    one, two, three = [await memory_node() for _ in range(3)]
+    two.hear_of(one)
+    await two.events.until_linked()
+    crowd = [
+        await memory_network.at(f"10.0.1.{number % 20}").dial(one.address) for number in range(3 * UNPROVEN_CONNECTIONS_MAX)
+    ]
+    with trio.fail_after(2):
+        three.hear_of(one)
+        await three.events.until_linked()
+    for _ in range(UNPROVEN_PER_ADDRESS_MAX):
+        crowd.append(await memory_network.at(two.host).dial(one.address))
+        crowd += [await memory_network.at(f"10.0.2.{number}").dial(one.address) for number in range(UNPROVEN_CONNECTIONS_MAX)]
+    waiting = [stream for stream in crowd if stream.local.host == two.host]
+    with trio.move_on_after(1) as scope:
+        await waiting[0].receive_some()
+    assert scope.cancelled_caught  # it has not been pushed out
 
 
 # Members that misbehave

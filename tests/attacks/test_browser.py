@@ -1,0 +1,145 @@
+"""A hostile page in a real browser on a daemon's machine: whatever it tries, nothing behind the gate hears of it.
+
+The page comes from a server that then leaves its port to the daemon's gateway: from then on its own host name leads there,
+as after DNS rebinding. Needs Chromium (`apt-get install chromium`).
+"""
+
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from daemons import House, Site, until
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PAGE = Path(__file__).with_name("hostile.html")
+SHAPES = {
+    "fetch", "no-cors fetch", "put", "no-cors post", "img", "script", "iframe", "form", "websocket",
+    "rebound get", "rebound post",
+}  # fmt: skip
+
+pytestmark = [
+    pytest.mark.attacks,
+    pytest.mark.scorecard("S16"),
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(BROWSER is None, reason="apt-get install chromium"),
+]
+
+
+class Evil(http.server.BaseHTTPRequestHandler):
+    """The attacker's server: its page, when to begin, and what the page saw."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        ours = self.server
+        body = b"go" if ours.go.is_set() else b"wait"
+        if self.path == "/":
+            ours.shown.set()
+            body = ours.page
+        self.answer(body)
+
+    def do_POST(self):
+        self.server.report = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.answer(b"")
+
+    def answer(self, body):
+        self.close_connection = True
+        self.send_response(200)
+        for name, value in (
+            ("Content-Type", "text/html"),
+            ("Content-Length", str(len(body))),
+            ("Access-Control-Allow-Origin", "*"),
+            ("Connection", "close"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving(port=0):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Evil)
+    server.go, server.shown, server.report, server.page = threading.Event(), threading.Event(), None, b""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def browsing(url, profile):
+    names = "MAP *.example 127.0.0.1"
+    process = subprocess.Popen(
+        [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+            f"--user-data-dir={profile}", f"--host-resolver-rules={names}", "--no-proxy-server",
+            "--remote-debugging-port=0", url,
+        ],
+        env={**os.environ, "HOME": str(profile)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def test_a_hostile_page_in_a_browser_reaches_no_handler(tmp_path, figure):
+    port = free_port()
+    with Site() as site, House(tmp_path, site) as house, serving() as evil, ExitStack() as browser:
+        site.hub.add_repo("model", "acme/tiny", {"config.json": b"{}"})
+        page = PAGE.read_bytes().replace(b"@EVIL@", b"%d" % evil.server_port).replace(b"@GATEWAY@", b"%d" % port)
+        with serving(port) as rebinding:
+            rebinding.page = page
+            browser.enter_context(browsing(f"http://rebound.example:{port}/", tmp_path / "profile"))
+            assert rebinding.shown.wait(40), "the browser does not show the page"
+        node = house.daemon("node", gateway__listen=f"localhost:{port}")
+        before = handled(node)
+        evil.go.set()
+        until(lambda: evil.report is not None, "the page to have tried everything", 60)
+        after = handled(node)
+        refused = sum(node.metrics("p2pmodel_gateway_requests_total").values()) - sum(after.values())
+        with urllib.request.urlopen(f"http://localhost:{port}/acme/tiny/resolve/main/config.json") as answer:
+            assert answer.read() == b"{}"
+        assert node.ask("/-/api/status").status == 200
+    figure(f"{len(evil.report)} shapes tried, {refused:.0f} requests refused at the gate; the page saw {evil.report}")
+    assert evil.report.keys() == SHAPES
+    assert refused >= len(SHAPES) - 1  # they did arrive: it is not the browser that kept them back
+    assert {route for route in after if after[route] != before.get(route)} <= {"metrics"}
+    for answer in evil.report.values():
+        if isinstance(answer, dict):
+            assert answer["status"] in {0, 421}  # opaque, or the refusal to the rebound name
+            assert not any(name.startswith("access-control") for name in answer["headers"])
+            assert "node_id" not in answer["body"]
+
+
+def handled(node):
+    """Requests that passed the gate, by route."""
+    counted = {}
+    for labels, count in node.metrics("p2pmodel_gateway_requests_total").items():
+        route = dict(pair.split("=") for pair in labels.replace('"', "").split(","))["route"]
+        if route != "refused":
+            counted[route] = counted.get(route, 0) + count
+    return counted
