@@ -44,7 +44,6 @@ from p2pmodel.quiet import QuietThread
 from p2pmodel.reports import Reports
 from p2pmodel.settings import AliasSettings, HostPort, Settings, UpstreamSettings
 from p2pmodel.store import FlightFiles, Store
-from p2pmodel.store.caches import find_caches
 from p2pmodel.swarm import Standing
 from p2pmodel.upstream import Router, Upstream
 
@@ -259,7 +258,7 @@ class _Rooms:
             xet_above=_XET_ABOVE[settings.gateway.xet],
         )
         self._quiet = QuietThread()
-        self._adopting = Adopting(self._delivery, store, store, find=find_caches, key=self._identity.key, quiet=self._quiet.run)
+        self._adopting = Adopting(self._delivery, store, store, key=self._identity.key, quiet=self._quiet.run)
         self._upkeep = Upkeep(
             self._delivery,
             store,

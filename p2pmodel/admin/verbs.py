@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from p2pmodel.admin.live_limits import LiveLimits
@@ -17,6 +18,7 @@ from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import Call, Response, json_response
 from p2pmodel.gateway.routes_admin import LINES_TYPE, Lines
 from p2pmodel.gateway.routing import Handler, Route, route
+from p2pmodel.store.caches import find_caches, one_repo
 
 
 class Verbs:
@@ -42,11 +44,13 @@ class Verbs:
         return json_response({"limits": self._limits.tell()})
 
     async def _adopt(self, call: Call) -> Response:
-        """Goes on when the owner hangs up."""
-        folder = Path(call.request.asked("dir"))
-        if not folder.is_absolute():
-            raise BadRequestError("dir must be an absolute path.")
-        return await _streamed(call, self._adopting.adopt(folder))
+        """A cache, or a folder that is a repo at a revision. Goes on when the owner hangs up."""
+        folder, revision = _folder(call.request), call.request.asked("revision")
+        if not call.request.asked("repo"):
+            return await _streamed(call, self._adopting.adopt(str(folder), partial(find_caches, folder)))
+        repo = _repo(call.request)
+        what = f"{folder} ({repo} at {revision})"
+        return await _streamed(call, self._adopting.adopt(what, partial(one_repo, folder, repo, revision)))
 
     async def _pin(self, call: Call) -> Response:
         return json_response({"pinned": [await self._upkeep.pin(_repo(call.request), call.request.asked("revision"))]})
@@ -72,6 +76,13 @@ async def _streamed(call: Call, steps: AsyncGenerator[AdoptStep | VerifyStep, No
     await call.held.enter_async_context(aclosing(steps))
     lines: Lines[AdoptStep | VerifyStep] = Lines(steps, done=lambda step: step.over)
     return Response(200, (LINES_TYPE,), lines)
+
+
+def _folder(request: Request) -> Path:
+    folder = Path(request.asked("dir"))
+    if not folder.is_absolute():
+        raise BadRequestError("dir must be an absolute path.")
+    return folder
 
 
 def _repo(request: Request) -> Repo:

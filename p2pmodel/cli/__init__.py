@@ -25,6 +25,7 @@ _COMMANDS = {
     "peers": "Show who is there.",
     "warm": "Have other nodes bring a model in.",
     "why": "Show where each chunk came from, and why a hub was asked.",
+    "push": "Upload a folder to a hub, and share it.",
     "adopt": "Take existing caches of hub clients into the store.",
     "pin": "Keep a model when room is made.",
     "unpin": "Let a pinned model go when room is made.",

@@ -11,7 +11,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import FetchEvent, amount, view
+from p2pmodel.cli.progress import amount, view
 from p2pmodel.cli.report import AdoptReport, print_json
 from p2pmodel.errors import NotFoundError, P2pmodelError
 from p2pmodel.settings import Settings
@@ -33,7 +33,7 @@ def command(settings: Settings, *, folders: tuple[Path, ...], quiet: bool, as_js
     for folder in [folder.resolve() for folder in folders] or default_caches(os.environ):
         if not folder.is_dir():
             raise NotFoundError(f"There is no folder {folder}.")
-        reports[str(folder)] = _adopt(daemon, folder, quiet=quiet)
+        reports[str(folder)] = adopt(daemon, {"dir": str(folder)}, quiet=quiet)
     if as_json:
         print_json({folder: msgspec.to_builtins(report) for folder, report in reports.items()})
     if not reports:
@@ -50,20 +50,13 @@ def default_caches(environ: Mapping[str, str]) -> list[Path]:
     return [folder.resolve() for folder in map(Path, (huggingface, modelscope)) if folder.is_dir()]
 
 
-def _adopt(daemon: local_daemon.LocalDaemon, folder: Path, *, quiet: bool) -> AdoptReport:
-    report = AdoptReport()
+def adopt(daemon: local_daemon.LocalDaemon, query: Mapping[str, str], *, quiet: bool) -> AdoptReport:
+    """Have the daemon take a folder, and tell how it went."""
+    folder, report = query["dir"], AdoptReport()
     with view(f"Adopting {folder}", quiet=quiet) as shown:
-        for event in daemon.changes("adopt", {"dir": str(folder)}):
+        for event in daemon.changes("adopt", query):
             report = msgspec.convert(event, AdoptReport)
-            shown.update(
-                FetchEvent(
-                    event=report.event,
-                    files=report.files,
-                    files_done=report.files_done,
-                    bytes=report.bytes,
-                    here=report.bytes_done,
-                )
-            )
+            shown.update(report.progress)
     if report.event != "done":
         raise P2pmodelError("The daemon ended its answer too early.", next_step="Run the same command again.")
     click.echo(

@@ -11,6 +11,8 @@ from typing import Any
 import click
 import msgspec
 
+from p2pmodel.cli.progress import FetchEvent
+
 
 class StoreReport(msgspec.Struct, kw_only=True):
     bytes: int = 0
@@ -176,27 +178,32 @@ class RemovedReport(msgspec.Struct, kw_only=True):
     busy: int = 0
 
 
-class VerifyReport(msgspec.Struct, kw_only=True):
-    """A line of the daemon's `verify`."""
-
+class _HashingReport(msgspec.Struct, kw_only=True):
     event: str = ""
     files: int = 0
     files_done: int = 0
     bytes: int = 0
     bytes_done: int = 0
+
+    @property
+    def progress(self) -> FetchEvent:
+        """As a fetch shows it."""
+        return FetchEvent(
+            event=self.event, files=self.files, files_done=self.files_done, bytes=self.bytes, here=self.bytes_done
+        )
+
+
+class VerifyReport(_HashingReport, kw_only=True):
+    """A line of the daemon's `verify`."""
+
     damaged: int = 0
     mended: int = 0
     failures: list[str] = []
 
 
-class AdoptReport(msgspec.Struct, kw_only=True):
+class AdoptReport(_HashingReport, kw_only=True):
     """A line of the daemon's `adopt`."""
 
-    event: str = ""
-    files: int = 0
-    files_done: int = 0
-    bytes: int = 0
-    bytes_done: int = 0
     adopted: int = 0
     here: int = 0
     repos: int = 0

@@ -9,7 +9,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import FetchEvent, amount, view
+from p2pmodel.cli.progress import amount, view
 from p2pmodel.cli.repo_argument import repo_argument
 from p2pmodel.cli.report import VerifyReport, print_json
 from p2pmodel.errors import P2pmodelError
@@ -27,15 +27,7 @@ def command(settings: Settings, *, asked: Mapping[str, str], quiet: bool, as_jso
     with view(f"Verifying {asked.get('repo') or 'the store'}", quiet=quiet) as shown:
         for event in local_daemon.find(settings).changes("verify", asked):
             report = msgspec.convert(event, VerifyReport)
-            shown.update(
-                FetchEvent(
-                    event=report.event,
-                    files=report.files,
-                    files_done=report.files_done,
-                    bytes=report.bytes,
-                    here=report.bytes_done,
-                )
-            )
+            shown.update(report.progress)
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:

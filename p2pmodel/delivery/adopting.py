@@ -106,20 +106,18 @@ class Adopting:
         store: Store,
         adopter: Adopter[Any],
         *,
-        find: Callable[[Path], Sequence[Found]],
         key: Ed25519PrivateKey,
         quiet: Blocking,
     ) -> None:
         self._delivery = delivery
         self._store = store
         self._adopter = adopter
-        self._find = find
         self._key = key
         self._quiet = quiet
         self._step = AdoptStep(over=True)
         self._over = trio.Event()
         self._failure: StoreError | None = None
-        self._folder: Path | None = None
+        self._what = ""
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -129,15 +127,15 @@ class Adopting:
             task_status.started()
             await trio.sleep_forever()
 
-    async def adopt(self, folder: Path) -> AsyncGenerator[AdoptStep, None]:
-        """Begin, or watch what was begun. Raises StoreError, UnavailableError."""
+    async def adopt(self, what: str, find: Callable[[], Sequence[Found]]) -> AsyncGenerator[AdoptStep, None]:
+        """Begin with what `find` finds, or watch what was begun under the same name. Raises StoreError, UnavailableError."""
         if self._nursery is None:
             raise UnavailableError("The daemon is stopping.")
         if self._step.over:
-            self._step, self._folder, self._failure, self._over = AdoptStep(), folder, None, trio.Event()
-            self._nursery.start_soon(self._work, folder)
-        elif self._folder != folder:
-            raise UnavailableError(f"{self._folder} is being adopted.", next_step="Wait for it, then ask again.")
+            self._step, self._what, self._failure, self._over = AdoptStep(), what, None, trio.Event()
+            self._nursery.start_soon(self._work, what, find)
+        elif self._what != what:
+            raise UnavailableError(f"{self._what} is being adopted.", next_step="Wait for it, then ask again.")
         while not self._step.over:
             yield self._step
             with trio.move_on_after(_REPORT_S):
@@ -146,9 +144,9 @@ class Adopting:
             raise self._failure
         yield self._step
 
-    async def _work(self, folder: Path) -> None:
+    async def _work(self, what: str, find: Callable[[], Sequence[Found]]) -> None:
         try:
-            repos = await self._quiet(self._find, folder)
+            repos = await self._quiet(find)
             files = [file for repo in repos for file in repo.files]
             self._step = AdoptStep(files=len(files), bytes=sum(file.size for file in files), repos=len(repos))
             for found in repos:
@@ -160,7 +158,7 @@ class Adopting:
         finally:
             self._step = replace(self._step, over=True)
             self._over.set()
-        log.info("adopted", folder=str(folder), files=self._step.adopted, failed=self._step.failed)
+        log.info("adopted", what=what, files=self._step.adopted, failed=self._step.failed)
 
     # One file
 

@@ -57,6 +57,12 @@ def find_caches(folder: Path) -> list[CachedRepo]:
         return [_merged(parts) for parts in found.values()]
 
 
+def one_repo(folder: Path, repo: Repo, revision: str) -> list[CachedRepo]:
+    """A folder of somebody's that is what the hub has at `revision`, as after an upload. Raises StoreError."""
+    with disk_errors(f"reading {folder}"):
+        return [CachedRepo(repo, (revision,), {}, tuple(_files(folder.resolve(strict=True))))]
+
+
 def _merged(parts: list[CachedRepo]) -> CachedRepo:
     """One repo in two layouts, as an upgraded client leaves it."""
     revisions = dict.fromkeys(revision for part in parts for revision in part.revisions)

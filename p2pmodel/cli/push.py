@@ -1,0 +1,84 @@
+"""`p2pmodel push`: uploads a folder to a hub and shares it with the cluster at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pmodel import config
+from p2pmodel.cli import fetch, local_daemon
+from p2pmodel.cli.adopt import adopt
+from p2pmodel.cli.options import json_option, settings_options
+from p2pmodel.cli.repo_argument import repo_argument
+from p2pmodel.cli.report import print_json
+from p2pmodel.cli.uploading import Upload, upload
+from p2pmodel.content.naming import Hub, Repo, RepoKind
+from p2pmodel.errors import ConfigError, NoDaemonError, NotAuthorisedError
+from p2pmodel.settings import Settings, UpstreamSettings
+
+
+@click.command("push")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@repo_argument()
+@click.option("--private", is_flag=True, help="If the repo has to be made: a private one.")
+@click.option("-m", "--message", default="Upload with p2pmodel", show_default=True, help="Of the commit.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be repeated.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@json_option
+@settings_options
+def command(
+    settings: Settings,
+    *,
+    asked: Mapping[str, str],
+    folder: Path,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401  # fields of Upload
+) -> None:
+    """Upload DIR to REPO, which is made if it does not exist, and share it with the cluster.
+
+    Interrupted, the same command goes on: what the hub has is not sent again. The files are taken into the store where they
+    lie, so that no node asks the hub for them.
+    """
+    repo = _repo(asked)
+    upstream = _upstream(settings, repo.hub)
+    token = fetch.hub_token(repo.hub) or config.token_of(upstream)
+    if not token:
+        raise NotAuthorisedError("Uploading takes a token.", next_step="Log in with the hub's own tool, or set HF_TOKEN.")
+    revision = asked["revision"] or fetch.MAIN_BRANCH[repo.hub]
+    wanted = Upload(folder=folder.resolve(), repo=repo, revision=revision, quiet=quiet, token=token, **options)
+    commit = upload(wanted, upstream)
+    shared = _share(settings, wanted, {**asked, "revision": commit})
+    if as_json:
+        print_json({"repo": repo.name, "hub": repo.hub, "type": repo.kind, "commit": commit, "shared": shared})
+    else:
+        click.echo(commit)
+
+
+def _share(settings: Settings, wanted: Upload, asked: Mapping[str, str]) -> bool:
+    """The upload is done whatever comes of this."""
+    try:
+        daemon = local_daemon.find(settings)
+        report = adopt(daemon, {**asked, "dir": str(wanted.folder)}, quiet=wanted.quiet)
+    except (NoDaemonError, NotAuthorisedError) as error:
+        click.echo(f"It is uploaded, and not shared from here: {error} {error.next_step}".rstrip(), err=True)
+        return False
+    return not report.failed
+
+
+def _repo(asked: Mapping[str, str]) -> Repo:
+    try:
+        return Repo(Hub(asked["hub"]), RepoKind(asked["type"]), asked["repo"])
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="REPO") from None
+
+
+def _upstream(settings: Settings, hub: Hub) -> UpstreamSettings:
+    found = sorted((each for each in settings.upstreams if each.hub is hub), key=lambda each: each.priority)
+    if not found:
+        raise ConfigError(f"No [[upstream]] leads to {hub}.", next_step="Add one to the config file.")
+    return found[0]
