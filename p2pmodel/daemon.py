@@ -59,6 +59,7 @@ def serve(settings: Settings) -> None:
     """Run a daemon until SIGTERM or SIGINT. Raises P2pmodelError for what the operator must mend."""
     log.configure(settings.log.level, settings.log.format)
     _allow_descriptors()
+    _leave_no_core()
     _run(_serve, settings)
 
 
@@ -68,6 +69,11 @@ def _allow_descriptors() -> None:
     wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_MAX, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _leave_no_core() -> None:
+    """Clients' tokens are in memory: no crash may put them on a disk."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def run_for(settings: Settings, job: Callable[[Running], T]) -> T:
