@@ -27,7 +27,7 @@ from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.listings import Told, ask_members, hearsay_key
 from p2pmodel.delivery.once import Once
 from p2pmodel.delivery.ports import Location, Surroundings
-from p2pmodel.errors import EntryNotFoundError, GatedRepoError, UnavailableError
+from p2pmodel.errors import EntryNotFoundError, GatedRepoError, NotAuthorisedError, NotFoundError, UnavailableError
 from p2pmodel.limits import ACCESS_ALLOW_S, ACCESS_DENY_S, ACCESS_ENTRIES_MAX, REVISION_FRESH_S
 
 log = structlog.get_logger()
@@ -54,8 +54,23 @@ class Catalog:
             known = self._store.snapshot(repo, commit)
             if known is not None and self._may_list(known, access) and not self._to_be_asked_again(known):
                 return self._revealing_nothing(known)
-        key = (repo, revision, self._tag(access))
-        return await self._once.ask(key, lambda: self._ask(repo, revision, access))
+        led = False
+
+        async def lead() -> Snapshot:
+            nonlocal led
+            led = True
+            return await self._ask(repo, revision, access)
+
+        try:
+            snapshot = await self._once.ask((repo, revision), lead)
+        except (NotFoundError, NotAuthorisedError):
+            if led:
+                raise
+        else:
+            if led or snapshot.public:
+                return snapshot
+        # What is not public, each asks for with a credential of their own.
+        return await self._once.ask((repo, revision, self._tag(access)), lambda: self._ask(repo, revision, access))
 
     async def pinned(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """Without asking the hub: what it last said, or what a member of our cluster says that it said."""
@@ -109,9 +124,8 @@ class Catalog:
         snapshot = await self.snapshot(repo, revision, access)
         if (kept := self._store.document(_info_key(snapshot))) is not None:
             return kept
-        return await self._once.ask(
-            ("info", repo, snapshot.commit, self._tag(access)), lambda: self._ask_info(snapshot, access)
-        )
+        whose = b"" if snapshot.public else self._tag(access)
+        return await self._once.ask(("info", repo, snapshot.commit, whose), lambda: self._ask_info(snapshot, access))
 
     async def _ask_info(self, snapshot: Snapshot, access: Access) -> bytes:
         body = await self._upstreams.info(snapshot.repo, snapshot.commit, access)

@@ -182,19 +182,3 @@ class Sleeper:
 
     def __getattr__(self, name):
         return lambda *_: None
-
-
-async def test_many_clients_ask_for_a_repos_description_once(hub, autojump_clock):
-    async with members(hub, "a") as [a], trio.open_nursery() as nursery:
-        for _ in range(50):
-            nursery.start_soon(a.delivery.info, REPO, "main", NOBODY)
-    assert hub.asked == {"snapshot": 1, "info": 1}
-
-
-async def test_many_clients_of_one_user_ask_once_whether_they_may_read(hub, autojump_clock):
-    private = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/private")
-    hub.publish({"w.bin": TRUE}, repo=private, tokens={"good"})
-    async with members(hub, "a") as [a], trio.open_nursery() as nursery:
-        for _ in range(50):
-            nursery.start_soon(a.delivery.entry, private, "main", "w.bin", Access("good"))
-    assert hub.asked == {"snapshot": 1, "may_read": 1}
