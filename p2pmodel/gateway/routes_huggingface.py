@@ -23,6 +23,7 @@ from p2pmodel.errors import (
     EntryNotFoundError,
     NotAuthorisedError,
     NotFoundError,
+    P2pmodelError,
     RepoNotFoundError,
     UnavailableError,
     WrongAnswerError,
@@ -127,11 +128,17 @@ class HuggingFaceRoutes:
             return _info_of(snapshot)
 
     async def _refs(self, call: Call) -> Response:
+        """llama.cpp begins with it. Where the branch leads is learnt on the way, for when the hub is gone."""
+
         async def answer() -> Response:
             main = {"name": _MAIN, "ref": f"refs/heads/{_MAIN}", "targetCommit": (await self._snapshot(call)).commit}
             return json_response({"branches": [main], "converts": [], "tags": []})
 
-        return await self._hub_first(call, answer)
+        told = await self._hub_first(call, answer)
+        if told.status == HTTPStatus.OK:
+            with suppress(P2pmodelError):  # an empty repo has no branch
+                await self._snapshot(call)
+        return told
 
     async def _tree(self, call: Call) -> Response:
         expand = call.request.flag("expand")

@@ -317,18 +317,30 @@ async def test_when_the_hub_is_gone_the_branch_that_is_known_is_named(rig, repo)
     assert (refs["tags"], refs["converts"]) == ([], [])
 
 
-async def test_head_is_the_default_branch(rig, repo):
+@pytest.fixture
+def revisions(rig, monkeypatch):
+    """What delivery is asked for."""
     asked = []
-    answer_of = rig.delivery.snapshot
+    answer = rig.delivery.snapshot
 
     async def snapshot(repo, revision, access):
         asked.append(revision)
-        return await answer_of(repo, revision, access)
+        return await answer(repo, revision, access)
 
-    rig.delivery.snapshot = snapshot
+    monkeypatch.setattr(rig.delivery, "snapshot", snapshot)
+    return asked
+
+
+async def test_who_asks_for_branches_finds_the_default_one_again_without_the_hub(rig, repo, revisions):
+    rig.upstreams.body = b'{"branches":[],"converts":[],"tags":[]}'
+    assert (await rig.get("/api/models/org/model/refs")).body == rig.upstreams.body
+    assert revisions == ["main"]
+
+
+async def test_head_is_the_default_branch(rig, repo, revisions):
     assert (await rig.get("/api/models/org/model/revision/HEAD")).json()["sha"] == COMMIT
-    assert asked[0] == "main"
-    assert "HEAD" not in asked
+    assert revisions[0] == "main"
+    assert "HEAD" not in revisions
 
 
 # Passing on
