@@ -13,6 +13,7 @@ from p2pmodel.demo.cdn import Cdn
 from p2pmodel.demo.exchange import Answer, RefusedError, Request, Route, json_answer
 from p2pmodel.demo.repos import Content, HubRepo, lfs_by_name_or_size
 from p2pmodel.demo.shelf import Shelf
+from p2pmodel.demo.xet import XetStorage
 
 _NAME: Final = r"(?P<name>[^/]+(?:/[^/]+)?)"
 _API: Final = rf"/api/(?P<kind>models|datasets|spaces|kernels)/{_NAME}"
@@ -27,6 +28,7 @@ class Writing:
         self._shelf = shelf
         self._storage = storage
         self._find = find
+        self._xet = XetStorage(storage)
         self.part_bytes = 5_000_000  # files that are larger come in parts of this many bytes, where a client can do that
         self.routes: Final = (
             Route.of("hf create", "POST", r"/api/repos/create", self._create),
@@ -35,10 +37,12 @@ class Writing:
             Route.of("hf preupload", "POST", rf"{_API}/preupload/(?P<rest>.+)", self._preupload),
             Route.of("hf branch", "POST DELETE", rf"{_API}/branch/(?P<rest>.+)", self._branch),
             Route.of("hf tag", "POST DELETE", rf"{_API}/tag/(?P<rest>.+)", self._tag),
+            Route.of("hf xet-write", "GET", rf"{_API}/xet-write-token/(?P<rest>.+)", self._xet_token),
             Route.of("hf commit", "POST", rf"{_API}/commit/(?P<rest>.+)", self._commit),
             Route.of("hf lfs-batch", "POST", rf"{_GIT}/info/lfs/objects/batch", self._batch),
             Route.of("hf lfs-verify", "POST", rf"{_GIT}/info/lfs/verify", self._verify),
             Route.of("hf lfs-complete", "POST", r"/api/complete-multipart/(?P<sha256>[0-9a-f]{64})", self._complete),
+            *self._xet.routes,
         )
 
     # Repos and revisions
@@ -147,6 +151,10 @@ class Writing:
         content = self._storage.uploaded.get(asked["oid"])
         right = content is not None and content.size == asked["size"]
         return json_answer(200, {}) if right else json_answer(404, {"error": "that object did not come"})
+
+    def _xet_token(self, request: Request, parts: dict[str, str]) -> Answer:
+        self._repo(request, parts)
+        return self._xet.token(request, self._writer(request))
 
     def _complete(self, request: Request, parts: dict[str, str]) -> Answer:
         asked = _json(request)

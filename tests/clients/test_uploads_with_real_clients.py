@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from daemons import MIB, House, Site, noise, until
 
@@ -56,3 +58,21 @@ def test_what_was_uploaded_is_at_a_second_node_without_a_byte_from_the_hub(site,
         done = two.fetch("alice/new", "--exclude", ".gitattributes")
         assert (done["upstream"], done["files"]) == (0, 4)
         assert site.sent == 0
+
+
+@of_huggingface
+def test_an_upload_with_hf_xet_switched_on_arrives_and_is_there_at_once(site, client, folder, tmp_path, name):
+    """Where the hub may choose, it is not offered Xet and the files are kept; a newer client takes them to it past us."""
+    (folder / "packs.bin").write_bytes(b"packs well " * 200_000)
+    settings = {name: value for name, value in PLAIN.items() if name != "HF_HUB_DISABLE_XET"}
+    with House(tmp_path / "house", site) as house:
+        one = house.daemon("one")
+        script = UPLOAD.format(repo="alice/xet", private=True, folder=str(folder))
+        script += "from huggingface_hub import snapshot_download\nresult = snapshot_download('alice/xet')"
+        here = Path(client.run(one.url, script, **settings))
+        sent = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert {path: (here / path).read_bytes() for path in sent} == sent
+        assert (here / "sub/later.txt").read_bytes() == b"later"
+        seen = site.hub.stats()["requests"]
+        assert ("POST xet shard" in seen) == (name == "hub-2")
+        assert site.hub.stats()["auth_leaks"] == 0
