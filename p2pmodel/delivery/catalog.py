@@ -14,9 +14,7 @@ is rested.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import OrderedDict
 from math import inf
 from typing import Final
 
@@ -27,8 +25,16 @@ from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.listings import Told, ask_members, hearsay_key
 from p2pmodel.delivery.once import Once
 from p2pmodel.delivery.ports import Location, Surroundings
-from p2pmodel.errors import EntryNotFoundError, GatedRepoError, NotAuthorisedError, NotFoundError, UnavailableError
-from p2pmodel.limits import ACCESS_ALLOW_S, ACCESS_DENY_S, ACCESS_ENTRIES_MAX, REVISION_FRESH_S
+from p2pmodel.delivery.verdicts import Asked, Verdicts
+from p2pmodel.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    NotAuthorisedError,
+    NotFoundError,
+    RepoNotFoundError,
+    UnavailableError,
+)
+from p2pmodel.limits import ACCESS_ALLOW_S, REVISION_FRESH_S
 
 log = structlog.get_logger()
 
@@ -40,11 +46,8 @@ class Catalog:
         self._around = around
         self._store = around.store
         self._upstreams = around.upstreams
-        self._access_allow_s = access_allow_s
-        self._offline_grace_s = offline_grace_s
-        self._secret = around.rng.randbytes(32)
+        self._verdicts = Verdicts(around.rng.randbytes(32), allow_s=access_allow_s, grace_s=offline_grace_s)
         self._asked: dict[tuple[Repo, str], tuple[float, str]] = {}  # when a branch was last asked for, and its commit
-        self._verdicts: OrderedDict[bytes, tuple[float, bool]] = OrderedDict()
         self._once = Once()
 
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
@@ -70,13 +73,13 @@ class Catalog:
             if led or snapshot.public:
                 return snapshot
         # What is not public, each asks for with a credential of their own.
-        return await self._once.ask((repo, revision, self._tag(access)), lambda: self._ask(repo, revision, access))
+        return await self._once.ask((revision, self._verdicts.asked(access, repo)), lambda: self._ask(repo, revision, access))
 
     async def pinned(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """Without asking the hub: what it last said, or what a member of our cluster says that it said."""
         commit = self._store.ref(repo, revision) or revision
         known = self._store.snapshot(repo, commit)
-        if known is not None and self._may_list(known, access, grace_s=self._offline_grace_s):
+        if known is not None and self._may_list(known, access, hub_gone=True):
             return self._revealing_nothing(known)
         # What the hub gave us for a token alone does not become public by a member's word.
         told = await ask_members(self._around, repo, revision) if known is None or known.public else None
@@ -98,17 +101,17 @@ class Catalog:
         if snapshot.public:
             return
         location = Location(snapshot.repo, snapshot.commit, entry.path, access)
-        key = self._tag(access, str(snapshot.repo.hub), str(snapshot.repo), snapshot.commit, entry.path)
-        allowed = self._verdict(key)
+        asked = self._verdicts.asked(access, snapshot.repo, snapshot.commit, entry.path)
+        allowed = self._verdicts.find(asked)
         if allowed is None:
             try:
-                allowed = await self._once.ask(key, lambda: self._ask_whether_readable(location, offline=offline))
+                allowed = await self._once.ask(asked, lambda: self._ask_whether_readable(location, offline=offline))
             except UnavailableError:
-                if not self._verdict(key, grace_s=self._offline_grace_s):
+                if not self._verdicts.find(asked, hub_gone=True):
                     raise
                 allowed = True
             else:
-                self._remember(key, allowed=allowed)
+                (self._verdicts.allowed if allowed else self._verdicts.refused)(asked)
         if not allowed:
             raise GatedRepoError(
                 f"The hub does not give {snapshot.repo} to you.", next_step="Ask its owner for access, then log in."
@@ -124,7 +127,7 @@ class Catalog:
         snapshot = await self.snapshot(repo, revision, access)
         if (kept := self._store.document(_info_key(snapshot))) is not None:
             return kept
-        whose = b"" if snapshot.public else self._tag(access)
+        whose = None if snapshot.public else self._listing_key(snapshot, access)
         return await self._once.ask(("info", repo, snapshot.commit, whose), lambda: self._ask_info(snapshot, access))
 
     async def _ask_info(self, snapshot: Snapshot, access: Access) -> bytes:
@@ -151,6 +154,9 @@ class Catalog:
     async def _ask(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         try:
             return await self._ask_hub(repo, revision, access)
+        except (RepoNotFoundError, NotAuthorisedError):
+            self._verdicts.refused(self._verdicts.asked(access, repo))
+            raise
         except UnavailableError as trouble:
             try:
                 snapshot = await self.pinned(repo, revision, access)
@@ -173,7 +179,7 @@ class Catalog:
             return known
         snapshot = await self._upstreams.snapshot(repo, revision, access)
         if not snapshot.public:
-            self._remember(self._listing_key(snapshot, access), allowed=True)
+            self._verdicts.allowed(self._listing_key(snapshot, access))
         await self._keep(snapshot, revision)
         return snapshot
 
@@ -225,32 +231,11 @@ class Catalog:
 
     # Who may see what
 
-    def _may_list(self, snapshot: Snapshot, access: Access, grace_s: float = 0.0) -> bool:
-        return snapshot.public or bool(self._verdict(self._listing_key(snapshot, access), grace_s=grace_s))
+    def _may_list(self, snapshot: Snapshot, access: Access, *, hub_gone: bool = False) -> bool:
+        return snapshot.public or bool(self._verdicts.find(self._listing_key(snapshot, access), hub_gone=hub_gone))
 
-    def _listing_key(self, snapshot: Snapshot, access: Access) -> bytes:
-        return self._tag(access, str(snapshot.repo.hub), str(snapshot.repo), snapshot.commit)
-
-    def _tag(self, access: Access, *what: str) -> bytes:
-        """Stands for a credential and what it asked for; tokens themselves are not kept."""
-        keyed = hashlib.blake2b(key=self._secret, digest_size=16)
-        for part in (access.token or "", *what):
-            keyed.update(part.encode() + b"\0")
-        return keyed.digest()
-
-    def _verdict(self, key: bytes, grace_s: float = 0.0) -> bool | None:
-        """What the hub said lately; None when it has to be asked."""
-        at, allowed = self._verdicts.get(key, (None, False))
-        if at is None:
-            return None
-        lasts = max(self._access_allow_s, grace_s) if allowed else ACCESS_DENY_S
-        return allowed if trio.current_time() - at < lasts else None
-
-    def _remember(self, key: bytes, *, allowed: bool) -> None:
-        self._verdicts[key] = (trio.current_time(), allowed)
-        self._verdicts.move_to_end(key)
-        while len(self._verdicts) > ACCESS_ENTRIES_MAX:
-            self._verdicts.popitem(last=False)
+    def _listing_key(self, snapshot: Snapshot, access: Access) -> Asked:
+        return self._verdicts.asked(access, snapshot.repo, snapshot.commit)
 
 
 def _info_key(snapshot: Snapshot) -> str:

@@ -77,7 +77,7 @@ class Desk:
 
 
 class Node(Desk):
-    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False, recorder=None, sharing="off"):
+    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False, recorder=None, sharing="off", grace_s=0.0):
         self.name = name
         self.lan = lan
         self.upstreams = MemoryUpstreams(hub)
@@ -92,7 +92,7 @@ class Node(Desk):
             sharing=Sharing(sharing, name, lambda: (b"k" * 32,), 600.0),
             recorder=recorder,
         )
-        self.delivery = Delivery(self.around, boot=name.encode().ljust(8)[:8], access_allow_s=600.0, offline_grace_s=0.0)
+        self.delivery = Delivery(self.around, boot=name.encode().ljust(8)[:8], access_allow_s=600.0, offline_grace_s=grace_s)
 
     @asynccontextmanager
     async def running(self, nursery):
