@@ -30,7 +30,7 @@ class HuggingFace:
 
     def __init__(self, shelf: Shelf, cdn_url: Callable[[str, HubFile], str | None], storage: Cdn) -> None:
         self._shelf = shelf
-        self._writing = Writing(shelf, storage, self._repo)
+        self.writing = Writing(shelf, storage, self._repo)
         self._cdn_url = cdn_url
         self.xet = True  # advertise Xet, as nearly all repos of huggingface.co do
         self.page_entries = 1000  # of a tree or a search; 50 with expand
@@ -61,7 +61,7 @@ class HuggingFace:
         )
 
     def answer(self, request: Request) -> Answer:
-        return route((*self._writing.routes, *self._routes), request)
+        return route((*self.writing.routes, *self._routes), request)
 
     # Files.
 
