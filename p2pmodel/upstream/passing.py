@@ -20,6 +20,10 @@ _OF_THAT_HOST: Final = frozenset({"alt-svc", "strict-transport-security"})  # tr
 _LINK: Final = re.compile(r"<([^>]*)>([^<]*?)(?:,\s*(?=<)|$)")
 
 
+def carries_credential(request: HubRequest) -> bool:
+    return any(name.lower() in _CREDENTIALS for name, _ in request.headers)
+
+
 def request_headers(request: HubRequest, client: Client) -> Headers:
     """What the hub gets. A client's credential goes to the hub itself and to no mirror of it; ours is not lent."""
     dropped = _HOP_BY_HOP | _REPLACED | _named_by_connection(request.headers)

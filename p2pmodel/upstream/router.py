@@ -29,7 +29,7 @@ from p2pmodel.upstream.dialect import Dialect
 from p2pmodel.upstream.endpoint import Upstream
 from p2pmodel.upstream.huggingface import HuggingFace
 from p2pmodel.upstream.modelscope import ModelScope
-from p2pmodel.upstream.passing import answer_headers, request_headers
+from p2pmodel.upstream.passing import answer_headers, carries_credential, request_headers
 from p2pmodel.upstream.patience import Patience
 from p2pmodel.upstream.proxies import Proxies
 from p2pmodel.upstream.source import HubSource, read_piece
@@ -183,17 +183,20 @@ class Router:
                 return HubAnswer(answer.status, answer_headers(answer, way.client), body, str(way.client.home).rstrip("/"))
 
             reads = request.body is None and request.method in {"GET", "HEAD", "OPTIONS"}
+            ways = self._ways.to(request.hub)
+            if not reads or carries_credential(request):  # a mirror gets no credential, so its answer is one for strangers
+                ways = [way for way in ways if way.client.upstream.vouches] or ways
             if reads:
-                yield await self._ask(request.hub, ask)
+                yield await self._ask(request.hub, ask, ways)
             else:  # what changes the hub is asked once
-                yield await ask(self._ways.to(request.hub)[0])
+                yield await ask(ways[0])
 
     # Asking one upstream after the other
 
-    async def _ask(self, hub: Hub, ask: Callable[[Way], Awaitable[T]]) -> T:
+    async def _ask(self, hub: Hub, ask: Callable[[Way], Awaitable[T]], ways: Sequence[Way] = ()) -> T:
         """The first definite answer. An upstream that fails fast is tried twice; all together fail within 5 s if gone."""
         begun = trio.current_time()
-        ways = self._ways.to(hub)
+        ways = ways or self._ways.to(hub)
         trouble: P2pmodelError | None = None
         for way in ways:
             if way.down:

@@ -9,6 +9,7 @@ import pytest
 
 from p2pmodel.content import Hub
 from p2pmodel.delivery.ports import HubRequest
+from p2pmodel.demo.hub import Hub as DemoHub
 from p2pmodel.errors import RateLimitedError, UnavailableError, WrongAnswerError
 from p2pmodel.upstream import Router
 from p2pmodel.upstream.client import Answer
@@ -62,6 +63,22 @@ async def test_a_mirror_gets_no_credentials(hub, router, make_upstream):
         answer, _ = await passed(opened, asked)
     assert answer.status == 401
     assert hub.stats()["tokens_by_host"]["hub"] == 0
+
+
+async def test_who_shows_a_credential_or_writes_is_led_past_a_mirror_to_the_hub(hub, internet, router, make_upstream):
+    hub.add_user("hf_alice", "alice")
+    mirror = DemoHub()
+    internet.add("mirror.example", "151.101.2.9", mirror.server.handle)
+    ways = make_upstream("mirror", endpoint="http://mirror.example", trusted=False, priority=-1), make_upstream()
+    token = ("Authorization", "Bearer hf_alice")
+    async with router(*ways) as opened:
+        _, body = await passed(opened, request("/api/whoami-v2", token))
+        assert b'"alice"' in body
+        made = request("/api/repos/create", token, method="POST", body=pieces(b'{"name": "new"}'))
+        assert (await passed(opened, made))[0].status == 200
+        assert mirror.log == []
+        await passed(opened, request("/api/models"))
+        assert len(mirror.log) == 1
 
 
 @pytest.mark.parametrize("length", [True, False], ids=["sized", "chunked"])
