@@ -10,8 +10,9 @@ from typing import TypeVar
 import trio
 
 from p2pmodel import config
-from p2pmodel.content import NodeId
-from p2pmodel.delivery.ports import Sharing
+from p2pmodel.content import Circle, NodeId
+from p2pmodel.delivery.court import ATTEST
+from p2pmodel.delivery.ports import NOWHERE, Sharing
 from p2pmodel.delivery.private import PRIVATE
 from p2pmodel.delivery.warming import WARM
 from p2pmodel.errors import ConfigError
@@ -36,8 +37,8 @@ def who_we_are(settings: Settings) -> tuple[Identity, LiveMembership | None]:
 def abilities(membership: LiveMembership, settings: Settings) -> tuple[str, ...]:
     """What we can do for members, where they are more than whoever is on the subnet."""
     if not membership.now.current.keeps_strangers_out:
-        return ()
-    return (WARM,) if settings.cluster.private_sharing == "off" else (WARM, PRIVATE)
+        return (ATTEST,)
+    return (ATTEST, WARM) if settings.cluster.private_sharing == "off" else (ATTEST, WARM, PRIVATE)
 
 
 def sharing(node: NodeId, membership: LiveMembership | None, settings: Settings) -> Sharing:
@@ -45,6 +46,24 @@ def sharing(node: NodeId, membership: LiveMembership | None, settings: Settings)
     if membership is None or not membership.now.current.keeps_strangers_out:
         return Sharing()
     return Sharing(settings.cluster.private_sharing, node, membership.sharing_keys, settings.access.cache)
+
+
+class Circles:
+    """Within which signed words for digests are heard now. Words of a key that was rotated out are known for what they are."""
+
+    def __init__(self, membership: LiveMembership | None) -> None:
+        self._membership = membership
+        self._seen: tuple[list[str], Circle] = ([], NOWHERE)
+
+    def now(self) -> Circle:
+        """While a rotation is under way we sign for the former key: not everybody has the new one yet."""
+        tags = self._membership.tags if self._membership else []
+        before, circle = self._seen
+        if tags != before:
+            current = [bytes.fromhex(tag) for tag in tags]
+            past = (circle.past | circle.accepted if before else frozenset()) - set(current)
+            self._seen = tags, Circle(current[-1], frozenset(current[:-1]), past)
+        return self._seen[1]
 
 
 def _live(load: Callable[[], Memberships]) -> LiveMembership:

@@ -190,6 +190,7 @@ class _Rooms:
         self._identity, self._membership = belonging.who_we_are(settings)
         closed = self._membership is not None and self._membership.now.current.keeps_strangers_out
         self._boot = secrets.token_bytes(8)
+        self._trust = Standing()
         upload, download = Pace(settings.limits.peer_upload), Pace(settings.limits.peer_download)
         hub_pace = Pace(settings.limits.upstream)
         self._peering: Peering | None = None
@@ -228,11 +229,13 @@ class _Rooms:
             neighbours=neighbours,
             blocking=_in_thread,
             buffers=Buffers(),
-            standing=Standing(),
+            standing=self._trust,
             rng=self._dice,
             key=self._identity.key,
             closed=closed,
             sharing=belonging.sharing(self._identity.node, self._membership, settings),
+            circle=belonging.Circles(self._membership).now,
+            vouchers=settings.gateway.vouchers,
             recorder=self.recorder,
             peer_pace=download,
             hub_pace=hub_pace,
@@ -304,6 +307,7 @@ class _Rooms:
             upstream=self.router.statistics,
             peers=peering.peers_by_state if peering else dict,
             downloads=lambda: len(self._delivery.downloads.active),
+            bans=lambda: self._trust.banned,
             store_bytes=lambda: {"sealed": held.bytes_sealed, "partial": held.bytes_partial},
             store_quota_bytes=self._settings.store.quota,
         )

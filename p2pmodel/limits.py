@@ -103,8 +103,24 @@ FILES_AT_ONCE: Final = 8  # downloads of one snapshot side by side
 COMMIT_CHUNKS: Final = 8  # a group commit covers at most so many chunks: what a kill -9 can cost
 COMMIT_INTERVAL_S: Final = 1.0
 READER_WINDOW_CHUNKS: Final = 16
-STRIKES_MAX: Final = 3  # wrong bytes from one source before it is rested
-REST_S: Final = 600.0  # how long a source with too many strikes is not asked
+STRIKES_MAX: Final = 3  # wrong bytes from one source within STRIKES_S before it is banned
+STRIKES_ONE_BLOB_MAX: Final = 2  # of one blob: bad memory shows at once
+STRIKES_S: Final = 600.0
+BAN_MIN_S: Final = 600.0  # the first ban for strikes; each one after it is twice as long
+BAN_MAX_S: Final = 86_400.0
+SOURCES_REMEMBERED_MAX: Final = 4096  # ids are free to mint in an open cluster: the oldest facts about sources go first
+
+# Words for digests
+ATTESTED_CHUNKS_MAX: Final = 16  # under one signature: 664 bytes go with a chunk, and a signature costs a hash of 0.2 MiB
+ATTESTATIONS_KEPT_MAX: Final = 512  # our own, signed and not yet grown, of all blobs
+SIGNERS_PER_CHUNK_MAX: Final = 4  # words kept of one chunk: two that differ are a dispute, more are noise
+SEALS_PER_BLOB_MAX: Final = 8  # manifests of others kept while a blob is on its way: 0.5 MiB each at 70 GB
+ATTEST_BYTES_MAX: Final = 60_000  # attestations in one message: it fits a frame
+DISPUTES_MAX: Final = 16  # chunks of a blob that are read again because two signers differ, at a time
+AUDIT_GATHER_S: Final = 1.0  # how long an audit waits for others whose hash failed as well
+AUDIT_WORDS_MAX: Final = 80  # in one message: 54 kB
+AUDIT_ROUNDS_MAX: Final = 3  # then whoever still fails reads all that it did not read itself
+EVIDENCE_KEPT_MAX: Final = 256  # proofs against banned signers, to show to who asks again
 
 FLIGHTS_WAITING_MAX: Final = 2000  # records that wait for the disk: some 600 kB, and more orders than end in a second
 FLIGHTS_EVERY_S: Final = 1.0

@@ -26,7 +26,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the rooms count, and three facts that are asked for when somebody looks."""
+    """What the rooms count, and facts that are asked for when somebody looks."""
 
     arrivals: ArrivalStatistics
     gateway: GatewayStatistics
@@ -34,6 +34,7 @@ class Sources:
     upstream: UpstreamStatistics
     peers: Callable[[], Mapping[str, int]]  # by state: "linked", "known"
     downloads: Callable[[], int]  # active now
+    bans: Callable[[], int]
     store_bytes: Callable[[], Mapping[str, int]]  # by state: "sealed", "partial"
     store_quota_bytes: int
 
@@ -79,7 +80,9 @@ class Metrics(Collector):
         yield _counter("p2pmodel_verify_failures", "Bytes that were not those of their digest.", ("kind", "source"), wrong)
         yield _gauge("p2pmodel_peers", "Other daemons, by state.", "state", rooms.peers())
         yield GaugeMetricFamily("p2pmodel_downloads_active", "Blobs on their way in.", rooms.downloads())
-        yield CounterMetricFamily("p2pmodel_bans", "Peers banned by proof of a false digest.", 0)
+        yield CounterMetricFamily(
+            "p2pmodel_bans", "Bans of peers: for wrong bytes, or by proof of a false digest.", rooms.bans()
+        )
 
     def _upstream(self) -> Iterator[Metric]:
         upstream = self._sources.upstream

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Final
 
 from p2pmodel import __version__
@@ -85,8 +86,9 @@ class Reports:
         }
 
     async def peers(self, _asked: Asked) -> Report:
-        """`/-/api/peers`: the linked ones."""
+        """`/-/api/peers`: the linked ones, and whom this node has banned."""
         reports = self._peering.peers() if self._peering else []
+        bans = {ban.source: ban for ban in self._delivery.bans()}
         return {
             "peers": [
                 {
@@ -97,11 +99,12 @@ class Reports:
                     "received": peer.bytes_in,
                     "sent": peer.bytes_out,
                     "blobs": peer.blobs,
-                    "resting": peer.node is not None and self._delivery.rests(peer.node),
+                    "banned": bans[peer.node].why if peer.node in bans else None,
                 }
                 for peer in reports
                 if peer.state == "linked"
-            ]
+            ],
+            "bans": [{"node_id": ban.source, "why": ban.why, "for_good": ban.until == inf} for ban in bans.values()],
         }
 
     async def snapshots(self, _asked: Asked) -> Report:

@@ -24,10 +24,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import inspect
 
 from p2pmodel.content import (
+    Attestation,
     Blob,
     BlobHasher,
     BlobId,
     ChunkMap,
+    Circle,
+    Level,
     Manifest,
     NodeId,
     Seal,
@@ -61,6 +64,9 @@ NODE_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 NODE = node_id_of(NODE_KEY.public_key().public_bytes_raw())
 MANIFEST = Manifest(BLOB, DIGEST + chunk_digest(b"") + chunk_digest(b"p2pmodel"))
 SEAL = Seal.sign(MANIFEST, NODE_KEY)
+CIRCLE = Circle(BOOT)
+WORD = Attestation.sign(BLOB, 0, MANIFEST.digests[:64], Level.WITNESS, circle=CIRCLE, key=NODE_KEY)
+OTHER_WORD = Attestation.sign(BLOB, 1, MANIFEST.digests[64:], Level.CONFIRMED, circle=CIRCLE, key=NODE_KEY)
 PAGE: Json = {"blob": NAME, "size": BLOB.size, "root": SEAL.root, "signer": SEAL.signer, "signature": SEAL.signature}
 ENTRIES = m.pack_entries([m.InventoryEntry(BLOB.id, BLOB.size, 2), m.InventoryEntry(SMALL, 5, 1)])
 
@@ -99,6 +105,9 @@ GOOD: list[tuple[str, m.Message]] = [
     ("one run from a hub, one from a peer", m.Claims(blob=NAME, runs=m.pack_runs([(0, 1)]), coming=m.pack_runs([(1, 2)]))),
     ("wrong bytes came", m.BadChunk(blob=NAME, chunk=2)),
     ("a hub asked for patience", m.HubBusy(upstream="huggingface.co", retry_after=12.5)),
+    ("two words that differ", m.Attest(blob=NAME, size=BLOB.size, words=WORD.to_bytes() + OTHER_WORD.to_bytes())),
+    ("an audit begins", m.Audit(blob=NAME, size=BLOB.size, round=1)),
+    ("an audit is over", m.Audit(blob=NAME, size=BLOB.size, round=0)),
     ("digests asked for", m.AskManifest(request=3, blob=NAME)),
     ("the first page", m.ManifestPage(request=3, first=0, digests=MANIFEST.digests[:64], last=False, **PAGE)),
     ("the last page", m.ManifestPage(request=3, first=2, digests=MANIFEST.digests[64:], last=True, **PAGE)),
@@ -131,6 +140,7 @@ GOOD: list[tuple[str, m.Message]] = [
     ("let in", m.Private(request=7, proof=DIGEST)),
     ("all three chunks", m.Get(request=5, blob=NAME, size=BLOB.size, first=0, count=3)),
     ("the short chunk at the end", m.Chunk(request=5, index=2, size=5, digest=DIGEST)),
+    ("a chunk with a word", m.Chunk(request=5, index=1, size=CHUNK_BYTES, digest=WORD.digest(1), attestation=WORD.to_bytes())),
     ("a request that failed", m.Problem(request=5, code="not_held", text="chunk 1 is not here")),
     ("a message not understood", m.Problem(request=0, code="unknown_message", text="flood")),
     ("going", m.Bye(reason="shutting down")),
@@ -176,6 +186,9 @@ BAD: list[tuple[type[m.Message], Json, str]] = [
     (m.HubBusy, {"retry_after": float("nan")}, "not a number"),
     (m.HubBusy, {"retry_after": -1.0}, "negative patience"),
     (m.HubBusy, {"upstream": "http://169.254.169.254/"}, "a host, not a URL"),
+    (m.Attest, {"words": WORD.to_bytes()[:-1]}, "a word is cut off"),
+    (m.Attest, {"words": bytes(200)}, "no attestation"),
+    (m.Audit, {"round": 4}, "more than 3 rounds"),
     (m.AskManifest, {"blob": SMALL.to_bytes()[:-1] + b"\1"}, "a short hash is padded with zeros"),
     (m.ManifestPage, {"digests": MANIFEST.digests[:63]}, "digests are cut off in the middle"),
     (m.ManifestPage, {"digests": MANIFEST.digests + DIGEST}, "more digests than the blob has chunks"),
@@ -200,6 +213,7 @@ BAD: list[tuple[type[m.Message], Json, str]] = [
     (m.Get, {"count": 65, "size": 1 << 30}, "more than 64 chunks"),
     (m.Chunk, {"size": CHUNK_BYTES + 1}, "larger than 4 MiB"),
     (m.Chunk, {"digest": bytes(31)}, "a digest takes 32 bytes"),
+    (m.Chunk, {"attestation": WORD.to_bytes() * 2}, "two words with one chunk"),
     (m.Problem, {"code": "Not Held"}, "a code is a word"),
     (m.Problem, {"text": "x" * 501}, "more than 500 characters"),
     (m.Bye, {"reason": "\x1b[2J"}, "control characters"),
@@ -349,6 +363,44 @@ def manifest_vectors() -> Json:
                 "signature": Seal.sign(manifest, NODE_KEY).signature.hex(),
             }
             for manifest in (MANIFEST, empty)
+        ],
+    }
+
+
+def attestation_vectors() -> Json:
+    """Signed words, and what is refused of the blob and cluster that they name, for which reason."""
+    later = Circle(BOOT[::-1], past=frozenset({CIRCLE.cluster}))
+    forged = Attestation.take(WORD.to_bytes()[:-1] + b"\0")[0]
+    refused = [
+        (WORD, BLOB, Circle(BOOT[::-1]), "another cluster's"),
+        (WORD, BLOB, later, "of this cluster, under a key that was rotated out"),
+        (WORD, Blob(BLOB.id, BLOB.size + 1), CIRCLE, "replayed for another size"),
+        (forged, BLOB, CIRCLE, "the signature is not the signer's"),
+    ]
+    return {
+        "private_key": NODE_KEY.private_bytes_raw().hex(),
+        "cluster": CIRCLE.cluster.hex(),
+        "blob": str(BLOB.id),
+        "size": BLOB.size,
+        "words": [
+            {
+                "first": word.first,
+                "level": word.level.name.lower(),
+                "digests": word.digests.hex(),
+                "packed": word.to_bytes().hex(),
+            }
+            for word in (WORD, OTHER_WORD)
+        ],
+        "refused": [
+            {
+                "why": why,
+                "reason": str(word.refusal(blob, circle)),
+                "cluster": circle.cluster.hex(),
+                "past": sorted(tag.hex() for tag in circle.past),
+                "size": blob.size,
+                "packed": word.to_bytes().hex(),
+            }
+            for word, blob, circle, why in refused
         ],
     }
 
@@ -547,6 +599,7 @@ def outputs() -> dict[Path, str]:
         "vectors/framing.json": framing_vectors(),
         "vectors/content.json": content_vectors(),
         "vectors/manifest.json": manifest_vectors(),
+        "vectors/attestations.json": attestation_vectors(),
         "vectors/identity.json": identity_vectors(),
         "vectors/snapshot.json": snapshot_vectors(),
         "vectors/private.json": private_vectors(),

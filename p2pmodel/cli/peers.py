@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import click
 import msgspec
@@ -12,6 +13,13 @@ from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount, seconds
 from p2pmodel.cli.report import PeersReport, print_json, print_table
 from p2pmodel.settings import Settings
+
+_REASONS: Final = {
+    "wrong_bytes": "gave wrong bytes several times",
+    "false_digest": "signed a false digest",
+    "false_listing": "told of files what the hub does not",
+    "two_digests": "signed two digests for one chunk",
+}
 
 
 @click.command("peers")
@@ -23,7 +31,12 @@ def command(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    peers = msgspec.convert(document, PeersReport).peers
+    report = msgspec.convert(document, PeersReport)
+    peers, linked = report.peers, {peer.node_id for peer in report.peers}
+    for ban in report.bans:
+        if ban.node_id not in linked:
+            length = "for good" if ban.for_good else "for a while"
+            click.echo(f"{ban.node_id[:12]} is banned {length}, and not linked: {_why(ban.why)}.", err=True)
     if not peers:
         click.echo("No peer is linked. Nodes on other subnets are found by `--set peering.peers=HOST:7277`.", err=True)
         return
@@ -38,11 +51,15 @@ def command(settings: Settings, *, as_json: bool) -> None:
                 f"{peer.blobs} blobs",
                 amount(peer.received),
                 amount(peer.sent),
-                "rested: gave wrong bytes" if peer.resting else "each chunk is checked",
+                f"banned: {_why(peer.banned)}" if peer.banned else "each chunk is checked",
             )
             for peer in peers
         ),
     )
+
+
+def _why(reason: str) -> str:
+    return _REASONS.get(reason, reason)
 
 
 def _or_dash(value: float | None, words: Callable[[float], str]) -> str:

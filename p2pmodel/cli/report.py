@@ -85,13 +85,20 @@ class PeerReport(msgspec.Struct, kw_only=True):
     received: int = 0
     sent: int = 0
     blobs: int = 0
-    resting: bool = False  # gave wrong bytes, so it is not asked for a while
+    banned: str | None = None  # why
+
+
+class BanReport(msgspec.Struct, kw_only=True):
+    node_id: str
+    why: str
+    for_good: bool = False
 
 
 class PeersReport(msgspec.Struct, kw_only=True):
-    """`/-/api/peers`: the linked ones."""
+    """`/-/api/peers`: the linked ones, and whom the node has banned."""
 
     peers: list[PeerReport] = []
+    bans: list[BanReport] = []
 
 
 class SnapshotReport(msgspec.Struct, kw_only=True):

@@ -1,21 +1,60 @@
-"""How far a chunk's bytes may go before the whole blob's own hash has been checked here.
+"""How far a chunk's bytes may go before the whole blob's own hash has been checked here: one table (DESIGN §4).
 
-The trust scheme knows four grades; this version produces two of them. A root proof (Xet) and a quorum of members' seals
-get their rows here when they can be checked, not before.
+Every chunk is checked against its digest before it is written, whatever the grade; the grade says who stands behind the
+digest. A root proof (grade A, Xet) gets its row here when it can be checked, not before.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from p2pmodel.content.attestation import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Grade(Enum):
     """Who vouches for the digest of a chunk of a blob that is not sealed yet."""
 
-    OWN = "own"  # we read this range from the hub ourselves, over TLS or from an upstream marked trusted
-    HEARSAY = "hearsay"  # a peer, or a mirror, says so
+    OWN = "own"  # B: we read this range from the hub ourselves, over TLS or from an upstream marked trusted
+    QUORUM = "quorum"  # C: as many members of a closed cluster as `gateway.vouchers` asks for have sealed it
+    SINGLE = "single"  # D: one member signed for it, or says so
+    MIRROR = "mirror"  # we read it from a mirror, for which nobody vouches
+
+    @property
+    def proves(self) -> bool:
+        """Whether it settles who lied: another's signature under another digest is a false one."""
+        return _RIGHTS[self].proves
+
+    @property
+    def signs(self) -> Level | None:
+        """How we sign for it when we hand it to a peer; None: it goes on with its signer's signature, or not at all."""
+        return _RIGHTS[self].signs
 
     @property
     def may_leave(self) -> bool:
-        """Whether a client may get the bytes now. Either way they may once the blob is sealed."""
-        return self is Grade.OWN
+        """Whether a client may get the bytes now. Either way it may once the blob is sealed."""
+        return _RIGHTS[self].may_leave
+
+
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    proves: bool
+    signs: Level | None
+    may_leave: bool
+
+
+_RIGHTS: Final[Mapping[Grade, _Rights]] = {
+    Grade.OWN: _Rights(proves=True, signs=Level.WITNESS, may_leave=True),
+    Grade.QUORUM: _Rights(proves=False, signs=None, may_leave=True),
+    Grade.SINGLE: _Rights(proves=False, signs=None, may_leave=False),
+    Grade.MIRROR: _Rights(proves=False, signs=Level.MIRROR, may_leave=False),
+}
+
+
+def peers_grade(seals: int, *, vouchers: int, closed: bool) -> Grade:
+    """Of a chunk from a peer whose digest stands in so many members' seals. In an open cluster members are anybody."""
+    return Grade.QUORUM if closed and 0 < vouchers <= seals else Grade.SINGLE

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import trio
 
 from p2pmodel.content import Grade, NodeId
+from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Turn
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.delivery.recorder import OK, FlightRecord
 from p2pmodel.delivery.sealing import Sealing
-from p2pmodel.delivery.testimony import Testimony
+from p2pmodel.delivery.trial import RefusedError, Trial
 from p2pmodel.errors import P2pmodelError, WrongBytesError
 from p2pmodel.swarm import HUB, Flight, SourceName, Swarm
 from p2pmodel.wire.messages import BadChunk
@@ -43,12 +44,13 @@ class Arrivals:
         around: Surroundings,
         herald: Herald,
         statistics: ArrivalStatistics,
+        court: Court,
         changed: Callable[[], None],
     ) -> None:
         self.stored = stored
         self.swarm = swarm
         self.sealing = Sealing(stored.blob)
-        self.testimony = Testimony(stored.blob, around.neighbours)
+        self.trial = Trial(stored, swarm, around, court)
         self.statistics = statistics
         self.received: Counter[str] = Counter()  # bytes by "peers" and "upstream"
         self.meter = Meter()  # what comes, by source
@@ -57,39 +59,23 @@ class Arrivals:
         self.changed = changed
         self._around = around
         self._herald = herald
-        self._givers: dict[int, str] = {}  # chunk → the peer it came from
+        self._court = court
 
     def landed(self, chunk: int, size: int, source: SourceName, *, upgrade: bool) -> None:
         """A chunk was verified and written: held now, durable after the next group commit."""
         if source == HUB:
             self.received["upstream"] += size
-            self._givers.pop(chunk, None)
         else:
             self.received["peers"] += size
-            self._givers[chunk] = source
         self.uncommitted += 1
-        if not upgrade:
+        if not upgrade and self.trial.may_serve(chunk):
             self._herald.arrived(self.stored.blob.id, chunk)
 
     def blame(self, peer: SourceName, chunk: int) -> None:
         """A peer's bytes were not those of the digest it gave itself, or of one that we know is right."""
-        self._around.standing.strike(peer, trio.current_time())
+        self._court.strike(NodeId(peer), self.stored.blob)
         self.swarm.refuse(peer, chunk)
         self._around.neighbours.send(NodeId(peer), BadChunk(blob=self.stored.blob.id.to_bytes(), chunk=chunk))
-
-    def refute(self, signer: NodeId) -> None:
-        """Our own read of the hub differs from what a peer sealed: nobody's chunks are held against its word any more."""
-        self._around.standing.rest(signer, trio.current_time())
-        self.testimony.refuted(signer)
-        self.statistics.count("peer", "wrong")
-
-    def expose(self, chunk: int) -> None:
-        """Our own read of the hub differs from what a peer gave: that peer is proven false, to us."""
-        giver = self._givers.get(chunk)
-        if giver is not None:
-            self._around.standing.rest(giver, trio.current_time())
-            self.statistics.count("peer", "wrong")
-        self.sealing.restart()
 
 
 class FlightSink:
@@ -127,29 +113,19 @@ class FlightSink:
     def answered_by(self, upstream: str) -> None:
         self.place = self._arrivals.upstream = upstream
 
-    async def arrived(self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade) -> None:
+    async def arrived(
+        self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade, word: bytes = b""
+    ) -> None:
         arrivals, stored = self._arrivals, self._arrivals.stored
         if claimed is not None and claimed != digest:
             self._wrong(index, "do not have the digest that came with them")
+        if self._kind == "peer":
+            grade = self._weighed(index, digest, word)
         known = stored.digest(index) if index in stored.held else None
-        own = known is not None and (stored.sealed or index in stored.own)
+        own = known is not None and (stored.sealed or stored.grade(index).proves)
         if own and known != digest:
-            if self._kind == "peer":
-                self._wrong(index, "are not those that the hub gave us")
             self._statistics.count(self._kind, "wrong")
             raise WrongBytesError(f"The hub gave two different answers for chunk {index} of {stored.blob.id}.")
-        if grade is Grade.OWN and (signer := arrivals.testimony.against(index, digest)) is not None:
-            arrivals.refute(signer)
-        if self._kind == "peer" and (signer := arrivals.testimony.against(index, digest)) is not None:
-            if signer == self._flight.source:
-                self._wrong(index, "are not what it sealed itself")
-            arrivals.swarm.refuse(self._flight.source, index)  # one of two is wrong and we cannot tell which: no strike
-            self._statistics.count(self._kind, "wrong")
-            raise WrongBytesError(f"Chunk {index} of {stored.blob.id} is not what {signer} sealed.")
-        if self._kind == "peer" and known is not None and known != digest:
-            arrivals.swarm.refuse(self._flight.source, index)  # the same, between two peers: what is held stays
-            self._statistics.count(self._kind, "wrong")
-            raise WrongBytesError(f"Chunk {index} of {stored.blob.id} came with other bytes from another peer.")
         if known == digest and (own or grade is not Grade.OWN):
             self._statistics.count(self._kind, "twice")
         else:
@@ -157,6 +133,18 @@ class FlightSink:
         arrivals.swarm.arrived(index, hub=self._kind == "upstream")
         self.chunks += 1
         arrivals.changed()
+
+    def _weighed(self, index: int, digest: bytes, word: bytes) -> Grade:
+        """What a peer's chunk is worth. Raises WrongBytesError if it is not taken."""
+        try:
+            return self._arrivals.trial.weigh(NodeId(self._flight.source), index, digest, word)
+        except RefusedError as refused:
+            if refused.blame:
+                self._wrong(index, str(refused))
+            self._arrivals.swarm.refuse(self._flight.source, index)
+            self._statistics.count(self._kind, "wrong")
+            self._arrivals.changed()  # there may be a dispute to settle
+            raise self._wrong_bytes(index, str(refused)) from None
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
@@ -190,7 +178,9 @@ class FlightSink:
     async def _write(self, index: int, data: memoryview, digest: bytes, grade: Grade, *, replaces: bytes | None) -> None:
         stored, sealing = self._arrivals.stored, self._arrivals.sealing
         if replaces is not None:
-            self._arrivals.expose(index)
+            sealing.restart()
+            if index in stored.own:  # it left on members' word, which our own read refutes
+                await self._around.blocking(stored.drop, [index])
         upgrade = index in stored.held and replaces is None
         hot = not upgrade and sealing.takes(index)
         generation = sealing.generation
@@ -209,11 +199,19 @@ class FlightSink:
         if hot:
             sealing.done(generation, digest)
         self._statistics.count(self._kind, "ok")
+        if self._kind == "peer":
+            self._arrivals.trial.landed(index, digest, NodeId(self._flight.source))
+        elif grade.proves:
+            self._arrivals.trial.own_read(index, digest, replaced=replaces is not None)
+        else:
+            self._arrivals.trial.mirror_only = True
         self._arrivals.landed(index, len(data), self._flight.source, upgrade=upgrade)
 
     def _wrong(self, index: int, why: str) -> None:
         self._statistics.count(self._kind, "wrong")
         self._arrivals.blame(self._flight.source, index)
-        raise WrongBytesError(
-            f"The bytes of chunk {index} of {self._arrivals.stored.blob.id} from {self._flight.source} {why}."
-        )
+        raise self._wrong_bytes(index, why)
+
+    def _wrong_bytes(self, index: int, why: str) -> WrongBytesError:
+        blob = self._arrivals.stored.blob.id
+        return WrongBytesError(f"The bytes of chunk {index} of {blob} from {self._flight.source} {why}.")

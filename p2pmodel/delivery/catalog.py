@@ -35,6 +35,7 @@ from p2pmodel.errors import (
     UnavailableError,
 )
 from p2pmodel.limits import ACCESS_ALLOW_S, REVISION_FRESH_S
+from p2pmodel.swarm import Why
 
 log = structlog.get_logger()
 
@@ -226,7 +227,7 @@ class Catalog:
         told = self._store.snapshot(snapshot.repo, snapshot.commit)
         if told is not None and set(told.files) != set(snapshot.files):
             log.warning("listing_was_false", repo=str(snapshot.repo), commit=snapshot.commit, told_by=teller)
-            self._around.standing.rest(teller, trio.current_time())
+            self._around.standing.suspend(teller, Why.FALSE_LISTING, trio.current_time())
         await self._around.blocking(self._store.put_document, hearsay_key(snapshot), b"")
 
     # Who may see what

@@ -9,6 +9,7 @@ import trio
 
 from p2pmodel.content import Access, Blob, BlobId, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.catalog import Catalog
+from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.fetching import Fetch, select
 from p2pmodel.delivery.herald import Herald
@@ -23,6 +24,7 @@ from p2pmodel.delivery.uploads import Uploads
 from p2pmodel.delivery.warming import Warming, Wish
 from p2pmodel.errors import UnavailableError
 from p2pmodel.limits import HUB_REST_MAX_S
+from p2pmodel.swarm import Ban
 from p2pmodel.wire.messages import HubBusy
 
 
@@ -33,11 +35,13 @@ class Delivery:
         self._shelf = Shelf(around.store, around.blocking)
         sharing = PrivateSharing(around, self._shelf)
         self._herald = Herald(around.neighbours, self._private, sharing.admits)
+        self._court = Court(around)
+        self._court.on_ban = self._banned
         self._catalog = Catalog(around, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
-        self.downloads = Downloads(around, self._herald, sharing)
+        self.downloads = Downloads(around, self._herald, self._court, sharing)
         self._uploads = Uploads(around, self._catalog)
         self._warming = Warming(around, self._catalog, self._prefetch)
-        self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, self._warming, sharing, boot)
+        self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, self._warming, sharing, self._court, boot)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns all downloads; cancel it to end them. What was held is kept."""
@@ -47,6 +51,8 @@ class Delivery:
                 await nursery.start(self.downloads.run)
                 await nursery.start(self._warming.run)
                 await nursery.start(self._uploads.run)
+                await self._court.recall()
+                nursery.start_soon(self._court.run)
                 nursery.start_soon(self._herald.run)
                 nursery.start_soon(self._shelf.run)
                 nursery.start_soon(self.seeding.run)
@@ -148,9 +154,13 @@ class Delivery:
         for peer in self._around.neighbours.linked():
             self._around.neighbours.send(peer, message)
 
-    def rests(self, peer: NodeId) -> bool:
-        """Whether a peer gave wrong bytes and is not asked for a while."""
-        return self._around.standing.resting(peer, trio.current_time())
+    def _banned(self, node: NodeId) -> None:
+        self._herald.forget(node)
+        self.downloads.banned(node)
+
+    def bans(self) -> list[Ban]:
+        """Who is banned now, and why."""
+        return self._around.standing.bans(trio.current_time())
 
     def status(self) -> dict[str, object]:
         return {"downloads": [tell_download(download, self._around.neighbours) for download in self.downloads.active]}

@@ -16,8 +16,10 @@ from typing import Final
 
 import trio
 
-from p2pmodel.content import ChunkMap, NodeId, Seal
+from p2pmodel.content import Attestation, ChunkMap, NodeId, Seal
 from p2pmodel.delivery.arrival import Arrivals, ArrivalStatistics, FlightSink
+from p2pmodel.delivery.audit import Audit
+from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Turn, Urgency
@@ -36,7 +38,8 @@ from p2pmodel.errors import (
 )
 from p2pmodel.limits import CHUNK_BYTES, CLAIM_REPEAT_S, COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
 from p2pmodel.swarm import HUB, Flight, SourceName, Swarm
-from p2pmodel.wire.messages import Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
+from p2pmodel.wire.messages import Attest, Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
+from p2pmodel.wire.messages import Audit as AuditMessage
 
 HUB_LANES: Final = 4  # one connection rarely fills a long path
 PEER_LANES: Final = 2  # of a large blob: while one chunk is written the next comes in
@@ -44,7 +47,6 @@ _LARGE_BLOB_BYTES: Final = 256 * MIB  # below, nodes that start together would a
 _SMALL_BLOB_BYTES: Final = 64 * MIB  # up to here one connection will do
 PAUSE_MIN_S: Final = 0.5  # after a failed order a lane pauses, doubling, so that the others get the chunk
 PAUSE_MAX_S: Final = 10.0
-_MISMATCHES_MAX: Final = 2  # then the hub contradicts itself
 HUB_REST_S: Final = 5.0  # a hub that did not answer is left alone for so long
 
 
@@ -54,6 +56,7 @@ class Download:
         stored: StoredBlob,
         around: Surroundings,
         herald: Herald,
+        court: Court,
         locations: list[Location],
         statistics: ArrivalStatistics,
         sharing: PrivateSharing,
@@ -68,13 +71,14 @@ class Download:
         self._around = around
         self._herald = herald
         self._sharing = sharing
+        self._court = court
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._started = False  # the sources are known
         self._hub_failure: P2pmodelError | None = None
         self._scopes: dict[int, trio.CancelScope] = {}  # of orders in flight, by number
         self._lanes: Counter[NodeId] = Counter()
-        self._mismatches = 0
+        self._finishing = False
         self.swarm = Swarm(
             self.blob,
             held=stored.held,
@@ -85,7 +89,10 @@ class Download:
             rng=around.rng,
             now=trio.current_time(),
         )
-        self.arrivals = Arrivals(stored, self.swarm, around, herald, statistics, self.wake)
+        self.arrivals = Arrivals(stored, self.swarm, around, herald, statistics, court, self.wake)
+        self.trial = self.arrivals.trial
+        self.trial.can_read, self.trial.changed = self._can_read, self.wake
+        self.audit = Audit(stored, self.swarm, self.trial, around, court, self.change)
         self.sealing = self.arrivals.sealing
 
     # For those who wait
@@ -267,7 +274,7 @@ class Download:
     async def _confirm(self, claimed: ChunkMap) -> None:
         """What an earlier run's record says is believed once re-hashed (DESIGN §7)."""
         for chunk in claimed:
-            if await self._around.blocking(self.stored.confirm, chunk):
+            if await self._around.blocking(self.stored.confirm, chunk) and self.trial.may_serve(chunk):
                 self._herald.arrived(self.blob.id, chunk)
             self.swarm.confirmed(chunk)
             self.wake()
@@ -303,16 +310,22 @@ class Download:
                 continue
             if not self.users:
                 return  # whoever wants it next finds out what was false
-            await self._settle_mismatch()
+            await self.audit.settle(self.locations, self.sealing.manifest())
+            self.wake()
             self.sealing.restart()
 
     async def _finish(self) -> bool:
         """Seal what was hashed. False if a chunk has been replaced since: the seal speaks for bytes, not for a file."""
-        seal = Seal.sign(self.sealing.manifest(), self._around.key)
+        manifest = self.sealing.manifest()
+        seal = Seal.sign(manifest, self._around.key)
+        self._finishing = True  # nothing of it is dropped on anybody's account any more
         try:
             await self._around.blocking(partial(self.stored.finish, self.sealing.alias, seal))
         except WrongBytesError:
             return False
+        finally:
+            self._finishing = False
+        self.trial.sealed(manifest)
         return True
 
     async def _hash_the_rest(self) -> None:
@@ -335,30 +348,10 @@ class Download:
         message = Have(blob=self.blob.id.to_bytes(), size=self.blob.size, sealed=True, wanted=False, chunks=full)
         self._herald.tell(self.blob.id, message)
 
-    async def _settle_mismatch(self) -> None:
-        """The bytes are not what the hub named (TRUST §2a): first our own disk, then what others gave, then the hub itself."""
-        self._mismatches += 1
-        damaged = [chunk for chunk in self.stored.held if not await self._around.blocking(self.stored.confirm, chunk)]
-        if damaged:
-            self.wake()
-        elif self._mismatches == 1 and self.stored.held - self.stored.own:
-            self.swarm.distrust(self.stored.held - self.stored.own)
-            self.wake()
-            while self.swarm.distrusted:
-                await self.change()
-        elif self._mismatches <= _MISMATCHES_MAX:
-            await self._around.blocking(self.stored.drop, list(self.stored.held))
-            self.wake()
-        else:
-            raise WrongBytesError(
-                f"The hub's bytes of {self.blob.id} do not have that hash.",
-                next_step="Report it to the hub; the file is not stored.",
-            )
-
     # Peers
 
     def may_join(self, peer: NodeId) -> bool:
-        return not self.stored.private or self._sharing.admits(peer, self.blob.id)
+        return not self._court.banned(peer) and (not self.stored.private or self._sharing.admits(peer, self.blob.id))
 
     def peer_linked(self, peer: NodeId) -> None:
         if not self.may_join(peer) or self._nursery is None or peer in self.swarm.availability.peers:
@@ -371,7 +364,26 @@ class Download:
 
     def peer_unlinked(self, peer: NodeId) -> None:
         self.swarm.left(peer)
+        self.audit.joined(peer, 0)
         self.wake()
+
+    def banned(self, node: NodeId) -> None:
+        """It is left out from now on, and what rests on its word alone is fetched again."""
+        if node in self.swarm.availability.peers:
+            self._around.neighbours.send(node, self.interest(on=False))
+        self.swarm.left(node)
+        lost = self.trial.banned(node)
+        if lost and self._nursery is not None and not self._finishing:
+            self._nursery.start_soon(self._drop, lost)
+        self.wake()
+
+    async def _drop(self, chunks: list[int]) -> None:
+        await self._around.blocking(self.stored.drop, chunks)
+        self.sealing.restart()
+        self.wake()
+
+    def _can_read(self) -> bool:
+        return bool(self.locations) and trio.current_time() >= self.swarm.hub_rests_until
 
     def interest(self, *, on: bool) -> Interest:
         return Interest(blob=self.blob.id.to_bytes(), size=self.blob.size, on=on)
@@ -385,8 +397,13 @@ class Download:
             case Have() if message.size == self.blob.size:
                 chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
                 self.swarm.has(peer, chunks, sealed=message.sealed, wanted=message.wanted, now=now)
-                if message.sealed and not self.arrivals.testimony.given and self._nursery is not None:
-                    self._nursery.start_soon(self.arrivals.testimony.ask, peer)
+                testimony = self.trial.testimony
+                if message.sealed and testimony.followed is None and testimony.wants(peer) and self._nursery is not None:
+                    self._nursery.start_soon(testimony.ask, peer)
+            case Attest() if message.size == self.blob.size:
+                self.audit.heard(self.trial.heard(Attestation.take_all(message.words)))
+            case AuditMessage():
+                self.audit.joined(peer, message.round)
             case Held():
                 came = unpack_indices(message.chunks)
                 self.swarm.got(peer, came, now)

@@ -9,6 +9,7 @@ import trio
 
 from p2pmodel.content import Blob, BlobId, NodeId
 from p2pmodel.delivery.arrival import ArrivalStatistics
+from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.pace import Urgency
@@ -19,10 +20,11 @@ from p2pmodel.wire.messages import Message
 
 
 class Downloads:
-    def __init__(self, around: Surroundings, herald: Herald, sharing: PrivateSharing) -> None:
+    def __init__(self, around: Surroundings, herald: Herald, court: Court, sharing: PrivateSharing) -> None:
         self.statistics = ArrivalStatistics({}, {})
         self._around = around
         self._herald = herald
+        self._court = court
         self._sharing = sharing
         self._active: dict[BlobId, Download] = {}
         self._nursery: trio.Nursery | None = None
@@ -75,7 +77,7 @@ class Downloads:
             await self._close(stored)
             raise UnavailableError("The daemon is stopping.")
         locations = [] if location is None else [location]
-        download = Download(stored, self._around, self._herald, locations, self.statistics, self._sharing)
+        download = Download(stored, self._around, self._herald, self._court, locations, self.statistics, self._sharing)
         self._active[download.blob.id] = download  # the store may know the blob by its other name
         self._nursery.start_soon(self._run, download, stored)
         return download
@@ -111,6 +113,10 @@ class Downloads:
     def peer_unlinked(self, peer: NodeId) -> None:
         for download in self.active:
             download.peer_unlinked(peer)
+
+    def banned(self, node: NodeId) -> None:
+        for download in self.active:
+            download.banned(node)
 
     def told(self, peer: NodeId, blob: BlobId, message: Message) -> None:
         """Raises ValueError or IndexError for what cannot be true."""

@@ -102,7 +102,7 @@ async def ask_members(around: Surroundings, repo: Repo, revision: str) -> Told |
         return None
     found: list[Told] = []
     now = trio.current_time()
-    waiting = deque(peer for peer in around.neighbours.linked() if not around.standing.resting(peer, now))
+    waiting = deque(peer for peer in around.neighbours.linked() if not around.standing.is_banned(peer, now))
     question = AskSnapshot(request=0, hub=repo.hub, kind=repo.kind, name=repo.name, revision=revision)
     with trio.move_on_after(MEMBERS_LISTING_S):
         async with trio.open_nursery() as nursery:

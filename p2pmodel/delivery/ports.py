@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Final, Literal, Protocol, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,6 +19,7 @@ from p2pmodel.content import (
     Blob,
     BlobId,
     ChunkMap,
+    Circle,
     FileEntry,
     Grade,
     Hub,
@@ -28,6 +29,7 @@ from p2pmodel.content import (
     Seal,
     Snapshot,
 )
+from p2pmodel.content.attestation import CLUSTER_BYTES
 from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.buffers import Buffers
 from p2pmodel.delivery.pace import Pace
@@ -40,6 +42,7 @@ from p2pmodel.wire.messages import InventoryEntry, Message
 T = TypeVar("T")
 
 _NOBODY = NodeId("")
+NOWHERE: Final = Circle(bytes(CLUSTER_BYTES))  # the circle of a node that has no cluster
 
 
 # Sources: a peer or an upstream, where chunks come from
@@ -71,9 +74,12 @@ class Sink(Protocol):
     def answered_by(self, upstream: str) -> None:
         """Which upstream answers, where a hub's source has several."""
 
-    async def arrived(self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade) -> None:
+    async def arrived(
+        self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade, word: bytes = b""
+    ) -> None:
         """A whole chunk is in `data`. `digest` is what the source's code computed over it while it was hot, `claimed` what
-        the sender said it would be (None from a hub). Raises WrongBytesError; returns when the buffer may be used again."""
+        the sender said it would be (None from a hub), `word` the attestation that came with it. Raises WrongBytesError;
+        returns when the buffer may be used again."""
 
 
 class Source(Protocol):
@@ -160,7 +166,7 @@ class StoredBlob(Protocol):
     """A blob of the store, open. One live object per blob; closed when its last user closes it.
 
     The three maps are live: they change as chunks come and go, and stay the same objects. `held`: written and verified in
-    this run. `own`: of those, graded OWN, so they may leave before the seal. `claimed`: an earlier run's record says so;
+    this run. `own`: of those, the ones whose grade lets them leave before the seal. `claimed`: an earlier run's record says so;
     `confirm` makes them held.
     """
 
@@ -182,6 +188,9 @@ class StoredBlob(Protocol):
 
     def digest(self, index: int) -> bytes | None:
         """32 bytes, None while unknown."""
+
+    def grade(self, index: int) -> Grade:
+        """Who vouches for the digest of a chunk that is held and not sealed."""
 
     def write(self, index: int, data: memoryview, digest: bytes, grade: Grade) -> None:
         """Put a verified chunk at its place; then it is held. An own chunk, which clients may be reading, is never replaced:
@@ -313,9 +322,11 @@ class Span:
     """Bytes of an open file, to be sent as they lie: descriptor, offset, length. The descriptor is the span's own (a
     duplicate), so a blob may be closed or removed while its bytes are still on their way out. Raises StoreError."""
 
-    __slots__ = ("digest", "fd", "length", "offset", "private")
+    __slots__ = ("digest", "fd", "length", "offset", "private", "word")
 
-    def __init__(self, fd: int, offset: int, length: int, digest: bytes = b"", *, private: bool = False) -> None:
+    def __init__(
+        self, fd: int, offset: int, length: int, digest: bytes = b"", word: bytes = b"", *, private: bool = False
+    ) -> None:
         try:
             self.fd = os.dup(fd)
         except OSError as error:  # no descriptor left
@@ -324,6 +335,7 @@ class Span:
         self.length = length
         self.digest = digest  # the chunk's, where the span is a whole chunk
         self.private = private  # only for connections that nobody can read
+        self.word = word  # the attestation that goes with it
 
     def __enter__(self) -> Self:
         return self
@@ -358,6 +370,8 @@ class Surroundings:
     rates: Rates = field(default_factory=Rates)
     closed: bool = False  # members of a closed cluster vouch for listings to each other
     sharing: Sharing = Sharing()
+    circle: Callable[[], Circle] = lambda: NOWHERE
+    vouchers: int = 0  # how many members' seals let bytes of a closed cluster leave before our own check
     peer_pace: Pace = field(default_factory=Pace)  # of what comes from peers
     hub_pace: Pace = field(default_factory=Pace)  # of chunks from hubs
     recorder: FlightRecorder = field(default_factory=Unrecorded)

@@ -10,12 +10,26 @@ from typing import Final
 import structlog
 import trio
 
-from p2pmodel.content import Blob, BlobId, ChunkMap, Hub, NodeId, Repo, RepoKind, chunk_count, chunk_size, chunk_start
+from p2pmodel.content import (
+    Attestation,
+    Blob,
+    BlobId,
+    ChunkMap,
+    Hub,
+    NodeId,
+    Repo,
+    RepoKind,
+    chunk_count,
+    chunk_size,
+    chunk_start,
+)
+from p2pmodel.delivery.court import Court, servable
 from p2pmodel.delivery.downloads import Downloads
+from p2pmodel.delivery.evidence import Evidence
 from p2pmodel.delivery.herald import Herald, claims_of
 from p2pmodel.delivery.listings import hearsay_key, listing_pages, sign_listing
 from p2pmodel.delivery.manifests import manifest_pages
-from p2pmodel.delivery.ports import BlobState, Span, Surroundings
+from p2pmodel.delivery.ports import BlobState, Span, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.delivery.warming import Warming
@@ -27,6 +41,8 @@ from p2pmodel.wire.messages import (
     AskPrivate,
     AskSnapshot,
     AskWarm,
+    Attest,
+    Audit,
     BadChunk,
     Claims,
     Have,
@@ -43,6 +59,7 @@ from p2pmodel.wire.messages import (
 PARTIAL, SEALED = 1, 2  # states of an inventory entry
 _RECHECKS_MAX: Final = 16  # chunks re-hashed on peers' complaints at a time
 _OFFERS_MAX: Final = 256  # answers that wait for a look at the disk; whoever gets none believes after SETTLE_S that it is empty
+_READMIT_S: Final = 60.0  # how late a ban that was pronounced meanwhile may end
 _HUB_BUSY_S_MAX: Final = 600.0  # a peer may not talk us out of the hub for longer
 
 log = structlog.get_logger()
@@ -59,6 +76,7 @@ class Seeding:
         shelf: Shelf,
         warming: Warming,
         sharing: PrivateSharing,
+        court: Court,
         boot: bytes,
     ) -> None:
         self._around = around
@@ -67,8 +85,10 @@ class Seeding:
         self._shelf = shelf
         self._warming = warming
         self._sharing = sharing
+        self._court = court
         self._boot = boot
         self.first_link = trio.Event()
+        self._evidence = Evidence(around, court, shelf)
         self._complaints: trio.MemorySendChannel[tuple[BlobState, int]]
         self._complaints, self._to_recheck = trio.open_memory_channel[tuple[BlobState, int]](_RECHECKS_MAX)
         self._offers: trio.MemorySendChannel[tuple[NodeId, BlobState]]
@@ -79,6 +99,8 @@ class Seeding:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._recheck)
             nursery.start_soon(self._offer)
+            nursery.start_soon(self._evidence.run)
+            nursery.start_soon(self._readmit)
 
     async def _offer(self) -> None:
         """A blob that somebody here fetched in part and left: what is right of it is as good as any chunk."""
@@ -87,7 +109,7 @@ class Seeding:
                 async with self._shelf.borrow(state.blob, private=state.private) as stored:
                     for chunk in stored.claimed.copy():
                         await self._around.blocking(stored.confirm, chunk)
-                    self._say_what_is_here(peer, state.blob, stored.held)
+                    self._say_what_is_here(peer, state.blob, servable(stored))
             except StoreError:
                 self._say_what_is_here(peer, state.blob)
 
@@ -95,15 +117,27 @@ class Seeding:
         async for state, chunk in self._to_recheck:
             try:
                 async with self._shelf.borrow(state.blob, private=state.private) as stored:
-                    if not await self._around.blocking(stored.check, chunk):
+                    if not await self._around.blocking(stored.confirm, chunk):  # whatever we remember of an earlier look
                         log.warning("chunk_damaged", blob="private" if state.private else str(state.blob.id), chunk=chunk)
             except (StoreError, IndexError):
                 continue
+
+    async def _readmit(self) -> None:
+        """A ban for wrong bytes runs out."""
+        standing = self._around.standing
+        while True:
+            banned = {ban.source for ban in standing.bans(trio.current_time())}
+            with trio.move_on_after(_READMIT_S):
+                await trio.sleep_until(standing.next_end(trio.current_time()))
+            for peer in self._around.neighbours.linked():
+                if peer in banned and not self._court.banned(peer):
+                    self._downloads.peer_linked(peer)
 
     # PeerEvents
 
     def linked(self, peer: NodeId) -> None:
         self.first_link.set()
+        self._around.standing.met(peer)
         self._downloads.peer_linked(peer)
 
     def unlinked(self, peer: NodeId) -> None:
@@ -111,20 +145,26 @@ class Seeding:
         self._downloads.peer_unlinked(peer)
 
     def received(self, peer: NodeId, message: Message) -> None:
+        if self._court.banned(peer):
+            return
         try:
             match message:
                 case Interest():
                     self._interest(peer, message)
-                case Have() | Held() | Claims():
+                case Have() | Held() | Claims() | Audit():
                     self._downloads.told(peer, BlobId.from_bytes(message.blob), message)
                 case BadChunk():
                     self._complaint(peer, message)
+                case Attest():
+                    self._shown(peer, message)
                 case HubBusy() if self._around.closed:  # in open mode any stranger could talk us out of the hub
                     self._around.upstreams.rest(message.upstream, min(message.retry_after, _HUB_BUSY_S_MAX))
         except (ValueError, IndexError) as error:
             log.info("peer_nonsense", peer=peer, message=type(message).__name__, why=str(error))
 
     async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:
+        if self._court.banned(peer):
+            return [Problem(code="refused")]
         try:
             return await self._answer(peer, question)
         except StoreError as error:  # our own disk's trouble must not end the link, nor the daemon
@@ -147,19 +187,26 @@ class Seeding:
 
     async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:
         state = self._sharing.visible(peer, blob.id)
-        if state is None or state.blob.size != blob.size or not 0 <= index < chunk_count(blob.size):
+        if self._court.banned(peer) or state is None or state.blob.size != blob.size or not 0 <= index < chunk_count(blob.size):
             return None
         try:
             async with self._shelf.borrow(state.blob, private=state.private) as stored:
                 if index not in stored.held or not await self._around.blocking(stored.check, index):
                     return None
-                digest = stored.digest(index)
-                if digest is None:
+                digest, word = stored.digest(index), self._word(stored, blob, index)
+                if digest is None or word is None:
                     return None
                 size = chunk_size(blob.size, index)
-                return Span(stored.fileno(), chunk_start(index), size, digest, private=stored.private)
+                return Span(stored.fileno(), chunk_start(index), size, digest, word.to_bytes(), private=stored.private)
         except StoreError:
             return None
+
+    def _word(self, stored: StoredBlob, blob: Blob, index: int) -> Attestation | None:
+        """What goes with a chunk: our own word, or that of whoever signed for it."""
+        download = self._downloads.find(stored.blob.id)
+        if download is not None and download.stored is stored and not stored.sealed:
+            return download.trial.word_for(index)
+        return self._court.sign(stored, blob, index)
 
     # Answers
 
@@ -190,7 +237,7 @@ class Seeding:
         if state is not None and state.sealed:
             chunks = ChunkMap.full(chunks.count)
         elif download is not None:
-            chunks = download.stored.held
+            chunks = download.trial.servable()
         have = Have(
             blob=blob.id.to_bytes(),
             size=blob.size,
@@ -201,6 +248,13 @@ class Seeding:
         self._around.neighbours.send(peer, have)
         if download is not None:
             self._around.neighbours.send(peer, claims_of(download.swarm))
+
+    def _shown(self, peer: NodeId, message: Attest) -> None:
+        blob = BlobId.from_bytes(message.blob)
+        if self._downloads.find(blob) is not None:
+            self._downloads.told(peer, blob, message)
+        elif (state := self._sharing.visible(peer, blob)) is None or state.sealed:
+            self._evidence.shown(message, state)
 
     def _complaint(self, peer: NodeId, message: BadChunk) -> None:
         state = self._sharing.visible(peer, BlobId.from_bytes(message.blob))

@@ -143,7 +143,7 @@ class Uploads:
                 async with self._around.buffers.take() as buffer:
                     data = buffer[: chunk_size(upload.blob.size, index)]
                     await blocking(upload.read_chunk, index, data)
-                    await blocking(stored.write, index, data, digest, Grade.HEARSAY)
+                    await blocking(stored.write, index, data, digest, Grade.SINGLE)
             await blocking(stored.finish, sealing.alias, Seal.sign(sealing.manifest(), self._around.key))
         finally:
             with trio.CancelScope(shield=True):

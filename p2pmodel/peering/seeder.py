@@ -88,7 +88,7 @@ class Seeder:
     async def _send(self, connection: Connection, request: int, index: int, span: Span) -> None:
         started = trio.current_time()
         try:
-            announcement = Chunk(request=request, index=index, size=span.length, digest=span.digest)
+            announcement = Chunk(request=request, index=index, size=span.length, digest=span.digest, attestation=span.word)
             await connection.send_chunk(announcement, span, self._allow)
         except ShortAnswerError:
             self._statistics.slow_readers += trio.current_time() - started >= SEED_PROGRESS_TIMEOUT_S

@@ -173,4 +173,6 @@ class PeerSource:
             hasher = blake3.blake3()
             await connection.receive_body(data, sink.allow, sink.progress, hasher.update)
             self._statistics.chunks_received += 1
-            await sink.arrived(chunk.index, data, hasher.digest(), claimed=chunk.digest, grade=Grade.HEARSAY)
+            await sink.arrived(
+                chunk.index, data, hasher.digest(), claimed=chunk.digest, grade=Grade.SINGLE, word=chunk.attestation
+            )

@@ -136,6 +136,9 @@ class DiskBlob:
         if self._disk.read_into(self._fd, buffer[:size], chunk_start(index)) < size:
             raise StoreDamagedError(f"The file of {self.blob.id} ends before chunk {index}.")
 
+    def grade(self, index: int) -> Grade:
+        return self._marks.grade(index)
+
     def manifest(self) -> Manifest:
         self._prove()
         if not self._marks.known.complete:

@@ -7,10 +7,13 @@ a download holds on to them for its whole life.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from p2pmodel.content import Blob, ChunkMap, Grade, chunk_count, chunk_size
 from p2pmodel.content.manifest import DIGEST_BYTES
 from p2pmodel.store.record import Claim
+
+_LASTING: Final = {Grade.QUORUM: Grade.SINGLE}  # the seals were of that run's members
 
 
 class Marks:
@@ -23,7 +26,7 @@ class Marks:
         self.known = ChunkMap(self.count)  # chunks with a digest
         self.unrecorded = ChunkMap(self.count)  # held, and no record says so yet
         self._taken_back = ChunkMap(self.count)  # no longer held, and a record may still say so
-        self._claimed_own = ChunkMap(self.count)
+        self._grades: dict[int, Grade] = {}  # of what is held or claimed; SINGLE where none stands
         self._digests = bytearray(self.count * DIGEST_BYTES)
 
     # As an earlier run left it
@@ -39,8 +42,7 @@ class Marks:
                 continue  # what an earlier run took for true was proven wrong
             self._set_digest(index, claim.digest)
             self.claimed.add(index)
-            if claim.grade is Grade.OWN:
-                self._claimed_own.add(index)
+            self._grade(index, _LASTING.get(claim.grade, claim.grade))
 
     # Digests
 
@@ -55,6 +57,17 @@ class Marks:
         self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES] = digest
         self.known.add(index)
 
+    # Grades
+
+    def grade(self, index: int) -> Grade:
+        return self._grades.get(index, Grade.SINGLE)
+
+    def _grade(self, index: int, grade: Grade) -> None:
+        if grade is Grade.SINGLE:
+            self._grades.pop(index, None)
+        else:
+            self._grades[index] = grade
+
     # Coming and going
 
     def hold(self, index: int, digest: bytes, grade: Grade) -> None:
@@ -62,25 +75,28 @@ class Marks:
         self._set_digest(index, digest)
         self.held.add(index)
         self.unrecorded.add(index)
-        if grade is Grade.OWN:
+        self._grade(index, grade)
+        if grade.may_leave:
             self.own.add(index)
 
     def confirm(self, index: int) -> None:
         """Its bytes are what the record says."""
         self.claimed.discard(index)
         self.held.add(index)
-        if index in self._claimed_own:
+        if self.grade(index).may_leave:
             self.own.add(index)
 
     def vouch(self, index: int) -> None:
         """We read the same from the hub ourselves."""
-        if index not in self.own:
+        if self.grade(index) is not Grade.OWN:
+            self._grade(index, Grade.OWN)
             self.own.add(index)
             self.unrecorded.add(index)
 
     def vouch_for_all(self) -> None:
         """They were sealed: their digests are proven."""
         for index in self.held:
+            self._grade(index, Grade.OWN)
             self.own.add(index)
 
     def forget(self, index: int, *, digest_too: bool) -> int:
@@ -90,6 +106,7 @@ class Marks:
             self._taken_back.add(index)
         for chunks in (self.held, self.own, self.claimed, self.unrecorded):
             chunks.discard(index)
+        self._grades.pop(index, None)
         if digest_too:
             self.known.discard(index)
         return chunk_size(self._blob.size, index) if counted else 0
@@ -100,7 +117,7 @@ class Marks:
         digest = self.digest(index)
         if digest is None:
             raise AssertionError(f"chunk {index} is held without a digest")
-        return Claim(digest, Grade.OWN if index in self.own else Grade.HEARSAY)
+        return Claim(digest, self.grade(index))
 
     def take_unrecorded(self) -> tuple[ChunkMap, ChunkMap, list[tuple[int, Claim | None]]]:
         """Chunks to record, chunks to take back, and the entries that say so. They count as recorded from now on."""

@@ -62,7 +62,7 @@ class MemoryBlob:
         self.users = 0
         self._store = store
         self._file = file
-        self._claims = dict(file.recorded)
+        self._claims = {index: _lasting(claim) for index, claim in file.recorded.items()}
 
     def fileno(self) -> int:
         return self._file.fd
@@ -70,6 +70,10 @@ class MemoryBlob:
     def digest(self, index: int) -> bytes | None:
         claim = self._claims.get(index)
         return claim.digest if claim else None
+
+    def grade(self, index: int) -> Grade:
+        claim = self._claims.get(index)
+        return claim.grade if claim else Grade.SINGLE
 
     def write(self, index: int, data: memoryview, digest: bytes, grade: Grade) -> None:
         if len(data) != chunk_size(self.blob.size, index):
@@ -131,7 +135,7 @@ class MemoryBlob:
             self._forget(index)
         if self.sealed:
             for index in self.held:
-                self.own.add(index)
+                self._mark(index, Claim(self._claims[index].digest, Grade.OWN))
             self.sealed = self._file.sealed = False
             self._file.recorded = {index: self._claims[index] for index in self.held}
             self._store.changed(self._file)
@@ -160,7 +164,7 @@ class MemoryBlob:
         self.claimed.discard(index)
         self.held.add(index)
         self._file.checked.add(index)
-        if claim.grade is Grade.OWN:
+        if claim.grade.may_leave:
             self.own.add(index)
 
     def _forget(self, index: int) -> None:
@@ -356,6 +360,11 @@ class MemoryStore:
         count = chunk_count(file.blob.size) if file.sealed else len(file.recorded)
         held = len(file.live.held | file.live.claimed) if file.live else count
         return BlobState(file.blob, held, file.sealed, file.private)
+
+
+def _lasting(claim: Claim) -> Claim:
+    """The seals that made it leave were of that run's members."""
+    return Claim(claim.digest, Grade.SINGLE) if claim.grade is Grade.QUORUM else claim
 
 
 def _state(file: _File) -> int:

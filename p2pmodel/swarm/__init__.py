@@ -2,7 +2,7 @@
 
 `Swarm` is one blob's meeting point: facts go in (a peer holds this, an order failed), one decision comes out
 (`next_order`). It keeps an `Availability` (what peers hold, want and claim), a `Ledger` (orders in flight) and asks the
-`picker`, where the policy stands. `Standing` is a node's memory of who gave wrong bytes, shared by all its swarms.
+`picker`, where the policy stands. `Standing` is a node's memory of who lied or gave wrong bytes, shared by all its swarms.
 Trio runs one task at a time, so a plain object with synchronous methods needs no lock.
 """
 
@@ -11,12 +11,13 @@ from p2pmodel.swarm.ledger import Flight, Ledger
 from p2pmodel.swarm.rates import Rates
 from p2pmodel.swarm.reasons import HubReason
 from p2pmodel.swarm.rendezvous import run_length, run_owners
-from p2pmodel.swarm.standing import Standing
+from p2pmodel.swarm.standing import Ban, Standing, Why
 from p2pmodel.swarm.swarm import HUB, SourceName, Swarm
 
 __all__ = [
     "HUB",
     "Availability",
+    "Ban",
     "Flight",
     "HubReason",
     "Ledger",
@@ -25,6 +26,7 @@ __all__ = [
     "SourceName",
     "Standing",
     "Swarm",
+    "Why",
     "run_length",
     "run_owners",
 ]

@@ -24,7 +24,7 @@ def run_length(chunks: int) -> int:
     return max(1, min(RUN_CHUNKS_MAX, chunks // _RUNS_WANTED))
 
 
-def run_owners(blob: BlobId, run: int, weights: Iterable[str]) -> list[str]:
-    """The weights in the order in which their nodes are called upon for a run, first the owner."""
-    key = f"{blob}/{run}/".encode()
+def run_owners(blob: BlobId, run: int, weights: Iterable[str], salt: str = "") -> list[str]:
+    """The weights in the order in which their nodes are called upon for a run, first the owner. Another salt, another order."""
+    key = f"{blob}/{run}/{salt}".encode()
     return sorted(weights, key=lambda weight: hashlib.blake2b(key + weight.encode(), digest_size=8).digest())

@@ -1,32 +1,113 @@
-"""A node's memory of which sources gave wrong bytes. Never on hearsay: only what this node saw with its own hash."""
+"""A node's memory of which sources lied or gave wrong bytes. Never on hearsay: only what this node found out itself.
+
+Three kinds of it. *Strikes* are wrong bytes, as bad memory gives them: enough of them ban the giver for a while, longer
+each time. A *proof* is a signature under a false digest: its signer is banned for good. *Doubt* is for who handed on false
+bytes that nobody can be held to account for: for a while only what an accountable member signed is taken from it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+from typing import TypeVar
 
-from p2pmodel.limits import REST_S, STRIKES_MAX
+from p2pmodel.limits import (
+    BAN_MAX_S,
+    BAN_MIN_S,
+    SOURCES_REMEMBERED_MAX,
+    STRIKES_MAX,
+    STRIKES_ONE_BLOB_MAX,
+    STRIKES_S,
+)
+
+T = TypeVar("T")
+
+
+class Why(StrEnum):
+    """Why a node is banned."""
+
+    WRONG_BYTES = "wrong_bytes"  # several times other bytes than those of the digest that came with them
+    FALSE_DIGEST = "false_digest"  # signed a digest that our own read of the hub, or the blob's own hash, refutes
+    FALSE_LISTING = "false_listing"  # told of a commit's files what the hub did not confirm
+    TWO_DIGESTS = "two_digests"  # signed two digests for one chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    source: str
+    why: Why
+    until: float  # inf: for good
 
 
 @dataclass(slots=True)
 class Standing:
-    """A strike is forgotten after REST_S; STRIKES_MAX of them rest a source for REST_S."""
+    banned: int = 0  # bans so far, for metrics
+    _strikes: dict[str, list[tuple[float, str]]] = field(default_factory=dict)  # (when, about which blob)
+    _bans: dict[str, Ban] = field(default_factory=dict)  # those that ran out as well: the next one is longer
+    _lengths: dict[str, float] = field(default_factory=dict)
+    _doubts: dict[str, tuple[float, float]] = field(default_factory=dict)  # until when, and how long the next one is
+    _met: dict[str, None] = field(default_factory=dict)
 
-    _strikes: dict[str, list[float]] = field(default_factory=dict)
-    _rests: dict[str, float] = field(default_factory=dict)
+    def met(self, source: str) -> None:
+        """It proved over a link that it is a member."""
+        _remember(self._met, source, None)
 
-    def strike(self, source: str, now: float) -> bool:
-        """Count wrong bytes against a source; true when that puts it to rest."""
-        recent = [at for at in self._strikes.get(source, []) if now - at < REST_S] + [now]
-        self._strikes[source] = recent
-        if len(recent) >= STRIKES_MAX:
-            self.rest(source, now)
-            return True
-        return False
+    def is_member(self, source: str) -> bool:
+        return source in self._met
 
-    def rest(self, source: str, now: float) -> None:
-        """Proven false by an own read of the hub: not asked for REST_S."""
-        self._rests[source] = now + REST_S
-        self._strikes.pop(source, None)
+    def strike(self, source: str, now: float, blob: str = "") -> Ban | None:
+        """Count wrong bytes against a source; the ban if that makes one."""
+        recent = [(at, about) for at, about in self._strikes.get(source, []) if now - at < STRIKES_S] + [(now, blob)]
+        _remember(self._strikes, source, recent)
+        of_this_blob = sum(bool(blob) and about == blob for _, about in recent)
+        if len(recent) < STRIKES_MAX and of_this_blob < STRIKES_ONE_BLOB_MAX:
+            return None
+        return self.suspend(source, Why.WRONG_BYTES, now)
 
-    def resting(self, source: str, now: float) -> bool:
-        return self._rests.get(source, 0.0) > now
+    def suspend(self, source: str, why: Why, now: float) -> Ban:
+        """For a while: the first time BAN_MIN_S, then twice as long each time."""
+        length = self._lengths.get(source, BAN_MIN_S)
+        _remember(self._lengths, source, min(2 * length, BAN_MAX_S))
+        return self._ban(Ban(source, why, now + length))
+
+    def convict(self, source: str, why: Why) -> Ban | None:
+        """Proven false: banned for good. None if it is already."""
+        before = self._bans.get(source)
+        return self._ban(Ban(source, why, inf)) if before is None or before.until < inf else None
+
+    def recall(self, ban: Ban) -> None:
+        """One of an earlier run."""
+        _remember(self._bans, ban.source, ban)
+
+    def _ban(self, ban: Ban) -> Ban:
+        self._strikes.pop(ban.source, None)
+        self.banned += 1
+        _remember(self._bans, ban.source, ban)
+        return ban
+
+    def is_banned(self, source: str, now: float) -> bool:
+        ban = self._bans.get(source)
+        return ban is not None and ban.until > now
+
+    def bans(self, now: float) -> list[Ban]:
+        return [ban for ban in self._bans.values() if ban.until > now]
+
+    def next_end(self, now: float) -> float:
+        """When the next ban runs out."""
+        return min((ban.until for ban in self.bans(now)), default=inf)
+
+    def doubt(self, source: str, now: float) -> None:
+        """It handed on false bytes for which nobody answers."""
+        _, length = self._doubts.get(source, (0.0, BAN_MIN_S))
+        _remember(self._doubts, source, (now + length, min(2 * length, BAN_MAX_S)))
+
+    def is_doubted(self, source: str, now: float) -> bool:
+        return self._doubts.get(source, (0.0, 0.0))[0] > now
+
+
+def _remember(facts: dict[str, T], source: str, fact: T) -> None:
+    facts.pop(source, None)
+    facts[source] = fact
+    if len(facts) > SOURCES_REMEMBERED_MAX:
+        del facts[next(iter(facts))]

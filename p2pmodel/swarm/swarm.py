@@ -68,6 +68,7 @@ class Swarm:
         self._from_hub = ChunkMap(self.chunks)  # in this download: a mirror's bytes do not get better by reading them twice
         self._readers: dict[int, range] = {}
         self.distrusted = ChunkMap(self.chunks)  # of those: because the blob's own hash was wrong
+        self.disputed = ChunkMap(self.chunks)  # two signers differ over their digests: our own read of the hub settles it
         self._refused: dict[SourceName, ChunkMap] = {}  # chunks that a source failed to give: not asked of it again
         self._failed = ChunkMap(self.chunks)  # a peer holds them and an order for them has failed
         self._run_length = run_length(self.chunks)
@@ -146,8 +147,16 @@ class Swarm:
 
     def distrust(self, chunks: ChunkMap) -> None:
         """The blob's own hash was wrong: these chunks, which came from others, are read again from the hub."""
-        self.distrusted = chunks.copy()
+        self.distrusted = self.distrusted | chunks
         self._own_wanted = self._own_wanted | chunks
+
+    def trust_again(self) -> None:
+        """What was to be read again need not be, but for what clients wait for."""
+        unread = self.distrusted
+        for wanted in self._readers.values():
+            unread = unread - ChunkMap.span(self.chunks, wanted)
+        self._own_wanted = self._own_wanted - unread
+        self.distrusted = ChunkMap(self.chunks)
 
     # What is to be done
 
@@ -178,7 +187,7 @@ class Swarm:
     def next_order(self, source: SourceName, now: float, *, urgent: bool = False) -> Flight | None:
         """What to ask of a source now; None: nothing at the moment (ask again when something changed, or at `wake_at`).
         `urgent`: of the hub only what a client waits for, so that no long order stands before it."""
-        if self._standing.resting(source, now):
+        if self._standing.is_banned(source, now):
             return None
         if source == HUB:
             cold = self._hub_run(now, urgent=urgent)
@@ -197,6 +206,7 @@ class Swarm:
             self._from_hub.add(chunk)
             self._own_wanted.discard(chunk)
             self.distrusted.discard(chunk)
+            self.disputed.discard(chunk)
         self._failed.discard(chunk)
         self.ledger.arrived(chunk)
         self._waiting_since.pop(chunk // self._run_length, None)
@@ -245,7 +255,7 @@ class Swarm:
     # Policy
 
     def _usable(self, now: float) -> list[NodeId]:
-        return [peer for peer in self.availability.peers if not self._standing.resting(peer, now)]
+        return [peer for peer in self.availability.peers if not self._standing.is_banned(peer, now)]
 
     def _offers(self, peer: NodeId) -> ChunkMap:
         """What a peer holds and has not failed to give."""
@@ -282,10 +292,10 @@ class Swarm:
         """What to read from the hub, and why."""
         if now < self.hub_rests_until:
             return None
-        own = (self._own_wanted - self._own) - self.ledger.pending(HUB)
+        own = ((self._own_wanted | self.disputed) - self._own) - self.ledger.pending(HUB)
         if own:
             run = first_run(own, max(self._run_length, RUN_CHUNKS_MAX // 2))
-            return run and (run, HubReason.DISTRUST if run[0] in self.distrusted else HubReason.OWN_READ)
+            return run and (run, HubReason.DISTRUST if run[0] in self.distrusted | self.disputed else HubReason.OWN_READ)
         if urgent or not self.settled(now):
             return None
         cold = self._open(now) - (self._on_peers(now) - self._failed) - self.ledger.pending(HUB)

@@ -190,7 +190,7 @@ async def _read(choice: Choice, run: _Run, sink: Sink, gave: dict[int, tuple[Way
             raise dialect.refusal(what, answer.status, answer.headers, had_token=choice.token is not None)
         skip = _check(answer, run.blob, start, stop)
         sink.answered_by(client.upstream.name)
-        grade = Grade.OWN if client.upstream.vouches else Grade.HEARSAY
+        grade = Grade.OWN if client.upstream.vouches else Grade.MIRROR
         async with aclosing(answer.pieces()) as pieces:
             body = _Body(pieces, choice.way if hurry else None)
             await body.skip(skip)

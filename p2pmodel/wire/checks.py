@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from p2pmodel.content import BlobId, ChunkMap, Hub, Repo, RepoKind, chunk_count
+from p2pmodel.content import Attestation, BlobId, ChunkMap, Hub, Repo, RepoKind, chunk_count
 from p2pmodel.wire import messages as m
 
 _DIGEST_BYTES: Final = 32
@@ -76,6 +76,11 @@ def _claims(claims: m.Claims) -> None:
             raise ValueError(f"a run of {count} chunks from {first}")
 
 
+def _attest(attest: m.Attest) -> None:
+    _blob(attest)
+    Attestation.take_all(attest.words)
+
+
 def _manifest(page: m.ManifestPage) -> None:
     _blob(page)
     count, odd = divmod(len(page.digests), _DIGEST_BYTES)
@@ -108,6 +113,11 @@ def _get(get: m.Get) -> None:
         raise ValueError(f"chunks {get.first} + {get.count} of a blob of {chunk_count(get.size)}")
 
 
+def _chunk(chunk: m.Chunk) -> None:
+    if chunk.attestation and Attestation.take(chunk.attestation)[1]:
+        raise ValueError("more than one attestation with a chunk")
+
+
 _CHECKS: Final[Mapping[type[m.Message], Callable[[Any], None]]] = {
     m.Hello: _hello,
     m.Peers: _peers,
@@ -117,6 +127,8 @@ _CHECKS: Final[Mapping[type[m.Message], Callable[[Any], None]]] = {
     m.Held: _held,
     m.Claims: _claims,
     m.BadChunk: _blob,
+    m.Attest: _attest,
+    m.Audit: _blob,
     m.AskManifest: _blob,
     m.ManifestPage: _manifest,
     m.AskSnapshot: _repo,
@@ -125,4 +137,5 @@ _CHECKS: Final[Mapping[type[m.Message], Callable[[Any], None]]] = {
     m.AskPrivate: _proof,
     m.Private: _proof,
     m.Get: _get,
+    m.Chunk: _chunk,
 }

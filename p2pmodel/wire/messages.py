@@ -16,8 +16,11 @@ import msgspec
 from msgspec import Meta
 
 from p2pmodel.content import Blob, BlobId
+from p2pmodel.content.attestation import ATTESTATION_BYTES_MAX
 from p2pmodel.limits import (
     ABILITIES_MAX,
+    ATTEST_BYTES_MAX,
+    AUDIT_ROUNDS_MAX,
     BLOB_BYTES_MAX,
     CHUNK_BYTES,
     CHUNKS_PER_GET_MAX,
@@ -193,6 +196,25 @@ class HubBusy(Message, tag="hub_busy", frozen=True, kw_only=True):
     retry_after: Annotated[float, Meta(ge=0, le=HUB_REST_MAX_S)]  # seconds from now
 
 
+# Words for digests (ability `attest`)
+
+
+class Attest(Message, tag="attest", frozen=True, kw_only=True):
+    """Signed words for chunks of a blob, one after the other: what an audit found, or two that differ, as evidence."""
+
+    blob: BlobName
+    size: BlobSize
+    words: Annotated[bytes, Meta(max_length=ATTEST_BYTES_MAX)]
+
+
+class Audit(Message, tag="audit", frozen=True, kw_only=True):
+    """The sender holds all chunks of a blob and its own hash is wrong: it reads some of them again, and says what it found."""
+
+    blob: BlobName
+    size: BlobSize
+    round: Annotated[int, Meta(ge=0, le=AUDIT_ROUNDS_MAX)]  # 0: no more
+
+
 # Manifests and snapshots
 
 
@@ -305,6 +327,7 @@ class Chunk(Message, tag="chunk", frozen=True, kw_only=True):
     index: ChunkIndex
     size: Annotated[int, Meta(ge=1, le=CHUNK_BYTES)]
     digest: Bytes32  # BLAKE3-256 of those bytes, as the sender knows it
+    attestation: Annotated[bytes, Meta(max_length=ATTESTATION_BYTES_MAX)] = b""  # a signed word for that digest
 
 
 # Ends
@@ -328,14 +351,14 @@ PROBLEM_CODES: Final = ("unknown_message", "not_held", "busy", "bad_request", "b
 
 MESSAGES: Final[tuple[type[Message], ...]] = (
     Hello, Attach, Attached, AskTicket, Ticket, Ping, Pong, Peers, AskInventory, Inventory, Interest, Have, Held, Claims,
-    BadChunk, HubBusy, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private, Get,
-    Chunk, Problem, Bye,
+    BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress,
+    AskPrivate, Private, Get, Chunk, Problem, Bye,
 )  # fmt: skip
 
 AnyMessage = (
     Hello | Attach | Attached | AskTicket | Ticket | Ping | Pong | Peers | AskInventory | Inventory | Interest | Have | Held
-    | Claims | BadChunk | HubBusy | AskManifest | ManifestPage | AskSnapshot | SnapshotPage | AskWarm | WarmProgress
-    | AskPrivate | Private | Get | Chunk | Problem | Bye
+    | Claims | BadChunk | HubBusy | Attest | Audit | AskManifest | ManifestPage | AskSnapshot | SnapshotPage | AskWarm
+    | WarmProgress | AskPrivate | Private | Get | Chunk | Problem | Bye
 )  # fmt: skip
 
 

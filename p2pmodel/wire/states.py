@@ -19,6 +19,8 @@ from p2pmodel.wire.messages import (
     AskWarm,
     Attach,
     Attached,
+    Attest,
+    Audit,
     BadChunk,
     Bye,
     Chunk,
@@ -97,7 +99,7 @@ _GOING_ON: Final[Mapping[State, Row]] = {
 }
 _LINK_TALK: Final[tuple[type[Message], ...]] = (
     AskTicket, Ticket, Ping, Pong, Peers, AskInventory, Inventory, Interest, Have, Held, Claims, BadChunk, HubBusy,
-    AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private,
+    Attest, Audit, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private,
 )  # fmt: skip
 
 TABLE: Final[Mapping[State, Row]] = {

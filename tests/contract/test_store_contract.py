@@ -56,12 +56,12 @@ def test_a_written_chunk_is_held_at_once_with_its_digest(store):
 
 def test_only_a_chunk_of_grade_own_is_own_and_a_second_write_can_make_it_so(store):
     stored = store.open(ONE.blob, private=False)
-    ONE.write(stored, [0], Grade.HEARSAY)
+    ONE.write(stored, [0], Grade.SINGLE)
     assert 0 in stored.held
     assert 0 not in stored.own
     ONE.write(stored, [0], Grade.OWN)
     assert 0 in stored.own
-    ONE.write(stored, [0], Grade.HEARSAY)
+    ONE.write(stored, [0], Grade.SINGLE)
     assert 0 in stored.own
     stored.close()
 
@@ -75,7 +75,7 @@ def test_a_chunk_of_another_size_is_the_callers_bug(store):
 
 def test_another_digest_replaces_the_chunk(store):
     stored = store.open(ONE.blob, private=False)
-    stored.write(1, memoryview(b"false"), chunk_digest(b"false"), Grade.HEARSAY)
+    stored.write(1, memoryview(b"false"), chunk_digest(b"false"), Grade.SINGLE)
     ONE.write(stored, [1])
     assert stored.digest(1) == ONE.digest(1)
     assert stored.check(1)
@@ -139,7 +139,7 @@ def test_a_clean_close_records_everything_and_still_only_claims_it(house):
 def test_a_confirmed_chunk_is_held_with_the_grade_it_had(house):
     stored = house.store.open(ONE.blob, private=False)
     ONE.write(stored, [0], Grade.OWN)
-    ONE.write(stored, [1], Grade.HEARSAY)
+    ONE.write(stored, [1], Grade.SINGLE)
     stored.commit()
     stored = house.crash().open(ONE.blob, private=False)
     assert stored.confirm(0)
@@ -192,7 +192,7 @@ def test_a_dropped_chunk_is_not_claimed_by_the_next_run(house):
 
 def test_a_chunk_that_was_replaced_is_claimed_as_what_it_is_now(house):
     stored = house.store.open(ONE.blob, private=False)
-    stored.write(1, memoryview(b"false"), chunk_digest(b"false"), Grade.HEARSAY)
+    stored.write(1, memoryview(b"false"), chunk_digest(b"false"), Grade.SINGLE)
     stored.commit()
     ONE.write(stored, [1])
     stored.commit()
@@ -310,7 +310,7 @@ def test_another_size_under_the_same_name_is_refused_once_the_size_is_proven(sto
     stored = store.open(wrong, private=False)
     with pytest.raises(StoreError, match="size"):
         store.open(ONE.blob, private=False)
-    stored.write(0, ONE.chunk(0), ONE.digest(0), Grade.HEARSAY)
+    stored.write(0, ONE.chunk(0), ONE.digest(0), Grade.SINGLE)
     stored.close()
     ONE.put(store)
     with pytest.raises(StoreError, match="size"):

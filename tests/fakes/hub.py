@@ -197,5 +197,5 @@ class MemoryHubSource:
             if hub.corrupt.get((order.blob.id, index), 0) > 0:
                 hub.corrupt[order.blob.id, index] -= 1
                 view[0] ^= 0xFF
-            grade = Grade.OWN if hub.trusted else Grade.HEARSAY
+            grade = Grade.OWN if hub.trusted else Grade.MIRROR
             await sink.arrived(index, view, chunk_digest(view), claimed=None, grade=grade)

@@ -121,15 +121,17 @@ class MemoryPeerSource:
                 raise NotHeldError("not held")
             with span:
                 data = os.pread(span.fd, span.length, span.offset)
-            await self._deliver(order, index, data, span.digest, sink)
+            await self._deliver(order, index, data, span, sink)
 
-    async def _deliver(self, order, index, data, digest, sink):
+    async def _deliver(self, order, index, data, span, sink):
+        digest, word = span.digest, span.word
         await self.lan.carry(self.peer, len(data))
         if not self.lan.reach(self.node, self.peer):
             raise ShortAnswerError("the link broke")
         if self.peer in self.lan.liars | self.lan.flippers:
             data = bytes([data[0] ^ 1]) + data[1:]
-            digest = chunk_digest(data) if self.peer in self.lan.liars else digest
+            if self.peer in self.lan.liars:
+                digest, word = chunk_digest(data), b""
         async with sink.buffer() as buffer:
             buffer[: len(data)] = data
             left = len(data)
@@ -137,4 +139,4 @@ class MemoryPeerSource:
                 count = await sink.allow(left)
                 sink.progress(count)
                 left -= count
-            await sink.arrived(index, buffer[: len(data)], chunk_digest(data), claimed=digest, grade=Grade.HEARSAY)
+            await sink.arrived(index, buffer[: len(data)], chunk_digest(data), claimed=digest, grade=Grade.SINGLE, word=word)

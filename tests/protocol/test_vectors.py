@@ -13,7 +13,20 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from p2pmodel.content import Blob, BlobHasher, BlobId, ChunkMap, Hub, Manifest, Repo, RepoKind, Seal, chunk_digest
+from p2pmodel.content import (
+    Attestation,
+    Blob,
+    BlobHasher,
+    BlobId,
+    ChunkMap,
+    Circle,
+    Hub,
+    Manifest,
+    Repo,
+    RepoKind,
+    Seal,
+    chunk_digest,
+)
 from p2pmodel.delivery.listings import read_listing
 from p2pmodel.errors import PeerProtocolError
 from p2pmodel.wire import LocalProtocolError, Role, Secrecy, Session, Unknown, decode, encode
@@ -147,6 +160,31 @@ def test_chunk_maps_and_digests_are_read_as_written():
         assert list(ChunkMap.from_bytes(vector["count"], bytes.fromhex(vector["wire"]))) == vector["chunks"]
     for vector in CONTENT["chunk_digests"]:
         assert chunk_digest(bytes.fromhex(vector["bytes"])).hex() == vector["digest"]
+
+
+ATTESTATIONS = vectors("attestations")
+
+
+def circle_and_blob(vector):
+    blob = Blob(BlobId.parse(ATTESTATIONS["blob"]), vector["size"])
+    past = frozenset(bytes.fromhex(tag) for tag in vector.get("past", ()))
+    return blob, Circle(bytes.fromhex(vector["cluster"]), past=past)
+
+
+@pytest.mark.parametrize("vector", ATTESTATIONS["words"], ids=lambda v: v["level"])
+def test_a_signed_word_is_heard_in_its_cluster(vector):
+    [word] = Attestation.take_all(bytes.fromhex(vector["packed"]))
+    assert word.to_bytes().hex() == vector["packed"]
+    assert (word.first, word.level.name.lower(), word.digests.hex()) == (vector["first"], vector["level"], vector["digests"])
+    blob, circle = circle_and_blob(ATTESTATIONS)
+    assert word.refusal(blob, circle) is None
+
+
+@pytest.mark.parametrize("vector", ATTESTATIONS["refused"], ids=lambda v: v["reason"])
+def test_a_word_from_elsewhere_is_refused_for_its_own_reason(vector):
+    [word] = Attestation.take_all(bytes.fromhex(vector["packed"]))
+    blob, circle = circle_and_blob(vector)
+    assert word.refusal(blob, circle) == vector["reason"]
 
 
 def test_seals_vouch_for_their_manifests_and_for_no_other():

@@ -8,9 +8,10 @@ from fakes.hub import MemoryUpstreams
 from fakes.node import Desk, inline, surroundings
 from simulation.secure import PlainSecure
 
-from p2pmodel.content import chunk_digest
+from p2pmodel.content import Attestation, Level, chunk_digest
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery import Delivery
+from p2pmodel.delivery.court import ATTEST
 from p2pmodel.delivery.ports import Span
 from p2pmodel.network import Address, Candidate
 from p2pmodel.peering import Peering
@@ -25,22 +26,25 @@ _DISK_VERBS = {"open", "read", "write", "commit", "finish", "materialise"}
 class Lies:
     """What a node's bytes are like on their way to peers."""
 
-    vouched = False  # false bytes, with their digest; the true seal, which would show the lie, is kept back
+    vouched = False  # false bytes, with their digest, signed; the true seal, which would show the lie, is kept back
     flipped = False  # false bytes, with the digest of the true ones
 
-    def of(self, span):
-        data = bytearray(span.digest)  # a false chunk needs no more than false bytes of the right length
-        false = (bytes(data) * (span.length // len(data) + 1))[: span.length]
-        return false, chunk_digest(false) if self.vouched else span.digest
+    def of(self, node, blob, index, span):
+        """Bytes, digest and word of the false chunk."""
+        false = (span.digest * (span.length // len(span.digest) + 1))[: span.length]  # false bytes of the right length
+        if not self.vouched:
+            return false, span.digest, span.word
+        digest, circle = chunk_digest(false), node.around.circle()
+        return false, digest, Attestation.sign(blob, index, digest, Level.WITNESS, circle=circle, key=node.key).to_bytes()
 
 
 class Events:
     """Delivery's `PeerEvents`, and the lies."""
 
-    def __init__(self, seeding, lies, falsehoods):
+    def __init__(self, seeding, node):
         self._seeding = seeding
-        self._lies = lies
-        self._falsehoods = falsehoods
+        self._node = node
+        self._lies = node.lies
 
     def __getattr__(self, name):
         return getattr(self._seeding, name)
@@ -55,8 +59,8 @@ class Events:
         if span is None or not (self._lies.vouched or self._lies.flipped):
             return span
         with span:
-            false, digest = self._lies.of(span)
-        return Span(self._falsehoods(false), 0, len(false), digest)
+            false, digest, word = self._lies.of(self._node, blob, index, span)
+        return Span(self._node.world.falsehood(false), 0, len(false), digest, word)
 
 
 class Node(Desk):
@@ -116,6 +120,7 @@ class Node(Desk):
         self.world.trace("boot", self)
         self.peering = Peering(
             PeeringSettings(),
+            abilities=(ATTEST,),
             node=self.id,
             boot=boot,
             closed=plan.closed,
@@ -140,13 +145,13 @@ class Node(Desk):
         with self.scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(delivery.run)
-                await nursery.start(self.peering.run, Events(delivery.seeding, self.lies, self.world.falsehood))
+                await nursery.start(self.peering.run, Events(delivery.seeding, self))
                 self.delivery = delivery
                 nursery.start_soon(serve, self)
 
-    def rested(self):
-        """Whom it put to rest, in any boot."""
-        return [peer for standing in self._standings for peer in standing._rests]
+    def bans(self):
+        """Whom it banned, in any boot."""
+        return [ban for standing in self._standings for ban in standing._bans.values()]
 
     # Discovery
 

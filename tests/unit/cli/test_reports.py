@@ -100,14 +100,14 @@ def test_nothing_held_is_said_apart_from_results(run, daemon):
     assert "p2pmodel fetch" in err
 
 
-def test_peers_shows_who_is_there_and_who_gave_wrong_bytes(run, daemon):
+def test_peers_shows_who_is_there_and_who_is_banned(run, daemon):
     whom = {"node_id": "0123456789abcdef", "address": "10.0.0.2:7277", "linked_for_s": 75.2, "rtt_s": 0.0012}
-    peer = whom | {"received": 2_000_000, "sent": 1000, "blobs": 4, "resting": False}
-    daemon.documents["peers"] = {"peers": [peer, peer | {"linked_for_s": None, "resting": True}]}
-    _, good, resting = run("peers")[1].splitlines()
+    peer = whom | {"received": 2_000_000, "sent": 1000, "blobs": 4, "banned": None}
+    daemon.documents["peers"] = {"peers": [peer, peer | {"linked_for_s": None, "banned": "false_digest"}]}
+    _, good, banned = run("peers")[1].splitlines()
     assert good.split("  ")[:4] == ["0123456789ab", "10.0.0.2:7277", "1 min 15 s", "1.2 ms"]
     assert "2.0 MB" in good
-    assert resting.endswith("rested: gave wrong bytes")
+    assert banned.endswith("banned: signed a false digest")
 
 
 # env

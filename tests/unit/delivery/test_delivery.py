@@ -160,7 +160,7 @@ async def test_a_liar_costs_at_most_one_more_copy_and_no_wrong_byte(hub, autojum
         lan.mute.add("a")
         await b.fetch()
         assert b.bytes_of(BLOB) == WEIGHTS
-        assert b.around.standing.resting("a", trio.current_time())
+        assert b.around.standing.is_doubted("a", trio.current_time()), "nobody signed: it cannot be held to account"
     assert hub.sent[BLOB.id] <= 2 * BLOB.size
 
 

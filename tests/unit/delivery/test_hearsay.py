@@ -15,6 +15,7 @@ from p2pmodel.content import Access, FileEntry, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.listings import listing_pages, sign_listing
 from p2pmodel.errors import UnavailableError
 from p2pmodel.limits import REVISION_FRESH_S
+from p2pmodel.swarm import Why
 from p2pmodel.wire.messages import AskSnapshot, Problem
 
 TRUE = random.Random(0).randbytes(70_000)
@@ -105,7 +106,7 @@ async def test_a_lie_lasts_until_the_hub_is_back_and_costs_the_liar_its_standing
         hub.down = False
         await trio.sleep(REVISION_FRESH_S)
         assert (await b.read("w.bin"))[0] == TRUE
-        assert b.around.standing.resting("liar", trio.current_time())
+        assert b.around.standing.is_banned("liar", trio.current_time())
         assert b.store.snapshot(REPO, hub.heads[REPO, "main"]).entry("w.bin").blob == blob_of(TRUE)
         hub.down = True
         assert (await b.read("w.bin"))[0] == TRUE
@@ -113,7 +114,7 @@ async def test_a_lie_lasts_until_the_hub_is_back_and_costs_the_liar_its_standing
 
 async def test_a_liar_that_was_found_out_is_not_asked_again(hub, autojump_clock):
     async with members(hub, "liar", "b") as [_, b]:
-        b.around.standing.rest("liar", trio.current_time())
+        b.around.standing.suspend("liar", Why.FALSE_LISTING, trio.current_time())
         hub.down = True
         with pytest.raises(UnavailableError):
             await b.read("w.bin")

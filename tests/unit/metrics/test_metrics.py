@@ -20,6 +20,7 @@ def sources():
         upstream=UpstreamStatistics(),
         peers=lambda: {"linked": 2, "known": 3},
         downloads=lambda: 1,
+        bans=lambda: 2,
         store_bytes=lambda: {"sealed": 700, "partial": 50},
         store_quota_bytes=1000,
     )

@@ -94,7 +94,7 @@ class Taken:
         self.pieces += received
         self.on_progress()
 
-    async def arrived(self, index, data, digest, *, claimed, grade):
+    async def arrived(self, index, data, digest, *, claimed, grade, word=b""):
         await trio.lowlevel.checkpoint()
         assert digest == chunk_digest(data)
         if self.on_arrived:

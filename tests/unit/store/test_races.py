@@ -48,7 +48,7 @@ def test_a_peers_bytes_never_land_on_our_own_read_of_the_same_chunk(stored, disk
 
     def peer():
         try:
-            stored.write(1, FALSE, chunk_digest(FALSE), Grade.HEARSAY)
+            stored.write(1, FALSE, chunk_digest(FALSE), Grade.SINGLE)
         except WrongBytesError as error:
             outcome.append(error)
 
@@ -71,9 +71,9 @@ def test_a_peers_bytes_never_land_on_our_own_read_of_the_same_chunk(stored, disk
 
 def test_what_was_replaced_after_it_was_hashed_is_not_sealed(stored, disk):
     disk.go_on.set()
-    ONE.write(stored, grade=Grade.HEARSAY)
+    ONE.write(stored, grade=Grade.SINGLE)
     seal = seal_of(stored)
-    stored.write(1, FALSE, chunk_digest(FALSE), Grade.HEARSAY)
+    stored.write(1, FALSE, chunk_digest(FALSE), Grade.SINGLE)
     with pytest.raises(WrongBytesError):
         stored.finish(None, seal)
     assert not stored.sealed

@@ -81,7 +81,7 @@ def file(tmp_path):
 def test_a_record_is_made_with_its_first_entry(file):
     assert read(file.path) is None
     file.append([(0, Claim(bytes(32), Grade.OWN))])
-    file.append([(1, Claim(bytes(32), Grade.HEARSAY))])
+    file.append([(1, Claim(bytes(32), Grade.SINGLE))])
     assert set(read(file.path).claims) == {0, 1}
 
 

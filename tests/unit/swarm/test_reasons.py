@@ -5,8 +5,8 @@ import random
 import pytest
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId
-from p2pmodel.limits import CHUNK_BYTES, LEASE_S, REST_S
-from p2pmodel.swarm import HUB, HubReason, Rates, Standing, Swarm, run_owners
+from p2pmodel.limits import BAN_MIN_S, CHUNK_BYTES, LEASE_S
+from p2pmodel.swarm import HUB, HubReason, Rates, Standing, Swarm, Why, run_owners
 from p2pmodel.swarm.picker import UNCLAIMED_S
 
 CHUNKS = 4
@@ -69,8 +69,8 @@ def test_when_a_peer_holds_it_and_gives_nothing(swarm):
 
 def test_when_whoever_holds_it_gave_wrong_bytes(swarm, standing):
     peer(swarm, range(CHUNKS))
-    standing.rest(PEER, 0.0)
-    assert says(swarm, REST_S / 2) == (0, HubReason.REFUSED)
+    standing.convict(PEER, Why.FALSE_DIGEST)
+    assert says(swarm, BAN_MIN_S / 2) == (0, HubReason.REFUSED)
 
 
 def test_for_a_client_that_may_only_have_our_own_read(swarm):

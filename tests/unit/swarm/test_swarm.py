@@ -3,7 +3,7 @@ import random
 import pytest
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId
-from p2pmodel.limits import CHUNK_BYTES, LEASE_S, REST_S, SETTLE_S, STRIKES_MAX
+from p2pmodel.limits import BAN_MIN_S, CHUNK_BYTES, LEASE_S, SETTLE_S, STRIKES_MAX
 from p2pmodel.swarm import HUB, HubReason, Rates, Standing, Swarm, run_length, run_owners
 from p2pmodel.swarm.picker import UNCLAIMED_S
 from p2pmodel.swarm.swarm import HEDGE_S, SOLO_CHUNKS
@@ -308,15 +308,15 @@ def test_a_refused_chunk_is_not_asked_of_that_peer_again():
     assert 3 in from_hub
 
 
-def test_a_peer_with_too_many_strikes_rests_and_is_asked_again_later():
+def test_a_peer_with_too_many_strikes_is_banned_and_is_asked_again_later():
     node = Node()
     node.peer(A, range(CHUNKS))
     struck = [node.standing.strike(A, 0.0) for _ in range(STRIKES_MAX)]
-    assert struck == [False] * (STRIKES_MAX - 1) + [True]
+    assert [ban is not None for ban in struck] == [False] * (STRIKES_MAX - 1) + [True]
     assert node.swarm.next_order(A, 1.0) is None
-    assert node.swarm.next_order(HUB, 1.0) is not None, "what only a resting peer holds is read from the hub"
+    assert node.swarm.next_order(HUB, 1.0) is not None, "what only a banned peer holds is read from the hub"
     assert Node.take(node, 0) is None
-    assert node.swarm.next_order(A, REST_S + 1) is not None
+    assert node.swarm.next_order(A, BAN_MIN_S + 1) is not None
 
 
 def test_nobody_can_give_it_means_hopeless_but_not_before_the_peers_have_answered():

@@ -131,7 +131,7 @@ class Bytes:
     def progress(self, received):
         self.received += received
 
-    async def arrived(self, index, data, digest, *, claimed, grade):
+    async def arrived(self, index, data, digest, *, claimed, grade, word=b""):
         await trio.lowlevel.checkpoint()
         if index in self.refused:
             raise WrongBytesError("not what was promised")

@@ -251,7 +251,7 @@ async def test_a_mirrors_bytes_are_hearsay(hub, put, big, sink, router, make_ups
     file = put(big)
     async with router(make_upstream(trusted=False)) as opened:
         await opened.source([file.location]).fetch(file.order(), sink)
-    assert sink.grades == {Grade.HEARSAY}
+    assert sink.grades == {Grade.MIRROR}
 
 
 async def test_one_blob_is_read_from_the_other_hub_when_one_is_gone(

@@ -63,7 +63,7 @@ async def test_a_mirror_over_tls_vouches_for_nothing(ca_file, secure, hub, put, 
     secure("mirror.example", "151.101.5.1", hub.server.handle)
     async with router(make_upstream(endpoint="https://mirror.example", trusted=False, ca_file=ca_file)) as opened:
         await opened.source([file.location]).fetch(file.order(), sink)
-    assert sink.grades == {Grade.HEARSAY}
+    assert sink.grades == {Grade.MIRROR}
 
 
 @pytest.mark.scorecard("S19")

@@ -1,0 +1,257 @@
+"""What is done when a complete blob's own hash is wrong: find the false chunks and their signers, at the least cost to the hub.
+
+In this order (protocol/attestations.md), each time the hash has failed:
+  1. What is on our disk is hashed again: damaged chunks are fetched again, and nobody is blamed.
+  2. The hub is asked again whether the file still is what it said.
+  3. A peer that has sealed the blob has other digests for some chunks: those are fetched again, as it says. The blob's own
+     hash will tell whether it was right, and if it was, then who was not.
+  4. The nodes whose hash failed audit together: each chunk is read again by another than its signer, who signs what came.
+     Where the two differ our own read of that chunk settles who lied. As soon as something was replaced, the hash is tried.
+  5. Whatever is left, or if nobody else is there: all that we did not read from the hub ourselves is read from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import trio
+
+from p2pmodel.content import Attestation, ChunkMap, Manifest, NodeId
+from p2pmodel.delivery.court import ATTEST, Court, pack_words
+from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
+from p2pmodel.delivery.trial import Trial
+from p2pmodel.errors import P2pmodelError, WrongAnswerError, WrongBytesError
+from p2pmodel.limits import AUDIT_GATHER_S, AUDIT_ROUNDS_MAX, AUDIT_WORDS_MAX, LEASE_S
+from p2pmodel.swarm import Swarm, run_length, run_owners
+from p2pmodel.wire.messages import Audit as AuditMessage
+from p2pmodel.wire.messages import Message
+
+_LOOK_S: Final = 0.05  # between two looks at what has come: words come in swarms
+_SOLO_MAX: Final = 2  # reads of the hub alone; then it contradicts itself
+
+log = structlog.get_logger()
+
+
+class Audit:
+    """Of one download. `change` waits for a change of facts, until a time."""
+
+    def __init__(
+        self,
+        stored: StoredBlob,
+        swarm: Swarm,
+        trial: Trial,
+        around: Surroundings,
+        court: Court,
+        change: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._stored = stored
+        self._swarm = swarm
+        self._trial = trial
+        self._around = around
+        self._court = court
+        self._change = change
+        self._members: dict[NodeId, None] = {}  # the others whose hash failed
+        self._followed: set[NodeId] = set()  # sealers whose word was tried
+        self._cleared = ChunkMap(swarm.chunks)  # in this round: another than its signer found the same
+        self._mine = ChunkMap(swarm.chunks)  # in this round: read by us, and not told yet
+        self._round = 0
+        self._solo = 0
+        self._hub_asked = False
+        self._lined_up: tuple[str, set[str]] = ("", set())
+        self._lines: dict[int, list[str]] = {}  # run → the order in which its auditors are called upon
+
+    # What others say
+
+    def joined(self, peer: NodeId, audit_round: int) -> None:
+        if audit_round:
+            self._members[peer] = None
+        else:
+            self._members.pop(peer, None)
+
+    def heard(self, words: list[Attestation]) -> None:
+        """Words that count: what two members found alike is cleared."""
+        for word in words:
+            for index in word.chunks:
+                same = word.digest(index) == self._stored.digest(index)
+                if same and index in self._stored.held and self._trial.signer(index) != word.node:
+                    self._cleared.add(index)
+
+    # The order of things
+
+    async def settle(self, locations: list[Location], hashed: Manifest) -> None:
+        """The hash of these chunks is wrong. Returns when it is worth trying again. Raises WrongBytesError when the hub
+        contradicts itself."""
+        log.warning("blob_hash_wrong", blob=str(self._stored.blob.id))
+        for node in self._trial.testimony.sealers_of(hashed):
+            self._court.convict_sealer(node)  # it sealed the very bytes whose hash is wrong
+        if await self._repair() or await self._ask_hub(locations) or await self._follow_a_seal():
+            return
+        while self._round < AUDIT_ROUNDS_MAX and not self._trial.mirror_only and self._suspects():
+            self._round += 1
+            if not await self._gathered():
+                break
+            if await self._audit():
+                return
+        self._tell(self._audit_of(0))
+        await self._alone()
+
+    async def _repair(self) -> bool:
+        """Whether our own disk was at fault."""
+        held = self._stored.held.copy()
+        return bool([chunk for chunk in held if not await self._around.blocking(self._stored.confirm, chunk)])
+
+    async def _ask_hub(self, locations: list[Location]) -> bool:
+        """Raises WrongAnswerError if the hub names another content now."""
+        if self._hub_asked or not locations:
+            return False
+        self._hub_asked = True
+        place = locations[0]
+        try:
+            snapshot = await self._around.upstreams.snapshot(place.repo, place.commit, place.access)
+        except P2pmodelError:
+            return False  # then it is taken at its first word
+        entry, ours = snapshot.entry(place.path), self._stored.blob
+        if entry is None or (entry.blob and entry.blob.id.algorithm == ours.id.algorithm and entry.blob != ours):
+            raise WrongAnswerError(f"The hub names another content for {place.path!r} than it did before.")
+        return False
+
+    async def _follow_a_seal(self) -> bool:
+        """Whether a sealed peer's word is tried for what differs."""
+        testimony = self._trial.testimony
+        for peer, view in list(self._swarm.availability.peers.items()):
+            if view.sealed and testimony.wants(peer):
+                await testimony.ask(peer)
+        for node in testimony.sealers():
+            other = testimony.differences(node, [self._stored.digest(index) for index in range(self._swarm.chunks)])
+            if any(self._stored.grade(index).proves for index in other):
+                self._court.convict_sealer(node)  # the hub told us otherwise
+            elif other and node not in self._followed:
+                self._followed.add(node)
+                testimony.follow(node)
+                await self._around.blocking(self._stored.drop, other)
+                return True
+        testimony.follow(None)
+        return False
+
+    def _suspects(self) -> ChunkMap:
+        """What we did not read from the hub ourselves."""
+        held = self._stored.held
+        return ChunkMap(held.count, [index for index in held if not self._stored.grade(index).proves])
+
+    # Together
+
+    async def _gathered(self) -> bool:
+        """Whether others whose hash failed are there."""
+        self._tell(self._audit_of(self._round))
+        end = trio.current_time() + AUDIT_GATHER_S
+        while trio.current_time() < end and not self._everybody_joined():
+            await self._change(end)
+        return bool(self._partners())
+
+    def _everybody_joined(self) -> bool:
+        wanting = {peer for peer, view in self._swarm.availability.peers.items() if view.wanted and not view.sealed}
+        return bool(self._members) and wanting <= set(self._members)
+
+    def _partners(self) -> list[NodeId]:
+        peers = self._swarm.availability.peers
+        return [peer for peer in self._members if peer in peers and not peers[peer].sealed and not self._court.banned(peer)]
+
+    async def _audit(self) -> bool:
+        """One round. Whether something was replaced, or is to be fetched again."""
+        began, replaced = trio.current_time(), self._trial.replaced
+        self._cleared, self._mine = ChunkMap(self._swarm.chunks), ChunkMap(self._swarm.chunks)
+        while not self._trial.mirror_only:
+            self._settle_disputes()
+            left = self._suspects() - self._cleared
+            self._tell_findings()
+            if self._trial.replaced > replaced and not self._swarm.disputed:
+                break
+            if not self._stored.held.complete or await self._new_seal():
+                break
+            if not left and not self._swarm.disputed:
+                break
+            self._take_turns(left, trio.current_time() - began)
+            await self._change(trio.current_time() + LEASE_S / 2)
+            await trio.sleep(_LOOK_S)
+        self._tell_findings(finally_=True)
+        self._swarm.trust_again()
+        return self._trial.replaced > replaced or not self._stored.held.complete
+
+    async def _new_seal(self) -> bool:
+        wants = self._trial.testimony.wants
+        peers = self._swarm.availability.peers.items()
+        return any(view.sealed and wants(peer) for peer, view in peers) and await self._follow_a_seal()
+
+    def _settle_disputes(self) -> None:
+        """Words that say otherwise than what we hold."""
+        for index in self._stored.held:
+            digest = self._stored.digest(index)
+            if digest and not self._stored.grade(index).proves and self._trial.testimony.words_against(index, digest):
+                self._trial.dispute(index)
+
+    def _take_turns(self, left: ChunkMap, waited_s: float) -> None:
+        """Read again what falls to us: in each run another than its signer is called upon, and the next after a lease."""
+        weights = {self._around.neighbours.weight(peer): peer for peer in self._partners()}
+        weights[self._around.neighbours.own_weight()] = self._court.node
+        length, salt = run_length(self._swarm.chunks), f"audit {self._round}"
+        if self._lined_up != (salt, set(weights)):
+            self._lined_up, self._lines = (salt, set(weights)), {}
+        mine = ChunkMap(self._swarm.chunks)
+        for index in left:
+            run = index // length
+            line = self._lines.get(run) or self._lines.setdefault(run, run_owners(self._stored.blob.id, run, weights, salt))
+            called = [weights[weight] for weight in line if weights[weight] != self._trial.signer(index)]
+            if self._court.node in called[: 1 + int(waited_s / LEASE_S)]:
+                mine.add(index)
+        if mine - self._swarm.distrusted:
+            self._mine |= mine
+            self._swarm.distrust(mine)
+            self._trial.changed()
+
+    def _tell_findings(self, *, finally_: bool = False) -> None:
+        """Sign what we read; a batch when all that is ours of it has come."""
+        waiting = self._mine & self._suspects()
+        found = self._mine - waiting
+        words = {}
+        for index in found:
+            word = self._court.sign(self._stored, self._stored.blob, index)
+            if word is not None and (finally_ or not any(chunk in waiting for chunk in word.chunks)):
+                words[word.signature] = word
+                self._mine.discard(index)
+        several = list(words.values())
+        for start in range(0, len(several), AUDIT_WORDS_MAX):
+            self._tell(pack_words(several[start : start + AUDIT_WORDS_MAX]))
+
+    def _audit_of(self, audit_round: int) -> Message:
+        blob = self._stored.blob
+        return AuditMessage(blob=blob.id.to_bytes(), size=blob.size, round=audit_round)
+
+    def _tell(self, message: Message) -> None:
+        for peer in self._swarm.availability.peers:
+            if self._around.neighbours.able(peer, ATTEST):
+                self._around.neighbours.send(peer, message)
+
+    # Alone
+
+    async def _alone(self) -> None:
+        """What a download without peers would cost."""
+        self._solo += 1
+        suspects = self._suspects()
+        if self._solo == 1 and suspects:
+            leaving = [index for index in suspects if index in self._stored.own]
+            if leaving:
+                await self._around.blocking(self._stored.drop, leaving)  # they left on members' word
+            self._swarm.distrust(suspects)
+            self._trial.changed()
+            while self._swarm.distrusted:
+                await self._change(trio.current_time() + LEASE_S)
+        elif self._solo <= _SOLO_MAX:
+            await self._around.blocking(self._stored.drop, list(self._stored.held))
+            self._trial.changed()
+        else:
+            raise WrongBytesError(
+                f"The hub's bytes of {self._stored.blob.id} do not have that hash.",
+                next_step="Report it to the hub; the file is not stored.",
+            )

@@ -1,0 +1,171 @@
+"""Who is banned, and by which proof: one court for all blobs of a node.
+
+It bans only for what this node found out itself: wrong bytes, counted; a signature under a digest that our own read of the
+hub or a blob's own hash refutes; two signatures of one node that contradict each other. Proofs are shown to the peers, who
+check them in the same way. It also signs our own words, in batches, when a peer first asks for a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from p2pmodel.content import Attestation, Blob, ChunkMap, Level, NodeId
+from p2pmodel.content.naming import node_id_of
+from p2pmodel.delivery.ports import StoredBlob, Surroundings
+from p2pmodel.errors import StoreError
+from p2pmodel.limits import ATTESTATIONS_KEPT_MAX, ATTESTED_CHUNKS_MAX, EVIDENCE_KEPT_MAX
+from p2pmodel.swarm import Ban, Why
+from p2pmodel.wire.messages import Attest
+
+ATTEST: Final = "attest"  # the ability
+_BANS: Final = "bans"  # the document in which proven ones are kept
+
+log = structlog.get_logger()
+
+
+class Court:
+    def __init__(self, around: Surroundings) -> None:
+        self.node = node_id_of(around.key.public_key().public_bytes_raw())
+        self.on_ban: Callable[[NodeId], None] = lambda _node: None
+        self._around = around
+        self._signed: dict[tuple[Blob, int], Attestation] = {}  # ours, by run
+        self._proofs: dict[NodeId, Attest] = {}
+        self._news = trio.Event()
+
+    async def run(self) -> None:
+        """Keeps what is proven for the next run. Without its disk a node forgets, and has to find out again."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            bans = self._around.standing.bans(trio.current_time())
+            proven = [(ban.source, str(ban.why)) for ban in bans if ban.until == inf]
+            try:
+                await self._around.blocking(self._around.store.put_document, _BANS, msgspec.json.encode(proven))
+            except StoreError as error:
+                log.warning("bans_not_kept", reason=str(error))
+
+    async def recall(self) -> None:
+        """What an earlier run proved."""
+        body = await self._around.blocking(self._around.store.document, _BANS)
+        for source, why in msgspec.json.decode(body, type=list[tuple[str, Why]]) if body else ():
+            self._around.standing.recall(Ban(source, why, inf))
+
+    # Our own words
+
+    def sign(self, stored: StoredBlob, blob: Blob, index: int) -> Attestation | None:
+        """Our word for a chunk that is here and that we may sign for, and for its neighbours in the same run. A small blob
+        has two names: `blob` is the one under which it was asked for."""
+        level = _level(stored, index)
+        digest = stored.digest(index)
+        if level is None or digest is None:
+            return None
+        key = blob, index // ATTESTED_CHUNKS_MAX
+        word = self._signed.pop(key, None)
+        circle = self._around.circle()
+        if word is None or word.level != level or not word.says(index, digest) or word.cluster != circle.cluster:
+            chunks = _run(stored, index, level)
+            digests = b"".join(stored.digest(chunk) or b"" for chunk in chunks)
+            word = Attestation.sign(blob, chunks.start, digests, level, circle=circle, key=self._around.key)
+        self._signed[key] = word
+        if len(self._signed) > ATTESTATIONS_KEPT_MAX:
+            del self._signed[next(iter(self._signed))]
+        return word
+
+    # Verdicts
+
+    def banned(self, node: str) -> bool:
+        return self._around.standing.is_banned(node, trio.current_time())
+
+    def strike(self, peer: NodeId, blob: Blob) -> None:
+        """It gave other bytes than those of the digest that came with them."""
+        self._pronounce(self._around.standing.strike(peer, trio.current_time(), str(blob.id)))
+
+    def convict(self, false: Attestation, ours: Attestation | None) -> None:
+        """What it signed is refuted by what we know for certain."""
+        evidence = [false] if ours is None else [false, ours]
+        self._prove(false.node, Why.FALSE_DIGEST, evidence)
+
+    def convict_sealer(self, node: NodeId) -> None:
+        """The manifest that it sealed is refuted. The proof is the whole manifest: whoever has it finds out alike."""
+        self._prove(node, Why.FALSE_DIGEST, [])
+
+    def contradicted(self, one: Attestation, other: Attestation) -> None:
+        """It signed two digests for one chunk: that needs no hub."""
+        self._prove(one.node, Why.TWO_DIGESTS, [one, other])
+
+    def _prove(self, node: NodeId, why: Why, evidence: list[Attestation]) -> None:
+        if node == self.node:
+            return
+        ban = self._around.standing.convict(node, why)
+        if ban is None:
+            return
+        if evidence and not self._private(evidence[0].blob):
+            self._proofs[node] = pack_words(evidence)
+            if len(self._proofs) > EVIDENCE_KEPT_MAX:
+                del self._proofs[next(iter(self._proofs))]
+            for peer in self._around.neighbours.linked():
+                self._tell(peer, self._proofs[node])
+        self._pronounce(ban)
+        self._news.set()
+
+    def _private(self, blob: Blob) -> bool:
+        """Of a private blob nothing is shown around: its name is not for everybody."""
+        state = self._around.store.find(blob.id)
+        return state is None or state.private
+
+    def _pronounce(self, ban: Ban | None) -> None:
+        if ban is not None:
+            log.warning("peer_banned", peer=ban.source, why=str(ban.why), for_good=ban.until == inf)
+            self.on_ban(NodeId(ban.source))
+
+    def show(self, peer: NodeId, signer: NodeId) -> None:
+        """A peer still hands on what a banned node signed: show it why we do not take it."""
+        if (proof := self._proofs.get(signer)) is not None:
+            self._tell(peer, proof)
+
+    def _tell(self, peer: NodeId, message: Attest) -> None:
+        if self._around.neighbours.able(peer, ATTEST):
+            self._around.neighbours.send(peer, message)
+
+
+def pack_words(words: list[Attestation]) -> Attest:
+    """Of one blob, as many as fit."""
+    blob = words[0].blob
+    return Attest(blob=blob.id.to_bytes(), size=blob.size, words=b"".join(word.to_bytes() for word in words))
+
+
+def contradict(one: Attestation, other: Attestation) -> bool:
+    """Whether they are one node's, and cannot both be true."""
+    if one.node != other.node or one.blob != other.blob or not (one.accountable and other.accountable):
+        return False
+    both = set(one.chunks) & set(other.chunks)
+    return any(one.digest(index) != other.digest(index) for index in both)
+
+
+def _level(stored: StoredBlob, index: int) -> Level | None:
+    if stored.sealed:
+        return Level.CONFIRMED
+    return stored.grade(index).signs if index in stored.held else None
+
+
+def servable(stored: StoredBlob) -> ChunkMap:
+    """What of a blob that nobody here is fetching may be handed to peers: what we can sign for ourselves."""
+    return ChunkMap(stored.held.count, [chunk for chunk in stored.held if _level(stored, chunk) is not None])
+
+
+def _run(stored: StoredBlob, index: int, level: Level) -> range:
+    """The chunks around this one that we can sign for in the same way."""
+    first = index // ATTESTED_CHUNKS_MAX * ATTESTED_CHUNKS_MAX
+    stop = min(first + ATTESTED_CHUNKS_MAX, stored.held.count)
+    begin = end = index
+    while begin > first and _level(stored, begin - 1) is level and stored.digest(begin - 1):
+        begin -= 1
+    while end + 1 < stop and _level(stored, end + 1) is level and stored.digest(end + 1):
+        end += 1
+    return range(begin, end + 1)

@@ -1,0 +1,243 @@
+"""One blob's trial: what peers' words for its chunks are worth on arrival, and who turns out to have signed a false one.
+
+The rule: whoever signed a digest answers for it, whoever handed the chunk on does not. Words that differ make a *dispute*,
+and our own read of the hub settles it. A chunk for which nobody answers (its signer read it from a mirror, is no member
+that we ever met, or it came unsigned) is taken as long as its giver has not given us a false one of that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from p2pmodel.content import Attestation, ChunkMap, Grade, Manifest, NodeId, Refusal, peers_grade
+from p2pmodel.delivery.court import Court
+from p2pmodel.delivery.ports import StoredBlob, Surroundings
+from p2pmodel.delivery.testimony import Testimony
+from p2pmodel.errors import WrongBytesError
+from p2pmodel.limits import DISPUTES_MAX
+from p2pmodel.swarm import Swarm
+
+_BLAMED = frozenset({Refusal.FORGED, Refusal.OTHER_BLOB})  # a giver who checks would not have passed it on; keys get rotated
+
+
+class RefusedError(WrongBytesError):
+    """A chunk is not taken; `blame` says whether its giver is at fault."""
+
+    def __init__(self, why: str, *, blame: bool = False) -> None:
+        super().__init__(why)
+        self.blame = blame
+
+
+class Trial:
+    def __init__(self, stored: StoredBlob, swarm: Swarm, around: Surroundings, court: Court) -> None:
+        self.testimony = Testimony(stored.blob, around.neighbours)
+        self.mirror_only = False  # what our own upstream says proves nothing
+        self.replaced = 0  # chunks whose bytes turned out to be others
+        self.changed: Callable[[], None] = lambda: None
+        self.can_read: Callable[[], bool] = lambda: False  # whether a hub can be asked now
+        self._stored = stored
+        self._swarm = swarm
+        self._around = around
+        self._court = court
+        self._leans: dict[int, NodeId] = {}  # chunk → who answers for it; the giver itself where nobody does
+        self._disputes: dict[int, frozenset[NodeId]] = {}  # chunk → who differs over it
+        self._givers: dict[int, NodeId] = {}  # of chunks for which nobody answers
+
+    # On arrival
+
+    def weigh(self, peer: NodeId, index: int, digest: bytes, packed: bytes) -> Grade:
+        """The grade of a peer's chunk whose bytes have this digest. Raises RefusedError."""
+        if self._court.banned(peer):
+            raise RefusedError("come from a banned node")
+        word = self._take(peer, index, digest, packed)
+        known = self._stored.digest(index) if index in self._stored.held else None
+        if known is not None and known != digest and self._proven(index):
+            if word is None:
+                raise RefusedError("are not those that the hub gave us", blame=True)
+            self._refuted(peer, word)
+            raise RefusedError("are not those that the hub gave us, but somebody signed for them")
+        if self.testimony.sealed_by(peer, index) not in {None, digest}:
+            raise RefusedError("are not what it sealed itself", blame=True)
+        self._hold_against_others(index, digest, known)
+        if not self._answers(word) and not self.testimony.signers(index, digest) and self._doubted(peer):
+            raise RefusedError("are vouched for by nobody who answers for it")
+        seals = self.testimony.seals_for(index, digest)
+        return peers_grade(seals, vouchers=self._around.vouchers, closed=self._around.closed)
+
+    def _take(self, peer: NodeId, index: int, digest: bytes, packed: bytes) -> Attestation | None:
+        """The word that came with a chunk, checked; None if none came."""
+        if not packed:
+            return None
+        word, _ = Attestation.take(packed)
+        if not word.says(index, digest):
+            raise RefusedError("are not those of the word that came with them", blame=True)
+        if (refusal := self._refusal(word)) is not None:
+            if refusal is Refusal.BANNED:
+                self._court.show(peer, word.node)
+            raise RefusedError(f"came with a word that is not heard ({refusal})", blame=refusal in _BLAMED)
+        self._hear(word)
+        if self._court.banned(word.node):
+            raise RefusedError("are vouched for by a node that signed two digests for one chunk")
+        return word
+
+    def _refusal(self, word: Attestation) -> Refusal | None:
+        if self._court.banned(word.node):
+            return Refusal.BANNED
+        if self.testimony.has(word):
+            return None
+        return word.refusal(self._stored.blob, self._around.circle())
+
+    def _hear(self, word: Attestation) -> None:
+        contradiction = self.testimony.hear(word)
+        if contradiction is not None:
+            self._court.contradicted(*contradiction)
+
+    def _hold_against_others(self, index: int, digest: bytes, known: bytes | None) -> None:
+        if (sealer := self.testimony.against(index, digest)) is not None:
+            self.dispute(index)
+            raise RefusedError(f"are not what {sealer} sealed")  # one of two is wrong and we cannot tell which: no strike
+        if known is not None and known != digest:
+            self.dispute(index)
+            raise RefusedError("are not those that came from another peer")
+        if self.testimony.words_against(index, digest) and self.dispute(index):
+            raise RefusedError("are not what another member signed for")
+
+    def landed(self, index: int, digest: bytes, peer: NodeId) -> None:
+        """A peer's chunk was written."""
+        word = self.testimony.word_for(index, digest)
+        if self._answers(word):
+            assert word is not None
+            self._leans[index] = word.node
+            self._givers.pop(index, None)
+        else:
+            self._leans[index] = self._givers[index] = peer
+
+    def dispute(self, index: int) -> bool:
+        """Have our own read of the hub settle what a chunk's digest is. False if that cannot be now."""
+        if self.mirror_only or not self.can_read() or len(self._swarm.disputed) >= DISPUTES_MAX:
+            return False
+        parties = self._parties(index)
+        if not any(parties & others for chunk, others in self._disputes.items() if chunk != index):  # one read may end them all
+            self._disputes[index] = parties
+            self._swarm.disputed.add(index)
+        return True
+
+    def _parties(self, index: int) -> frozenset[NodeId]:
+        return frozenset(self.testimony.parties(index)) | {self._leans.get(index, self._court.node)} - {self._court.node}
+
+    def _settled(self, index: int) -> None:
+        self._disputes.pop(index, None)
+        self._swarm.disputed.discard(index)
+
+    # What is proven
+
+    def own_read(self, index: int, digest: bytes, *, replaced: bool) -> None:
+        """The hub itself gave us this chunk."""
+        self.replaced += replaced
+        for word in self.testimony.words_against(index, digest):
+            self._court.convict(word, self._court.sign(self._stored, self._stored.blob, index))
+        for sealer in self.testimony.sealers_against(index, digest):
+            self._court.convict_sealer(sealer)
+            self.testimony.forget(sealer)
+        giver = self._givers.pop(index, None)
+        if giver is not None and replaced:
+            self._around.standing.doubt(giver, trio.current_time())
+        self._leans.pop(index, None)
+        self._settled(index)
+
+    def signer(self, index: int) -> NodeId | None:
+        """Who answers for a held chunk."""
+        return self._leans.get(index)
+
+    def sealed(self, manifest: Manifest) -> None:
+        """The blob's own hash was right: whoever signed something else is proven false."""
+        for index, word in list(self.testimony.refuted_by(manifest)):
+            self._court.convict(word, self._court.sign(self._stored, self._stored.blob, index))
+        for sealer in self.testimony.sealers_refuted_by(manifest):
+            self._court.convict_sealer(sealer)
+            self.testimony.forget(sealer)
+
+    def _proven(self, index: int) -> bool:
+        return self._stored.sealed or self._stored.grade(index).proves
+
+    def _refuted(self, peer: NodeId, word: Attestation) -> None:
+        """A word against what we know for certain."""
+        if word.accountable:
+            self._court.convict(word, self._court.sign(self._stored, self._stored.blob, word.first))
+        if not self._answers(word):
+            self._around.standing.doubt(peer, trio.current_time())
+
+    def _answers(self, word: Attestation | None) -> bool:
+        """Whether somebody can be held to account for it."""
+        return word is not None and word.accountable and self._around.standing.is_member(word.node)
+
+    def _doubted(self, peer: NodeId) -> bool:
+        return self._around.standing.is_doubted(peer, trio.current_time())
+
+    # Words without chunks
+
+    def heard(self, words: list[Attestation]) -> list[Attestation]:
+        """An audit's findings, or evidence: those that count. What they contradict is settled or disputed."""
+        counted = []
+        for word in words:
+            if word.node == self._court.node or not self._answers(word) or self._refusal(word) is not None:
+                continue
+            self._hear(word)
+            if not self._court.banned(word.node):
+                counted.append(word)
+                self._compare(word)
+        return counted
+
+    def _compare(self, word: Attestation) -> None:
+        for index in word.chunks:
+            known = self._stored.digest(index) if index in self._stored.held else None
+            if known is None or known == word.digest(index):
+                continue
+            if self._proven(index):
+                return self._court.convict(word, self._court.sign(self._stored, self._stored.blob, index))
+            self.dispute(index)
+        return None
+
+    def banned(self, node: NodeId) -> list[int]:
+        """What is held on this node's word alone, and is to be fetched again."""
+        self.testimony.forget(node)
+        for index, parties in list(self._disputes.items()):
+            if node in parties:
+                self._settled(index)
+        lost = []
+        for index, signer in list(self._leans.items()):
+            digest = self._stored.digest(index)
+            if signer != node or digest is None or index in self._stored.own:
+                continue
+            others = [other for other in self.testimony.signers(index, digest) if not self._court.banned(other)]
+            del self._leans[index]
+            if others:
+                self._leans[index] = others[0]
+            else:
+                lost.append(index)
+        self.replaced += len(lost)
+        return lost
+
+    # Handing on
+
+    def word_for(self, index: int) -> Attestation | None:
+        """What goes with a chunk to a peer: our own signature where we may sign, else its signer's; None: it may not go."""
+        ours = self._court.sign(self._stored, self._stored.blob, index)
+        if ours is not None:
+            return ours
+        digest = self._stored.digest(index)
+        word = self.testimony.word_for(index, digest) if digest else None
+        return None if word is None or self._court.banned(word.node) else word
+
+    def servable(self) -> ChunkMap:
+        """What of it may be handed to peers."""
+        held = self._stored.held
+        return ChunkMap(held.count, [index for index in held if self.may_serve(index)])
+
+    def may_serve(self, index: int) -> bool:
+        if self._stored.sealed or self._stored.grade(index).signs is not None:
+            return True
+        digest = self._stored.digest(index)
+        return digest is not None and self.testimony.word_for(index, digest) is not None
