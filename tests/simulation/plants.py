@@ -11,6 +11,7 @@ from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.sealing import Sealing
 from p2pmodel.swarm.availability import Availability
+from p2pmodel.swarm.standing import Why
 from p2pmodel.swarm.swarm import Swarm
 
 right_told = Download.told
@@ -45,7 +46,7 @@ def _held_is_enough(self, chunks):
 def _blamed_for_breaking_off(self, flight, *, for_good):
     """A peer that did not deliver is treated like one that delivered false bytes."""
     right_failed(self, flight, for_good=for_good)
-    self._standing.rest(flight.source, flight.progress_at)
+    self._standing.suspend(flight.source, Why.WRONG_BYTES, flight.progress_at)
 
 
 PLANTS = {
