@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 from p2pmodel import sd
 from p2pmodel.content.naming import Hub
 from p2pmodel.errors import ConfigError
-from p2pmodel.settings import KEYS, SECTIONS, AliasSettings, GatewaySettings, Settings, UpstreamSettings, keys_of, url
+from p2pmodel.settings import KEYS, SECTIONS, AliasSettings, GatewaySettings, HostPort, Settings, UpstreamSettings, keys_of, url
 
 __all__ = [
     "Settings",
     "changed",
+    "check_door",
     "check_possible",
     "defaults",
     "key_file_to_write",
@@ -357,11 +358,17 @@ def _check_together(settings: Settings) -> None:
             next_step="Close it with `p2pmodel cluster init`, or leave cluster.private_sharing out.",
         )
     for listen in filter(None, (settings.gateway.listen, settings.gateway.tls_listen)):
-        if listen.host not in _LOOPBACK and settings.gateway.token_file is None:
-            raise ConfigError(
-                f"The gateway would listen on {listen}, where other machines reach it, and asks for no token.",
-                next_step="Set gateway.token_file, or listen on localhost.",
-            )
+        check_door(listen, settings.gateway)
+
+
+def check_door(listen: HostPort, gateway: GatewaySettings) -> None:
+    """Raises ConfigError for an address that other machines reach, unless clients show a token or the risk is named."""
+    if listen.host in _LOOPBACK or gateway.token_file is not None or gateway.serve_anyone:
+        return
+    raise ConfigError(
+        f"The gateway would listen on {listen}, where other machines reach it, and asks for no token.",
+        next_step="Set gateway.token_file, or listen on localhost; gateway.serve_anyone = true lets in whoever gets there.",
+    )
 
 
 # Places and nearest names

@@ -42,7 +42,7 @@ from p2pmodel.metrics import Metrics, Sources
 from p2pmodel.peering import Alone, LiveMembership, Memberships, Peering, PeeringStatistics, TcpNetwork, TlsSecure
 from p2pmodel.quiet import QuietThread
 from p2pmodel.reports import Reports
-from p2pmodel.settings import AliasSettings, HostPort, Settings, UpstreamSettings
+from p2pmodel.settings import AliasSettings, GatewaySettings, HostPort, Settings, UpstreamSettings
 from p2pmodel.store import FlightFiles, Store
 from p2pmodel.swarm import Standing
 from p2pmodel.upstream import Router, Upstream
@@ -464,11 +464,11 @@ class _Doors:
     def open(cls, settings: Settings) -> _Doors:
         """Raises ConfigError."""
         gateway, inherited = settings.gateway, sd.listen_fds()
-        plain = _inherited(inherited, _SOCKET_NAME) or bind(*gateway.listen)
+        plain = _inherited(inherited, _SOCKET_NAME, gateway) or bind(*gateway.listen)
         if gateway.tls_listen is None:
             return cls(plain, [], None)
         certificate = load_certificate(settings.node.state_dir / "tls", gateway.allowed_hosts)
-        secured = _inherited(inherited, _TLS_SOCKET_NAME) or bind(*gateway.tls_listen, setting="gateway.tls_listen")
+        secured = _inherited(inherited, _TLS_SOCKET_NAME, gateway) or bind(*gateway.tls_listen, setting="gateway.tls_listen")
         return cls(plain, secured, certificate)
 
     @property
@@ -488,5 +488,9 @@ def _alias(settings: AliasSettings) -> tuple[Repo, Repo]:
     return Repo(Hub.HUGGINGFACE, kind, settings.huggingface), Repo(Hub.MODELSCOPE, kind, settings.modelscope)
 
 
-def _inherited(sockets: Mapping[str, list[int]], name: str) -> list[socket.socket]:
-    return [socket.socket(fileno=fd) for fd in sockets.get(name, [])]
+def _inherited(sockets: Mapping[str, list[int]], name: str, gateway: GatewaySettings) -> list[socket.socket]:
+    """Raises ConfigError for one that other machines reach: a unit file may say what the config would be refused for."""
+    held = [socket.socket(fileno=fd) for fd in sockets.get(name, [])]
+    for sock in held:
+        config.check_door(HostPort(*sock.getsockname()[:2]), gateway)
+    return held

@@ -205,6 +205,9 @@ class GatewaySettings:
     )
     allowed_hosts: tuple[str, ...] = setting([], texts, "Host names that clients may use besides localhost")
     token_file: Path | None = setting("", optional(path), "Clients must show this token; needed to listen beyond this machine")
+    serve_anyone: bool = setting(
+        False, flag, "Listen beyond this machine without a token: whoever reaches the port may use this node"
+    )
     xet: Literal["large", "all", "off"] = setting(
         "large",
         choice("large", "all", "off"),

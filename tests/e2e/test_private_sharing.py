@@ -1,9 +1,24 @@
 """Private models among the members of a closed cluster: bytes from the peer for those whom the hub lets in, none for others."""
 
+import hashlib
+import random
+import statistics
+import time
 from zlib import crc32
 
 import pytest
+import trio
 from daemons import MIB, files_in, noise, until
+
+from p2pmodel.content import Blob, BlobId
+from p2pmodel.content.access_proof import secret_name
+from p2pmodel.delivery.ports import Order
+from p2pmodel.errors import NotHeldError, SourceError
+from p2pmodel.network import Address, Candidate
+from p2pmodel.peering import Identity, Membership, Peering, TcpNetwork, TlsSecure, parse_join_token
+from p2pmodel.peering.membership import sharing_key
+from p2pmodel.settings import HostPort, PeeringSettings
+from p2pmodel.wire.messages import AskManifest, AskPrivate, Have, Interest, Problem
 
 WEIGHTS = noise(11, 9 * MIB + 17)
 FILES = {"config.json": b'{"hidden": 1}', "model.safetensors": WEIGHTS}
@@ -49,6 +64,7 @@ def test_the_second_users_token_brings_the_bytes_from_the_peer(site, house, one,
     done = two.fetch(repo, HF_TOKEN=BOB)
     assert files_in(done["path"]) == FILES
     assert site.sent == SAMPLED + len(FILES["config.json"])
+    assert "private ones with members whose users can read them at the hub" in two.command("status").out
     two.stop()
 
 
@@ -108,3 +124,77 @@ def test_trusting_all_members_is_refused_where_everybody_is_one(house):
     node = house.plan("open-members", cluster__private_sharing="members")
     assert node.begin().wait(20) == 2
     assert "everybody on the subnet is a member" in node.log
+
+
+class Outsider:
+    """A member of the cluster whose users may read nothing: it says what it likes, over real TLS."""
+
+    def __init__(self, token):
+        identity = Identity.generate()
+        self.node, self.heard, self.linked_to = identity.node, [], trio.Event()
+        self.peering = Peering(
+            PeeringSettings(listen=HostPort("127.0.0.1", 0)),
+            node=identity.node,
+            boot=bytes(8),
+            closed=True,
+            network=TcpNetwork(),
+            secure=TlsSecure(Membership.closed(identity, token)),
+            inventory=lambda: (0, bytes(16)),
+            blocking=trio.to_thread.run_sync,
+            dice=random.SystemRandom(),
+            abilities=["private"],
+        )
+
+    def linked(self, peer):
+        self.peer = peer
+        self.linked_to.set()
+
+    def unlinked(self, peer): ...
+
+    def received(self, peer, message):
+        self.heard.append(message)
+
+    async def answer(self, peer, question):
+        return [Problem(code="not_held")]
+
+    async def timed(self, question):
+        """The answer, and how long it took."""
+        began = time.perf_counter()
+        with pytest.raises(SourceError) as refused:
+            await self.peering.ask(self.peer, question)
+        return str(refused.value), time.perf_counter() - began
+
+
+@pytest.mark.scorecard("S18")
+async def test_a_member_that_knows_the_hash_cannot_even_tell_that_the_blob_is_there(site, one, key_file, figure):
+    """Gated: everybody may list the sha256. The same words and the same time (within a fifth) as for a blob that nobody has."""
+    site.hub.add_repo("model", "acme/listed", FILES, gated=True)
+    assert (await trio.to_thread.run_sync(get, one, "acme/listed", ALICE)).body == WEIGHTS
+    token = (await trio.Path(key_file).read_text()).strip()
+    key, outsider = sharing_key(parse_join_token(token)), Outsider(token)
+    here = Blob(BlobId("sha256", hashlib.sha256(WEIGHTS).hexdigest()), len(WEIGHTS))
+    absent = Blob(BlobId("sha256", "ab" * 32), len(WEIGHTS))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(outsider.peering.run, outsider)
+        outsider.peering.heard(Candidate(Address("127.0.0.1", one.peering), None, "static"))
+        await outsider.linked_to.wait()
+        took = {here: [], absent: []}
+        for _ in range(9):
+            for blob, times in took.items():
+                for proof in (b"", bytes(32)):
+                    said, seconds = await outsider.timed(AskPrivate(request=1, name=secret_name(blob.id, key), proof=proof))
+                    assert "not_held" in said
+                    times.append(seconds)
+        for blob in took:
+            assert "not_held" in (await outsider.timed(AskManifest(request=1, blob=blob.id.to_bytes())))[0]
+            outsider.peering.send(outsider.peer, Interest(blob=blob.id.to_bytes(), size=blob.size, on=True))
+            for private in (True, False):
+                with pytest.raises(NotHeldError):
+                    await outsider.peering.source(outsider.peer).fetch(Order(blob, 0, 1, private=private), None)
+        await trio.sleep(0.3)
+        nursery.cancel_scope.cancel()
+    told = [(have.sealed, have.wanted, have.chunks) for have in outsider.heard if isinstance(have, Have)]
+    assert told == [(False, False, bytes(1))] * 2
+    known, unknown = (statistics.median(times) for times in took.values())
+    figure(f"no to a known blob {known * 1000:.1f} ms, to an unknown one {unknown * 1000:.1f} ms")
+    assert 0.8 < known / unknown < 1.25

@@ -65,6 +65,19 @@ def test_clients_reach_the_daemon_through_the_sockets_of_the_manager(house):
     assert node.stop() == 0
 
 
+def test_a_socket_of_the_manager_that_other_machines_reach_is_refused_without_a_token(house):
+    node = house.plan("wide-open")
+    with socket.create_server(("0.0.0.0", 0)) as wide:
+        high = fcntl.fcntl(wide, fcntl.F_DUPFD, 20)
+        try:
+            shell = ("/bin/bash", "-c", f'export LISTEN_PID=$$; exec "$@" 3<&{high}', "systemd")
+            process = node.begin(before=shell, pass_fds=(high,), LISTEN_FDS="1", LISTEN_FDNAMES="gateway")
+            assert process.wait(20) == 2
+        finally:
+            os.close(high)
+    assert "gateway.serve_anyone" in node.log
+
+
 def test_credentials_close_the_cluster_and_are_shown_to_the_hub_alone(site, house, tmp_path):
     site.hub.add_repo("model", "acme/public", {"config.json": b"{}", "w.bin": noise(3, 100)})
     site.hub.add_user("hf_fromcredentials", "machine")

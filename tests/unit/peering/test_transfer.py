@@ -3,13 +3,14 @@
 import math
 import struct
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import trio
 
 from p2pmodel.content import Blob, BlobId, Grade
 from p2pmodel.delivery.ports import Order
-from p2pmodel.errors import ConfigError, PeerProtocolError, ShortAnswerError, SourceError, WrongBytesError
+from p2pmodel.errors import ConfigError, NotHeldError, PeerProtocolError, ShortAnswerError, SourceError, WrongBytesError
 from p2pmodel.limits import (
     CHUNK_BYTES,
     CONNECTIONS_PER_PEER_MAX,
@@ -21,7 +22,7 @@ from p2pmodel.network import Address, Candidate
 from p2pmodel.peering import Identity, Membership, TcpNetwork, TlsSecure, new_join_token
 from p2pmodel.peering.connection import Connection
 from p2pmodel.wire import Role, Secrecy, Session, encode
-from p2pmodel.wire.messages import AskTicket, Attach, Chunk, Hello
+from p2pmodel.wire.messages import AskTicket, Attach, Bye, Chunk, Get, Hello
 
 
 @pytest.fixture
@@ -141,6 +142,42 @@ async def test_an_order_cancelled_in_the_middle_of_a_chunk_does_not_harm_the_nex
     sink.on_progress = lambda: None
     await one.peering.source(two.id).fetch(order, sink)
     assert whole(sink) == blob_file[2]
+
+
+async def test_a_private_chunk_travels_over_tls_alone(pair, order, sink, blob_file):
+    one, two = await pair()
+    public = two.events.seed
+
+    async def private(peer, blob, index):
+        span = await public(peer, blob, index)
+        span.private = True
+        return span
+
+    two.events.seed = private
+    source = one.peering.source(two.id)
+    with pytest.raises(NotHeldError):
+        await source.fetch(order, sink)
+    assert not sink.chunks
+    await source.fetch(replace(order, private=True), sink)  # though a plain connection waits for the next order
+    assert whole(sink) == blob_file[2]
+    two.events.seed = public
+    await source.fetch(order, sink)
+
+
+async def test_a_data_connection_does_not_outlive_its_link(pair, order, sink):
+    """A node that is not trusted any more must not go on reading."""
+    one, two = await pair()
+    source = one.peering.source(two.id)
+    await source.fetch(order, sink)
+    kept = source._take_idle(private=False)
+    two.peering.cut_untrusted(lambda _stream: False)
+    await two.events.until_unlinked()
+    seeded = len(two.events.seeded)
+    get = Get(request=kept.session.next_request, blob=order.blob.id.to_bytes(), size=order.blob.size, first=0, count=1)
+    await kept.send(get)
+    assert isinstance(await kept.receive(), Bye)
+    assert len(two.events.seeded) == seeded
+    await kept.aclose()
 
 
 async def test_a_peer_killed_in_the_middle_of_a_chunk_fails_the_order_at_once(pair, order, sink):
