@@ -180,7 +180,9 @@ SEND_STALL_S: Final = 0.1  # a client that makes no room for so long gives its t
 SEND_SLICE_S: Final = 0.5  # so does one that takes for ever
 XET_TICKETS_MAX: Final = 4096  # clients that read by Xet; the one that did not for longest gets a new one
 XET_TICKET_S: Final = 24 * 3600  # a file of a terabyte takes hours
-XET_ANSWER_BYTES: Final = 1024 * MIB  # of a file told in one answer: 64 places
+XET_PIECE_BYTES: Final = (
+    256 * KIB
+)  # of a file in memory for each of a client's requests, of which hf_xet makes up to 64 at once
 HUB_PLAIN_BYTES_MAX: Final = 50_000_000_000  # huggingface_hub from 0.33 on takes larger files by Xet alone
 COMMIT_LINE_BYTES_MAX: Final = 16 * MIB  # a file within a commit, in base64: hubs want larger ones in LFS
 COMMIT_FILES_BYTES_MAX: Final = 32 * MIB  # of one commit: what is kept of small files until the hub has taken it

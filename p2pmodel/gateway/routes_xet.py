@@ -31,7 +31,7 @@ from p2pmodel.gateway.passing import collect, pass_on
 from p2pmodel.gateway.response import Call, Header, Response, json_response, refusal
 from p2pmodel.gateway.routing import Handler, Route, route
 from p2pmodel.gateway.xet import FRAME_BYTES, Framer, Xorb, reconstruction
-from p2pmodel.limits import LISTING_BYTES_MAX, XET_ANSWER_BYTES, XET_TICKET_S, XET_TICKETS_MAX
+from p2pmodel.limits import LISTING_BYTES_MAX, XET_PIECE_BYTES, XET_TICKET_S, XET_TICKETS_MAX
 
 STORAGE_PATH: Final = "/api/p2pmodel-xet"
 _HUB_NAMES_KEPT: Final = 8  # listings; a client reads one snapshot at a time
@@ -163,9 +163,8 @@ class XetRoutes:
             asked = ranges.choose(call.request.header("range"), entry.size)
         except ranges.UnsatisfiableError:
             return Response(416, [("Content-Range", f"bytes */{entry.size}")])
-        stop = min(asked.stop, asked.start + XET_ANSWER_BYTES) if asked.partial else asked.stop
         base = f"{call.request.endpoint}{STORAGE_PATH}/data/{token}/{call.values['file']}"
-        return json_response(reconstruction(_name(entry), entry.size, asked.start, stop, base))
+        return json_response(reconstruction(_name(entry), entry.size, asked.start, asked.stop, base))
 
     async def _data(self, call: Call) -> Response:
         ticket = self._tickets.find(call.values["ticket"])
@@ -265,9 +264,11 @@ async def _framed(reader: Reader, length: int, *, skip: int, count: int) -> Asyn
     framer = Framer(length)
     while count and (span := await reader.next_span()) is not None:
         with span:
-            data = await trio.to_thread.run_sync(os.pread, span.fd, span.length, span.offset)
-        framed = framer.frame(data)[skip:] if skip else framer.frame(data)
-        skip = 0 if framed else skip
-        if framed:
-            yield framed[:count]
-            count -= len(framed[:count])
+            for at in range(0, span.length, XET_PIECE_BYTES):
+                size = min(XET_PIECE_BYTES, span.length - at)
+                framed = framer.frame(await trio.to_thread.run_sync(os.pread, span.fd, size, span.offset + at))
+                piece = framed[skip:][:count]
+                skip = max(0, skip - len(framed))
+                count -= len(piece)
+                if piece:
+                    yield piece
