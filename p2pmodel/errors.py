@@ -65,6 +65,10 @@ class UnavailableError(P2pmodelError):
     """No source can give it now: the hub does not answer and no peer holds it."""
 
 
+class OfflineError(UnavailableError):
+    """This node is told to ask no hub, and neither it nor a peer has it: to ask again would change nothing."""
+
+
 class RateLimitedError(UnavailableError):
     """The hub asks for patience."""
 

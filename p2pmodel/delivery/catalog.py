@@ -49,6 +49,7 @@ class Catalog:
         self._upstreams = around.upstreams
         self._verdicts = Verdicts(around.rng.randbytes(32), allow_s=access_allow_s, grace_s=offline_grace_s)
         self._asked: dict[tuple[Repo, str], tuple[float, str]] = {}  # when a branch was last asked for, and its commit
+        self._revisions_at: dict[Repo, float] = {}  # when the list of branches and tags was last asked for
         self._once = Once()
 
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
@@ -136,8 +137,29 @@ class Catalog:
         await self._around.blocking(self._store.put_document, _info_key(snapshot), body)
         return body
 
+    async def revisions(self, repo: Repo, access: Access) -> bytes:
+        """See the `Delivery` port. Most clients begin with this question, and those of a job begin together."""
+        key = f"revisions:{repo.hub}:{repo}"
+        kept = self._store.document(key)
+        asked_at = self._revisions_at.get(repo)
+        if kept is not None and asked_at is not None and trio.current_time() - asked_at < REVISION_FRESH_S:
+            return kept
+        asking = ("revisions", self._verdicts.asked(access, repo))
+        try:
+            body, public = await self._once.ask(asking, lambda: self._upstreams.revisions(repo, access))
+        except UnavailableError:
+            if kept is None:
+                raise
+            return kept
+        if public:  # what took a credential is told to whoever has one, each time
+            self._revisions_at[repo] = trio.current_time()
+            if body != kept:
+                await self._around.blocking(self._store.put_document, key, body)
+        return body
+
     def forget_branches(self, repo: Repo) -> None:
         """They have moved: the next who asks is not answered from memory."""
+        self._revisions_at.pop(repo, None)
         for key in [key for key in self._asked if key[0] == repo]:
             del self._asked[key]
 

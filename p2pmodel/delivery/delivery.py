@@ -85,6 +85,9 @@ class Delivery:
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         return await self._catalog.info(repo, revision, access)
 
+    async def revisions(self, repo: Repo, access: Access) -> bytes:
+        return await self._catalog.revisions(repo, access)
+
     @asynccontextmanager
     async def read(
         self, snapshot: Snapshot, entry: FileEntry, start: int, stop: int, access: Access

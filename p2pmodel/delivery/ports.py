@@ -132,6 +132,9 @@ class Upstreams(Protocol):
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         """The hub's own JSON about a repo at a revision, Xet triggers removed."""
 
+    async def revisions(self, repo: Repo, access: Access) -> tuple[bytes, bool]:
+        """The hub's own JSON about a repo's branches and tags, and whether it took no credential."""
+
     async def may_read(self, location: Location) -> bool:
         """Whether the hub would give this file to this credential now."""
 
@@ -466,6 +469,9 @@ class Delivery(Protocol):
 
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         """The hub's own JSON about the repo, also when the hub is gone."""
+
+    async def revisions(self, repo: Repo, access: Access) -> bytes:
+        """The hub's own JSON about the branches and tags; with the hub gone, what it last said to everybody."""
 
     def read(
         self, snapshot: Snapshot, entry: FileEntry, start: int, stop: int, access: Access

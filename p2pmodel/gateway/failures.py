@@ -19,6 +19,7 @@ from p2pmodel.errors import (
     GatedRepoError,
     NotAuthorisedError,
     NotFoundError,
+    OfflineError,
     P2pmodelError,
     RateLimitedError,
     RepoNotFoundError,
@@ -39,6 +40,7 @@ _TABLE: Final[tuple[tuple[type[P2pmodelError], int, str], ...]] = (
     (GatedRepoError, 403, "GatedRepo"),
     (NotAuthorisedError, 401, "RepoNotFound"),
     (RateLimitedError, 429, ""),
+    (OfflineError, 424, ""),  # Failed Dependency: clients repeat a 5xx for half a minute, and look into their cache for this
     (UnavailableError, 504, ""),
     (StoreFullError, 507, ""),
     (StoreError, 500, ""),
@@ -74,7 +76,7 @@ def huggingface_failure(error: P2pmodelError) -> Response:
 
 def modelscope_failure(error: P2pmodelError) -> Response:
     status = _look_up(error)[0]
-    if status == 401:  # noqa: PLR2004  # 404 is the one answer that every version survives for a repo it may not see
+    if status in {401, 424}:  # 404 is the one answer that every version survives, and takes for the last word
         status = 404
     return Response(status, (JSON, *_patience(error)), modelscope_envelope(None, code=status, message=sentence(error)))
 

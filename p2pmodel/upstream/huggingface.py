@@ -95,6 +95,12 @@ class HuggingFace:
         """With the sizes and hashes of all files: whoever was not asked for them leaves them out."""
         return _rendered(await self._info(client, repo, revision, token, _WITH_HASHES))
 
+    async def revisions(self, client: Client, repo: Repo, token: str | None) -> bytes:
+        document = await client.document(f"/api/{repo.kind}s/{repo.name}/refs", token=token)
+        if document.status != HTTPStatus.OK:
+            raise self.refusal(str(repo), document.status, document.headers, had_token=token is not None)
+        return document.body
+
     async def may_read(self, client: Client, repo: Repo, commit: str, path: str, token: str | None) -> bool:
         target = self.file_target(repo, commit, path)
         async with client.open("HEAD", target, token=token, leave_home=False) as answer:

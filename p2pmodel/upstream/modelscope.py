@@ -80,6 +80,13 @@ class ModelScope:
         document = await self.ask(client, repo, "", {"Revision": revision}, token)
         return msgspec.json.encode(without_xet(document.decode(dict[str, Any])))
 
+    async def revisions(self, client: Client, repo: Repo, token: str | None) -> bytes:
+        target = f"{_root(repo)}/revisions"
+        document = await client.document(target, token=token)
+        if document.status != HTTPStatus.OK or document.decode(_Envelope).code != HTTPStatus.OK:
+            raise _refusal(str(repo), document.status, had_token=token is not None)
+        return bytes(document.decode(_Envelope).data)
+
     async def may_read(self, client: Client, repo: Repo, commit: str, path: str, token: str | None) -> bool:
         target = self.file_target(repo, commit, path)
         async with client.open("GET", target, token=token, headers=_FIRST_BYTE, leave_home=False) as answer:

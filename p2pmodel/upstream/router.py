@@ -140,6 +140,12 @@ class Router:
 
         return await self._ask(repo.hub, ask)
 
+    async def revisions(self, repo: Repo, access: Access) -> tuple[bytes, bool]:
+        async def ask(way: Way) -> tuple[bytes, bool]:
+            return await _least(way, access, lambda token: way.dialect.revisions(way.client, repo, token))
+
+        return await self._ask(repo.hub, ask)
+
     async def may_read(self, location: Location) -> bool:
         async def ask(way: Way) -> bool:
             token = way.client.upstream.client_token(location.access)

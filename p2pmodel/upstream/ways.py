@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from p2pmodel.content import Hub
-from p2pmodel.errors import UnavailableError
+from p2pmodel.errors import OfflineError, UnavailableError
 from p2pmodel.limits import HUB_DOWN_S
 from p2pmodel.upstream.client import Client
 from p2pmodel.upstream.dialect import Dialect
@@ -70,7 +70,7 @@ class Ways:
     def to(self, hub: Hub) -> list[Way]:
         """The best first, see `Way.rank`. Raises UnavailableError for none."""
         if self._offline:
-            raise UnavailableError(
+            raise OfflineError(
                 "This node is offline (node.offline, HF_HUB_OFFLINE).", next_step="Only what is here or at a peer can be had."
             )
         ways = [way for way in self._ways if way.hub is hub]

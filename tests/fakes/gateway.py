@@ -80,6 +80,7 @@ class FakeDelivery:
     hashless: set = field(default_factory=set)
     listings: dict = field(default_factory=dict)
     infos: dict = field(default_factory=dict)
+    revision_lists: dict = field(default_factory=dict)
     asked: list = field(default_factory=list)
     given_up: int = 0
     span_bytes: int = 1 << 20
@@ -121,6 +122,12 @@ class FakeDelivery:
         if repo not in self.infos:
             raise UnavailableError("The hub does not answer.")
         return self.infos[repo]
+
+    async def revisions(self, repo, access):
+        await self.snapshot(repo, "", access)
+        if repo not in self.revision_lists:
+            raise UnavailableError("The hub does not answer.")
+        return self.revision_lists[repo]
 
     @contextlib.asynccontextmanager
     async def read(self, snapshot, entry, start, stop, access):

@@ -135,6 +135,10 @@ class MemoryUpstreams:
         await self._reach("info")
         return f'{{"id": "{repo}", "sha": "{self._resolve(repo, revision, access).commit}"}}'.encode()
 
+    async def revisions(self, repo, access):
+        await self._reach("revisions")
+        return b'["%s"]' % self._resolve(repo, "main", access).commit.encode(), self._admitted(repo, Access())
+
     async def may_read(self, location):
         await self._reach("may_read")
         return self._admitted(location.repo, location.access)

@@ -183,3 +183,27 @@ class Sleeper:
 
     def __getattr__(self, name):
         return lambda *_: None
+
+
+async def test_branches_and_tags_are_asked_once_in_a_while_and_told_when_the_hub_is_gone(hub, autojump_clock):
+    async with members(hub, "a") as [a]:
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(a.delivery.revisions, REPO, NOBODY)
+        first = await a.delivery.revisions(REPO, NOBODY)
+        assert hub.asked == {"revisions": 1}
+        await trio.sleep(REVISION_FRESH_S)
+        hub.down = True
+        assert await a.delivery.revisions(REPO, NOBODY) == first
+
+
+async def test_branches_and_tags_that_took_a_token_are_not_told_to_others(hub, autojump_clock):
+    private = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/private")
+    hub.publish({"w.bin": TRUE}, repo=private, tokens={"good"})
+    async with members(hub, "a") as [a]:
+        for _ in range(2):
+            assert await a.delivery.revisions(private, Access("good"))
+        assert hub.asked == {"revisions": 2}
+        hub.down = True
+        with pytest.raises(UnavailableError):
+            await a.delivery.revisions(private, Access("good"))

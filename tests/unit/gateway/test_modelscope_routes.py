@@ -155,24 +155,19 @@ async def test_no_faster_place_than_here_is_named(rig):
 
 
 async def test_revisions_are_the_hubs_and_without_it_the_branch_that_we_know(rig, model):
-    rig.upstreams.down = True
     known = (await rig.get(f"{MODEL}/revisions")).json()["Data"]["RevisionMap"]
     assert known == {"Branches": [{"Revision": "master", "CreatedAt": 0}], "Tags": []}
     assert (await rig.get("/api/v1/models/org/nothing/revisions")).status == 404
-    rig.upstreams.down = False
-    rig.upstreams.body = b'{"Code":200,"Data":{"RevisionMap":{"Branches":[],"Tags":[]}}}'
-    assert (await rig.get(f"{MODEL}/revisions")).json()["Data"]["RevisionMap"]["Branches"] == []
+    rig.delivery.revision_lists[model] = b'{"RevisionMap":{"Branches":[],"Tags":[{"Revision":"v1"}]}}'
+    assert (await rig.get(f"{MODEL}/revisions")).json()["Data"]["RevisionMap"]["Tags"] == [{"Revision": "v1"}]
 
 
-async def test_revisions_are_asked_once_for_all_who_show_no_token(rig, model):
-    rig.upstreams.body = b'{"Code":200,"Data":{"RevisionMap":{"Branches":[],"Tags":[]}}}'
-    rig.upstreams.headers = [("Content-Type", "application/json"), ("Set-Cookie", "session=1")]
-    answers = [await rig.get(f"{MODEL}/revisions") for _ in range(3)]
-    assert len(rig.upstreams.requests) == 1
-    assert not any("set-cookie" in answer.headers for answer in answers)
-    for _ in range(2):
-        await rig.get(f"{MODEL}/revisions", "Authorization: Bearer ms-mine")
-    assert len(rig.upstreams.requests) == 3
+async def test_without_the_hub_a_record_says_what_clients_cannot_do_without(rig, model, dataset):
+    rig.delivery.infos.clear()
+    assert (await rig.get(MODEL)).json()["Data"]["Name"] == "model"
+    record = (await rig.get("/api/v1/datasets/org/data")).json()
+    assert (record["Code"], record["Success"], record["Data"]["Type"]) == (200, True, 4)
+    assert len(paths(await rig.get(f"/api/v1/datasets/{record['Data']['Id']}/repo/tree?Recursive=True&PageSize=200"))) == 4
 
 
 async def test_a_repos_record_is_the_hubs(rig, model):
