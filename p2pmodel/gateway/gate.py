@@ -35,10 +35,13 @@ SAFETY_HEADERS: Final[tuple[Header, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`hosts` are the values of Host that name us, in lower case; `token`, if any, is what every client must show."""
+    """`hosts` are the values of Host that name us, in lower case; `token`, if any, is what every client must show. Links below
+    `self_proving` paths were given to somebody who had shown it, and prove that themselves: who follows them has no place
+    for a token of ours."""
 
     hosts: frozenset[str]
     token: str | None = field(default=None, repr=False)
+    self_proving: tuple[str, ...] = ()
 
     def check(self, request: Request) -> Response | None:
         """The refusal, or None for a request that may pass."""
@@ -50,7 +53,8 @@ class Gate:
             return refusal(403, "Web pages may not ask this gateway.")
         if request.header("sec-fetch-site") not in {None, "none", "same-origin"}:
             return refusal(403, "Web pages may not use what this gateway serves.")
-        if self.token is not None and not any(_equal(shown, self.token) for shown in _shown_tokens(request)):
+        asked_for = self.token is not None and not (self.self_proving and request.path.startswith(self.self_proving))
+        if asked_for and not any(_equal(shown, self.token or "") for shown in _shown_tokens(request)):
             asked = ("WWW-Authenticate", 'Basic realm="p2pmodel"')
             return refusal(401, "This gateway wants its token: as X-P2pmodel-Token, or as the password in its URL.", asked)
         return None

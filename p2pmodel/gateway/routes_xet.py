@@ -29,7 +29,7 @@ from p2pmodel.gateway import ranges
 from p2pmodel.gateway.failures import huggingface_failure
 from p2pmodel.gateway.passing import collect, pass_on
 from p2pmodel.gateway.response import Call, Header, Response, json_response, refusal
-from p2pmodel.gateway.routing import Handler, Route, route
+from p2pmodel.gateway.routing import ANY, Handler, Route, route
 from p2pmodel.gateway.xet import FRAME_BYTES, Framer, Xorb, reconstruction
 from p2pmodel.limits import LISTING_BYTES_MAX, XET_PIECE_BYTES, XET_TICKET_S, XET_TICKETS_MAX
 
@@ -132,7 +132,7 @@ class XetRoutes:
             line("GET", "/api/{kinds}/{repo}/xet-write-token/{revision}", self._write_token),
             line("GET", storage + "(?:/v1)?/reconstructions?/" + file, self._reconstruction),
             line("GET", storage + r"/data/(?P<ticket>[0-9a-f]+)/" + file + "/(?P<number>[0-9]{1,9})", self._data),
-            line("GET POST PUT HEAD", storage + ".*", _unknown),
+            line(" ".join(ANY), storage + ".*", _unknown),
         )
 
     async def read_token(self, call: Call, repo: Repo, revision: str) -> Response:

@@ -20,7 +20,7 @@ from p2pmodel.gateway.request import Request
 from p2pmodel.gateway.routes_admin import AdminRoutes, Page
 from p2pmodel.gateway.routes_huggingface import HuggingFaceRoutes
 from p2pmodel.gateway.routes_modelscope import ModelScopeRoutes
-from p2pmodel.gateway.routes_xet import XetOffer
+from p2pmodel.gateway.routes_xet import STORAGE_PATH, XetOffer
 from p2pmodel.gateway.routing import Route, RouteTable
 from p2pmodel.gateway.statistics import GatewayStatistics
 from p2pmodel.gateway.stream import ClientStream
@@ -117,7 +117,14 @@ class Gateway:
     def _desk(self, listeners: Sequence[socket.socket], scheme: str) -> Desk:
         ports = [listener.getsockname()[1] for listener in listeners]
         hosts = frozenset[str]().union(*(hosts_of(port, self._allowed_hosts, scheme=scheme) for port in ports))
-        return Desk(Gate(hosts, self._token), self._routes, self._vigil, self._reception, self.statistics, scheme)
+        return Desk(
+            Gate(hosts, self._token, (PARTS_PATH, f"{STORAGE_PATH}/")),
+            self._routes,
+            self._vigil,
+            self._reception,
+            self.statistics,
+            scheme,
+        )
 
     async def _attend(self, sock: socket.socket, desk: Desk) -> None:
         await ClientConnection(ClientStream(sock, self._senders), desk).run()

@@ -101,3 +101,16 @@ def test_the_hubs_token_stays_beside_our_own():
 def test_no_token_shows_in_a_repr():
     assert "s3cret" not in repr(Gate(HOSTS, "s3cret"))
     assert "s3cret" not in repr(Request("GET", "/", [("authorization", "Bearer s3cret")]))
+
+
+def test_links_that_prove_themselves_need_no_token_but_a_name_and_no_web_page():
+    gate = Gate(HOSTS, "secret", ("/-/parts/",))
+
+    def check(path, *headers):
+        refused = gate.check(Request("PUT", path, list(headers)))
+        return refused.status if refused else None
+
+    assert check("/-/parts/x", OWN) is None
+    assert check("/-/part", OWN) == check("/", OWN) == 401
+    assert check("/-/parts/x", ("host", "evil.example")) == 421
+    assert check("/-/parts/x", *HOSTILE["fetch"], OWN) == 403

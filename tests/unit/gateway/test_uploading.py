@@ -156,3 +156,18 @@ async def test_only_so_much_of_a_commit_is_kept():
     big = line(bytes(11 << 20))
     await through(files, *[big + b"\n"] * 4)
     assert len(files.found) == COMMIT_FILES_BYTES_MAX // (11 << 20)
+
+
+@pytest.mark.parametrize("options", [{"token": "secret"}])
+async def test_a_link_needs_no_token_of_the_gateway_and_leads_nowhere_without_its_seal(rig):
+    rig.upstreams.body = json.dumps(
+        {"objects": [{"oid": OID, "size": len(DATA), "actions": {"upload": {"href": "https://s3.example/put"}}}]}
+    ).encode()
+    answer = await rig.get(BATCH, "Content-Length: 2", "X-P2pmodel-Token: secret", method="POST", body=b"{}")
+    link = path_of(rig, answer.json()["objects"][0]["actions"]["upload"]["href"])
+    assert (await rig.get(link, f"Content-Length: {len(DATA)}", method="PUT", body=DATA)).status == 200
+    asked = len(rig.upstreams.requests)
+    for method in ("GET", "PUT", "POST", "DELETE", "PATCH"):
+        for path in (link[:-1], "/-/parts/x", "/api/p2pmodel-xet/x", "/api/p2pmodel-xet/../models", "/api/models/org/model"):
+            assert (await rig.get(path, method=method)).status in {400, 401, 404, 405}
+    assert len(rig.upstreams.requests) == asked
