@@ -237,6 +237,7 @@ class _Rooms:
             circle=belonging.Circles(self._membership).now,
             vouchers=settings.gateway.vouchers,
             recorder=self.recorder,
+            wall=time.time,
             peer_pace=download,
             hub_pace=hub_pace,
         )
@@ -267,13 +268,21 @@ class _Rooms:
             xet_above=_XET_ABOVE[settings.gateway.xet],
         )
         self._quiet = QuietThread()
-        self._adopting = Adopting(self._delivery, store, store, key=self._identity.key, quiet=self._quiet.run)
+        self._adopting = Adopting(
+            self._delivery,
+            store,
+            store,
+            key=self._identity.key,
+            quiet=self._quiet.run,
+            publications=self._delivery.publications,
+        )
         self._upkeep = Upkeep(
             self._delivery,
             store,
             let_go=self._delivery.let_go,
             blocking=_in_thread,
             quiet=self._quiet.run,
+            publications=self._delivery.publications,
             clock=time.time,
         )
         self._limits = LiveLimits(

@@ -15,6 +15,7 @@ PATH_CHARS_MAX: Final = 1024  # no hub allows more; four times a segment that a 
 PATH_SEGMENT_BYTES_MAX: Final = 255  # ext4, XFS
 ADOPT_STEP_CHUNKS: Final = 8  # 32 MiB hashed at a time: a daemon that is told to stop waits for a fraction of a second
 GC_AGE_S: Final = 3600.0  # what was used since is not removed: its listing may be on its way
+PUBLICATION_S_MAX: Final = 366 * 86_400.0  # a name on the LAN; who wants it for longer publishes again
 ADOPT_FAILURES_TOLD_MAX: Final = 20  # files that could not be adopted, by name
 SNAPSHOT_FILES_MAX: Final = 200_000  # a listing of this many files is ~60 MB of JSON
 SNAPSHOT_FILES_DECODED_MAX: Final = 20_000  # of listings kept as objects, ~1 kB a file: what one is asked for again and again

@@ -18,6 +18,7 @@ from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import Call, Response, json_response
 from p2pmodel.gateway.routes_admin import LINES_TYPE, Lines
 from p2pmodel.gateway.routing import Handler, Route, route
+from p2pmodel.settings import duration
 from p2pmodel.store.caches import find_caches, one_repo
 
 
@@ -50,7 +51,8 @@ class Verbs:
             return await _streamed(call, self._adopting.adopt(str(folder), partial(find_caches, folder)))
         repo = _repo(call.request)
         what = f"{folder} ({repo} at {revision})"
-        return await _streamed(call, self._adopting.adopt(what, partial(one_repo, folder, repo, revision)))
+        lasts_s = _seconds(call.request.asked("lasts"))
+        return await _streamed(call, self._adopting.adopt(what, partial(one_repo, folder, repo, revision), lasts_s=lasts_s))
 
     async def _pin(self, call: Call) -> Response:
         return json_response({"pinned": [await self._upkeep.pin(_repo(call.request), call.request.asked("revision"))]})
@@ -83,6 +85,13 @@ def _folder(request: Request) -> Path:
     if not folder.is_absolute():
         raise BadRequestError("dir must be an absolute path.")
     return folder
+
+
+def _seconds(text: str) -> float:
+    try:
+        return duration(text) if text else 0.0
+    except ValueError as error:
+        raise ConfigError(f"lasts must be {error}.") from None
 
 
 def _repo(request: Request) -> Repo:

@@ -15,7 +15,7 @@ from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.repo_argument import repo_argument
 from p2pmodel.cli.report import print_json
 from p2pmodel.cli.uploading import Upload, upload
-from p2pmodel.content.naming import Hub, Repo, RepoKind
+from p2pmodel.content.naming import LAN_OWNER, Hub, Repo, RepoKind
 from p2pmodel.errors import ConfigError, NoDaemonError, NotAuthorisedError
 from p2pmodel.settings import Settings, UpstreamSettings
 
@@ -23,6 +23,8 @@ from p2pmodel.settings import Settings, UpstreamSettings
 @click.command("push")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @repo_argument()
+@click.option("--lan", is_flag=True, help="To this cluster alone, as _lan/NAME; no hub is asked.")
+@click.option("--lasts", default="7d", show_default=True, metavar="TIME", help="With --lan: how long it is there.")
 @click.option("--private", is_flag=True, help="If the repo has to be made: a private one.")
 @click.option("-m", "--message", default="Upload with p2pmodel", show_default=True, help="Of the commit.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
@@ -35,6 +37,8 @@ def command(
     *,
     asked: Mapping[str, str],
     folder: Path,
+    lan: bool,
+    lasts: str,
     quiet: bool,
     as_json: bool,
     **options: Any,  # noqa: ANN401  # fields of Upload
@@ -42,9 +46,15 @@ def command(
     """Upload DIR to REPO, which is made if it does not exist, and share it with the cluster.
 
     Interrupted, the same command goes on: what the hub has is not sent again. The files are taken into the store where they
-    lie, so that no node asks the hub for them.
+    lie, so that no node asks the hub for them. With --lan no hub is asked: for a time, clients on every node of this closed
+    cluster find _lan/NAME like any repo.
     """
+    if lan:
+        _publish(settings, folder.resolve(), asked, lasts=lasts, quiet=quiet, as_json=as_json)
+        return
     repo = _repo(asked)
+    if repo.on_lan:
+        raise ConfigError(f"No hub takes {repo}.", next_step="Publish it with --lan, or name it otherwise.")
     upstream = _upstream(settings, repo.hub)
     token = fetch.hub_token(repo.hub) or config.token_of(upstream)
     if not token:
@@ -57,6 +67,19 @@ def command(
         print_json({"repo": repo.name, "hub": repo.hub, "type": repo.kind, "commit": commit, "shared": shared})
     else:
         click.echo(commit)
+
+
+def _publish(settings: Settings, folder: Path, asked: Mapping[str, str], *, lasts: str, quiet: bool, as_json: bool) -> None:
+    name = asked["repo"].removeprefix(f"{LAN_OWNER}/")
+    if "/" in name or asked["revision"] or asked["hub"] != Hub.HUGGINGFACE:
+        raise click.BadParameter("with --lan it is a plain name.", param_hint="REPO")
+    repo = _repo({**asked, "repo": f"{LAN_OWNER}/{name}"})
+    query = {**asked, "repo": repo.name, "dir": str(folder), "lasts": lasts}
+    adopt(local_daemon.find(settings), query, quiet=quiet)
+    if as_json:
+        print_json({"repo": repo.name, "type": repo.kind, "lasts": lasts})
+    else:
+        click.echo(repo.name)
 
 
 def _share(settings: Settings, wanted: Upload, asked: Mapping[str, str]) -> bool:

@@ -12,6 +12,8 @@ from p2pmodel.limits import PATH_CHARS_MAX, PATH_SEGMENT_BYTES_MAX
 
 NodeId = NewType("NodeId", str)  # 40 hex digits, derived from a node's Ed25519 public key
 
+LAN_OWNER: Final = "_lan"  # no hub gives out names that begin with an underscore
+
 _REPO_SEGMENT: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,127})")
 _RESERVED: Final = re.compile(r"(?i)(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?")
 _FORBIDDEN: Final = frozenset('\\:*?"<>|') | {chr(code) for code in range(32)} | {"\x7f"}
@@ -46,6 +48,11 @@ class Repo:
         segments = self.name.split("/")
         if len(segments) > 2 or not all(_REPO_SEGMENT.fullmatch(s) and ".." not in s for s in segments):  # noqa: PLR2004  # org/name
             raise ValueError(f"not a repo name: {self.name[:200]!r} (expected org/name)")
+
+    @property
+    def on_lan(self) -> bool:
+        """Whether it is published within the cluster, and no hub's."""
+        return self.name.startswith(LAN_OWNER + "/")
 
     def __str__(self) -> str:
         return self.name if self.kind is RepoKind.MODEL else f"{self.kind}s/{self.name}"

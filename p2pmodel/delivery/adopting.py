@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from p2pmodel.content import Access, Blob, BlobId, FileEntry, Manifest, Repo, Seal, Snapshot
 from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.ports import Delivery, Store
-from p2pmodel.errors import P2pmodelError, StoreError, UnavailableError
+from p2pmodel.delivery.publications import Publications
+from p2pmodel.errors import ConfigError, P2pmodelError, StoreError, UnavailableError
 from p2pmodel.limits import ADOPT_FAILURES_TOLD_MAX
 
 log = structlog.get_logger()
@@ -54,6 +55,9 @@ class Found(Protocol):
     @property
     def files(self) -> Sequence[File]: ...
 
+    @property
+    def root(self) -> Path | None: ...
+
 
 class Hashing(Protocol):
     """A file on its way in; see store/adoption.py."""
@@ -80,6 +84,8 @@ class Adopter(Protocol[H]):
     def candidate(self, path: Path, name: BlobId | None) -> H | None: ...
 
     def adopt(self, candidate: H, seal: Seal) -> bool: ...
+
+    def adopted_as(self, path: Path) -> Blob | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,9 @@ class Adopting:
         *,
         key: Ed25519PrivateKey,
         quiet: Blocking,
+        publications: Publications,
     ) -> None:
+        self._publications = publications
         self._delivery = delivery
         self._store = store
         self._adopter = adopter
@@ -116,8 +124,10 @@ class Adopting:
         self._quiet = quiet
         self._step = AdoptStep(over=True)
         self._over = trio.Event()
-        self._failure: StoreError | None = None
+        self._failure: StoreError | ConfigError | UnavailableError | None = None
         self._what = ""
+        self._lasts_s = 0.0  # of what is published on the LAN
+        self._blobs: dict[Path, Blob] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -127,12 +137,17 @@ class Adopting:
             task_status.started()
             await trio.sleep_forever()
 
-    async def adopt(self, what: str, find: Callable[[], Sequence[Found]]) -> AsyncGenerator[AdoptStep, None]:
-        """Begin with what `find` finds, or watch what was begun under the same name. Raises StoreError, UnavailableError."""
+    async def adopt(
+        self, what: str, find: Callable[[], Sequence[Found]], *, lasts_s: float = 0.0
+    ) -> AsyncGenerator[AdoptStep, None]:
+        """Begin with what `find` finds, or watch what was begun under the same name. A repo of the LAN is published for
+        `lasts_s` at the end. Raises StoreError, ConfigError, UnavailableError."""
         if self._nursery is None:
             raise UnavailableError("The daemon is stopping.")
         if self._step.over:
             self._step, self._what, self._failure, self._over = AdoptStep(), what, None, trio.Event()
+            self._lasts_s = lasts_s
+            self._blobs.clear()
             self._nursery.start_soon(self._work, what, find)
         elif self._what != what:
             raise UnavailableError(f"{self._what} is being adopted.", next_step="Wait for it, then ask again.")
@@ -152,8 +167,8 @@ class Adopting:
             for found in repos:
                 for file in found.files:
                     await self._take(file)
-                await self._show(found)
-        except StoreError as error:
+                await (self._publish_on_lan(found) if found.repo.on_lan else self._show(found))
+        except (StoreError, ConfigError, UnavailableError) as error:
             self._failure = error
         finally:
             self._step = replace(self._step, over=True)
@@ -177,12 +192,15 @@ class Adopting:
     async def _adopt(self, file: File) -> bool:
         candidate = await self._quiet(self._adopter.candidate, file.path, file.name)
         if candidate is None:
+            if (known := self._adopter.adopted_as(file.path)) is not None:
+                self._blobs[file.path] = known
             return False
         try:
             while not candidate.hashed:
                 done = await self._quiet(candidate.step)
                 self._step = replace(self._step, bytes_done=self._step.bytes_done + done)
             blob, _ = candidate.names()
+            self._blobs[file.path] = blob
             seal = Seal.sign(Manifest(blob, candidate.digests), self._key)
             return await self._quiet(self._adopter.adopt, candidate, seal)
         finally:
@@ -206,6 +224,14 @@ class Adopting:
             if known is not None and known.public and self._store.ref(found.repo, revision) is None:
                 await self._quiet(self._store.put_ref, found.repo, revision, commit)
         self._step = replace(self._step, repos_public=self._step.repos_public + public)
+
+    async def _publish_on_lan(self, found: Found) -> None:
+        root = found.root
+        if root is None or self._step.failed:
+            raise StoreError(f"{found.repo} is not published: not all of its files are here.")
+        files = [(file.path.relative_to(root).as_posix(), self._blobs[file.path]) for file in found.files]
+        await self._publications.publish(found.repo, files, self._lasts_s)
+        self._step = replace(self._step, repos_public=self._step.repos_public + 1)
 
     async def _announce(self, snapshot: Snapshot) -> None:
         here = [entry for entry in snapshot.files if self._sealed(entry)]

@@ -25,6 +25,7 @@ from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.listings import Told, ask_members, hearsay_key
 from p2pmodel.delivery.once import Once
 from p2pmodel.delivery.ports import Location, Surroundings
+from p2pmodel.delivery.publications import Publications
 from p2pmodel.delivery.verdicts import Asked, Verdicts
 from p2pmodel.errors import (
     EntryNotFoundError,
@@ -43,7 +44,15 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 class Catalog:
-    def __init__(self, around: Surroundings, *, access_allow_s: float = ACCESS_ALLOW_S, offline_grace_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        publications: Publications,
+        *,
+        access_allow_s: float = ACCESS_ALLOW_S,
+        offline_grace_s: float = 0.0,
+    ) -> None:
+        self._publications = publications
         self._around = around
         self._store = around.store
         self._upstreams = around.upstreams
@@ -54,6 +63,8 @@ class Catalog:
 
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """See the `Delivery` port."""
+        if repo.on_lan:
+            return await self._publications.find(repo, revision)
         commit = self._known_commit(repo, revision)
         if commit is not None:
             known = self._store.snapshot(repo, commit)
@@ -79,6 +90,8 @@ class Catalog:
 
     async def pinned(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """Without asking the hub: what it last said, or what a member of our cluster says that it said."""
+        if repo.on_lan:
+            return await self._publications.find(repo, revision)
         commit = self._store.ref(repo, revision) or revision
         known = self._store.snapshot(repo, commit)
         if known is not None and self._may_list(known, access, hub_gone=True):
@@ -127,6 +140,8 @@ class Catalog:
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         """See the `Delivery` port."""
         snapshot = await self.snapshot(repo, revision, access)
+        if repo.on_lan:
+            raise UnavailableError(f"No hub says anything about {repo}.", next_step="Its listing says what there is.")
         if (kept := self._store.document(_info_key(snapshot))) is not None:
             return kept
         whose = None if snapshot.public else self._listing_key(snapshot, access)

@@ -17,6 +17,7 @@ from p2pmodel.delivery.live import tell_download
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, Part, Progress, Selection, Surroundings, WarmStep
 from p2pmodel.delivery.private import PrivateSharing
+from p2pmodel.delivery.publications import Publications
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.seeding import Seeding
 from p2pmodel.delivery.shelf import Shelf
@@ -37,11 +38,14 @@ class Delivery:
         self._herald = Herald(around.neighbours, self._private, sharing.admits)
         self._court = Court(around)
         self._court.on_ban = self._banned
-        self._catalog = Catalog(around, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
+        self.publications = Publications(around)
+        self._catalog = Catalog(around, self.publications, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
         self.downloads = Downloads(around, self._herald, self._court, sharing)
         self._uploads = Uploads(around, self._catalog)
         self._warming = Warming(around, self._catalog, self._prefetch)
-        self.seeding = Seeding(around, self.downloads, self._herald, self._shelf, self._warming, sharing, self._court, boot)
+        self.seeding = Seeding(
+            around, self.downloads, self._herald, self._shelf, self._warming, sharing, self._court, self.publications, boot
+        )
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns all downloads; cancel it to end them. What was held is kept."""
@@ -100,7 +104,7 @@ class Delivery:
             if stored.sealed:
                 yield BlobReader(stored, None, start, stop, self._around.blocking)
                 return
-            location = Location(snapshot.repo, snapshot.commit, entry.path, access)
+            location = None if snapshot.repo.on_lan else Location(snapshot.repo, snapshot.commit, entry.path, access)
             async with self.downloads.wanted(entry.blob, location, private=private, urgency=Urgency.CLIENT) as download:
                 reader = BlobReader(stored, download, start, stop, self._around.blocking)
                 try:

@@ -117,7 +117,7 @@ class Fetch:
     async def _download(self, entry: FileEntry) -> None:
         assert entry.blob is not None
         location = None
-        if not self._offline:
+        if not self._offline and not self._snapshot.repo.on_lan:
             location = Location(self._snapshot.repo, self._snapshot.commit, entry.path, self._access)
         private = not self._snapshot.public
         async with self._downloads.wanted(entry.blob, location, private=private, urgency=self._urgency) as download:

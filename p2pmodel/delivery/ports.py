@@ -358,6 +358,10 @@ class Sharing:
     lasts_s: float = ACCESS_ALLOW_S
 
 
+def _no_time() -> float:
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The rooms and seams that delivery stands on, wired once in daemon.py (or by a simulation)."""
@@ -378,6 +382,7 @@ class Surroundings:
     peer_pace: Pace = field(default_factory=Pace)  # of what comes from peers
     hub_pace: Pace = field(default_factory=Pace)  # of chunks from hubs
     recorder: FlightRecorder = field(default_factory=Unrecorded)
+    wall: Callable[[], float] = _no_time  # unix seconds
 
 
 # What delivery offers to the doors (gateway, command line)

@@ -31,6 +31,7 @@ from p2pmodel.delivery.listings import hearsay_key, listing_pages, sign_listing
 from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import BlobState, Span, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
+from p2pmodel.delivery.publications import Publications
 from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.delivery.warming import Warming
 from p2pmodel.errors import StoreError
@@ -77,6 +78,7 @@ class Seeding:
         warming: Warming,
         sharing: PrivateSharing,
         court: Court,
+        publications: Publications,
         boot: bytes,
     ) -> None:
         self._around = around
@@ -86,6 +88,7 @@ class Seeding:
         self._warming = warming
         self._sharing = sharing
         self._court = court
+        self._publications = publications
         self._boot = boot
         self.first_link = trio.Event()
         self._evidence = Evidence(around, court, shelf)
@@ -299,6 +302,11 @@ class Seeding:
                 repo = Repo(Hub(question.hub), RepoKind(question.kind), question.name)
             except ValueError:
                 return [Problem(request=question.request, code="bad_request")]
+            if repo.on_lan:
+                known = self._publications.known(repo)
+                if known is None:
+                    return [Problem(request=question.request, code="not_held")]
+                return listing_pages(question.request, known.document)
             commit = self._around.store.ref(repo, question.revision) or question.revision
             snapshot = self._around.store.snapshot(repo, commit)
             if snapshot is not None and snapshot.public and not self._around.store.document(hearsay_key(snapshot)):

@@ -12,6 +12,7 @@ import trio
 from p2pmodel.content import Access, Blob, BlobId, Hub, Repo, Snapshot
 from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.ports import Delivery, Selection, Store
+from p2pmodel.delivery.publications import Publications
 from p2pmodel.errors import P2pmodelError, RepoNotFoundError, StoreError
 from p2pmodel.limits import ADOPT_FAILURES_TOLD_MAX, ADOPT_STEP_CHUNKS, GC_AGE_S
 
@@ -74,9 +75,11 @@ class Upkeep:
         let_go: Callable[[], Awaitable[None]],
         blocking: Blocking,
         quiet: Blocking,
+        publications: Publications,
         clock: Callable[[], float],
     ) -> None:
         self._clock = clock
+        self._publications = publications
         self._delivery = delivery
         self._store = store
         self._let_go = let_go
@@ -107,12 +110,17 @@ class Upkeep:
         if pinned := {commit for known, commit in self._store.pins() if known == repo}.intersection(commits):
             raise StoreError(f"{repo} at {min(pinned)[:12]} is pinned.", next_step="Unpin it first.")
         await self._let_go()
+        if repo.on_lan:
+            await self._blocking(self._publications.forget, repo)
         return await self._blocking(self._remove, repo, commits)
 
     async def collect(self, *, dry_run: bool) -> Removed:
         """Remove what no snapshot names and nobody used lately (an upload's listing is on its way), then evict what is over
         the quota. Raises StoreFullError."""
         await self._let_go()
+        if not dry_run:
+            for repo, commit in self._publications.over():
+                await self._blocking(self._store.forget_snapshot, repo, commit)
         loose = await self._blocking(self._loose)
         if dry_run:
             return Removed(blobs=len(loose), bytes=sum(blob.size for blob in loose))

@@ -180,6 +180,8 @@ class HuggingFaceRoutes:
 
     async def _hub_first(self, call: Call, answer: Callable[[], Awaitable[Response]], body: bytes | None = None) -> Response:
         """The hub knows more than we keep (dates, scans, last commits); without it, what we know is better than nothing."""
+        if _repo(call).on_lan:
+            return await answer()
         try:
             return _explained(call, await pass_on_json(self._upstreams, Hub.HUGGINGFACE, call, body))
         except UnavailableError:

@@ -49,9 +49,10 @@ class Adoptions:
     def find(self, blob: BlobId) -> Adopted | None:
         return self._by_blob.get(blob)
 
-    def knows(self, found: Adopted) -> bool:
-        """Whether this very file was adopted, and has not changed since."""
-        return any(each.looks_like(found) for each in self._by_blob.values())
+    def blob_of(self, found: Adopted) -> Blob | None:
+        """What this very file was adopted as, unless it has changed since."""
+        names = (blob for blob, each in self._by_blob.items() if each.looks_like(found))
+        return next((Blob(blob, found.size) for blob in names), None)
 
     def lying_elsewhere(self) -> Iterator[tuple[Blob, bool]]:
         """Those without a file in the store, and whether they are private."""

@@ -42,6 +42,7 @@ class CachedRepo:
     revisions: tuple[str, ...]
     refs: dict[str, str]
     files: tuple[CachedFile, ...]
+    root: Path | None = None  # of the files, where it is one folder of one revision
 
 
 def find_caches(folder: Path) -> list[CachedRepo]:
@@ -60,7 +61,8 @@ def find_caches(folder: Path) -> list[CachedRepo]:
 def one_repo(folder: Path, repo: Repo, revision: str) -> list[CachedRepo]:
     """A folder of somebody's that is what the hub has at `revision`, as after an upload. Raises StoreError."""
     with disk_errors(f"reading {folder}"):
-        return [CachedRepo(repo, (revision,), {}, tuple(_files(folder.resolve(strict=True))))]
+        root = folder.resolve(strict=True)
+        return [CachedRepo(repo, (revision,), {}, tuple(_files(root)), root)]
 
 
 def _merged(parts: list[CachedRepo]) -> CachedRepo:

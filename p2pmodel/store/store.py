@@ -20,7 +20,7 @@ from p2pmodel.content import Blob, BlobId, FileEntry, Hub, Repo, Seal, Snapshot,
 from p2pmodel.delivery.ports import BlobState
 from p2pmodel.errors import StoreError, StoreFullError
 from p2pmodel.limits import USES_PENDING_MAX
-from p2pmodel.store.adoption import Candidate
+from p2pmodel.store.adoption import Adopted, Candidate
 from p2pmodel.store.adoptions import Adoptions
 from p2pmodel.store.blobs import DiskBlob
 from p2pmodel.store.disk import Disk
@@ -192,11 +192,20 @@ class Store:
         with self._lock:
             entry = self._entry(name) if name else None
             here = entry is not None and entry.sealed and entry.blob.size == candidate.found.size
-            here = here or self._adoptions.knows(candidate.found)
+            here = here or self._adoptions.blob_of(candidate.found) is not None
         if here:
             candidate.close()
             return None
         return candidate
+
+    def adopted_as(self, path: Path) -> Blob | None:
+        """The blob that this very file was adopted as."""
+        try:
+            found = Adopted.of(path, path.lstat())
+        except OSError:
+            return None
+        with self._lock:
+            return self._adoptions.blob_of(found)
 
     def adopt(self, candidate: Candidate, seal: Seal) -> bool:
         """Sealed where it lies, and private; False if the store has the blob already, or is getting it. Raises StoreError."""
