@@ -36,7 +36,7 @@ lab: .venv/ready
 
 # The security scorecard of the README: `make scorecard ROWS=S12`, or all of it (half an hour).
 ROWS ?= all
-scorecard: .venv/ready
+scorecard: .venv/ready .venv/fuzz
 	@$(BIN)/pytest -q -rs --scorecard $(ROWS)
 
 lint: .venv/ready
@@ -56,6 +56,11 @@ clean:
 	@echo "Setting up .venv (once; about a minute)" >&2
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# The fuzzer has wheels for some Pythons only; where it has none, its tests are skipped and say so.
+.venv/fuzz: pyproject.toml | .venv/ready
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,fuzz]' || echo "no fuzzer for this Python" >&2
 	@touch $@
 
 .venv/clients: pyproject.toml | .venv/ready

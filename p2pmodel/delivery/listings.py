@@ -64,7 +64,7 @@ def read_listing(document: bytes, repo: Repo, revision: str) -> Snapshot:
         if inflater.unconsumed_tail:
             raise ValueError("a listing larger than any hub's")
         listing = msgspec.json.decode(text, type=_Listing)
-    except (InvalidSignature, zlib.error, msgspec.MsgspecError, RecursionError) as error:
+    except (InvalidSignature, zlib.error, UnicodeError, msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"a listing that cannot be believed: {error}") from None
     if not _COMMIT.fullmatch(listing.commit):
         raise ValueError("a listing of what is no commit")

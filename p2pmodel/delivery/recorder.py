@@ -116,7 +116,7 @@ class Recorder:
         for line in self._log.lines():
             try:
                 flight = decoder.decode(line)
-            except msgspec.DecodeError:  # torn, or of a version that wrote it otherwise
+            except (ValueError, RecursionError):  # torn, or of a version that wrote it otherwise
                 continue
             if flight.blob in blobs and not flight.private:
                 found.append(flight)

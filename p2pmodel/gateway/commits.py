@@ -63,7 +63,7 @@ class CommitFiles:
         try:
             read = msgspec.json.decode(line, type=_Line)
             data = base64.b64decode(read.value.content, validate=True)
-        except (msgspec.MsgspecError, RecursionError, binascii.Error, ValueError):
+        except (ValueError, RecursionError, binascii.Error):
             return  # whatever it is: the hub reads it
         if read.key == "file" and read.value.encoding == "base64" and len(data) <= self._room:
             self._room -= len(data)

@@ -104,15 +104,16 @@ class ClientConnection:
 
     async def _serve_one(self) -> bool:
         """Answer one request. Returns whether another may follow."""
+        head = None
         try:
             head = await self._receive_head()
             if head is None:
                 return False
             request = _read(head, self._desk.scheme)
         except h11.RemoteProtocolError as error:
-            await self._refuse(error.error_status_hint, "This is no HTTP request that we read.")
+            await self._refuse(error.error_status_hint, "This is no HTTP request that we read.", head)
         except BadRequestError as error:
-            await self._refuse(400, str(error))
+            await self._refuse(400, str(error), head)
         else:
             await self._exchange(Exchange(request), _has_body(head))
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
@@ -145,10 +146,10 @@ class ClientConnection:
             self._http.receive_data(data)
         return bool(data)
 
-    async def _refuse(self, status: int, message: str) -> None:
+    async def _refuse(self, status: int, message: str, head: h11.Request | None = None) -> None:
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             response = refusal(status, message, ("Connection", "close"))
-            await self._send("GET", response)
+            await self._send(head.method.decode("ascii") if head else "GET", response)
             self._desk.statistics.answered("refused", response.status, 0.0)
 
     # One request

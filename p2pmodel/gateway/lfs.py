@@ -46,7 +46,7 @@ def read_download_batch(body: bytes) -> DownloadBatch | None:
     """None for anything else."""
     try:
         batch = msgspec.json.decode(body, type=_Batch)
-    except (msgspec.MsgspecError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     if batch.operation != "download":
         return None

@@ -90,7 +90,7 @@ class Listings:
         try:
             raws = [bytes(raw) for raw in self._array.decode(snapshot.listing)]
             entries = [self._entry.decode(raw) for raw in raws]
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise WrongAnswerError(
                 f"The listing of {snapshot.repo} at {snapshot.commit} is not as the hub writes it"
             ) from error

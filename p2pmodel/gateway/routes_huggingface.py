@@ -206,7 +206,7 @@ class HuggingFaceRoutes:
         response, answered = await collect(_explained(call, passed), LISTING_BYTES_MAX)
         try:
             batch = msgspec.json.decode(answered)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return response
         led = lead_here(batch, self._links, call.request.endpoint, Hub.HUGGINGFACE, home)
         return replace(response, body=msgspec.json.encode(led))
@@ -242,7 +242,7 @@ class HuggingFaceRoutes:
         response, answered = await self._with_own_links(watched)
         self._delivery.changed(repo)
         if response.status == HTTPStatus.OK:
-            with suppress(msgspec.DecodeError, RecursionError):  # then we do not know what became of it
+            with suppress(ValueError, RecursionError):  # then we do not know what became of it
                 made = msgspec.json.decode(answered, type=_Made)
                 self._delivery.committed(repo, made.commit, call.request.access, files.found)
         return response
@@ -253,7 +253,7 @@ def _without_xet_transfer(body: bytes) -> bytes:
     try:
         asked = msgspec.json.decode(body, type=dict[str, Any])
         asked["transfers"] = [name for name in asked["transfers"] if name != "xet"]
-    except (msgspec.MsgspecError, RecursionError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return body
     return msgspec.json.encode(asked)
 
@@ -310,7 +310,7 @@ def _names_only(info: bytes) -> bytes:
         about = msgspec.json.decode(info, type=dict[str, Any])
         if "siblings" in about:
             about["siblings"] = [{"rfilename": sibling["rfilename"]} for sibling in about["siblings"]]
-    except (msgspec.DecodeError, RecursionError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise WrongAnswerError("What the hub says about the repo cannot be read.") from error
     return msgspec.json.encode(about)
 

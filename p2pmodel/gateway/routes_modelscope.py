@@ -115,7 +115,7 @@ class ModelScopeRoutes:
             return
         try:
             number = msgspec.json.decode(body, type=_Record).data.number
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return  # the client will see for itself what it can make of this record
         if number is not None:
             self._by_number.pop(str(number), None)

@@ -151,7 +151,7 @@ class XetRoutes:
             return answer
         try:
             told = msgspec.json.decode(body, type=_Token)
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             raise WrongAnswerError("The hub answers no Xet token where one was asked for.") from None
         return _token_answer(told.url, told.token, told.expires)
 
@@ -221,7 +221,7 @@ class XetRoutes:
                 answer, body = await collect(Response(page.status, page.headers, page.body), LISTING_BYTES_MAX)
             try:
                 entries = msgspec.json.decode(body, type=list[_Listed]) if answer.status == HTTPStatus.OK else []
-            except msgspec.DecodeError:
+            except (ValueError, RecursionError):
                 raise WrongAnswerError("The hub's listing cannot be read.") from None
             names |= {entry.xet_hash: entry.path for entry in entries if entry.xet_hash}
             target = _next_page(answer)

@@ -131,13 +131,23 @@ class Gateway:
 
     async def _attend_over_tls(self, sock: socket.socket, desk: Desk, context: ssl.SSLContext) -> None:
         stream = TlsStream(ClientStream(sock, self._senders), context, self._senders)
-        try:
-            await stream.handshake()
-        except trio.BrokenResourceError:
+        if await self._shaken_hands(stream):
+            await ClientConnection(stream, desk).run()
+        else:
             self.statistics.broken += 1
             stream.close()
-        else:
-            await ClientConnection(stream, desk).run()
+
+    async def _shaken_hands(self, stream: TlsStream) -> bool:
+        """Whether a client's handshake came to its end, before somebody else needed the place."""
+        with trio.CancelScope() as scope:
+            self._reception.enter(scope)
+            try:
+                await stream.handshake()
+            except trio.BrokenResourceError:
+                return False
+            finally:
+                self._reception.leave(scope)
+        return not scope.cancelled_caught
 
 
 class _Routes:

@@ -92,7 +92,7 @@ class Document:
         """Raises WrongAnswerError if it is not JSON of that shape: a captive portal, a mirror that is no hub."""
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except (msgspec.DecodeError, RecursionError):  # the second: nested too deep
+        except (ValueError, RecursionError):  # the second: nested too deep
             raise WrongAnswerError(f"{self.url.authority} answered something that no hub answers") from None
 
 

@@ -41,7 +41,7 @@ def tree_of(siblings: bytes) -> list[dict[str, Any]] | None:
         if len(files) > _SIBLINGS_MAX:
             return None
         directories = _directory_ids({file.rfilename: bytes.fromhex(file.oid) for file in files})
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except (ValueError, RecursionError):
         return None
     entries = [_file(file) for file in files]
     entries += [{"type": "directory", "oid": oid, "size": 0, "path": path} for path, oid in directories.items()]

@@ -75,3 +75,22 @@ async def test_json_of_the_hub_nested_without_end_ends_nothing(rig, depth):
     rig.upstreams.body = b"[" * depth + b"]" * depth
     assert (await rig.get("/api/models/org/model?expand=x")).status in {200, 502}
     assert await lives(rig)
+
+
+@pytest.mark.scorecard("S15")
+@pytest.mark.parametrize("method", ["HEAD", "GET", "CONNECT", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("target", "header", "status"),
+    [
+        ("no/path", "A: b", 400),
+        ("/", "Transfer-Encoding: chunked\r\nContent-Length: 3", 400),
+        ("/", f"A: {'x' * 40_000}", 431),
+        ("/", "Content-Length: x", 400),
+    ],
+    ids=["no path", "two lengths", "too long", "no length"],
+)
+async def test_a_request_that_is_refused_unread_ends_nothing_whatever_its_method(rig, method, target, header, status):
+    client = await rig.connect()
+    answer = await client.get(target, header, method=method)
+    assert answer.status == status
+    assert await lives(rig)

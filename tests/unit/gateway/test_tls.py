@@ -146,3 +146,15 @@ def test_a_directory_that_cannot_be_had_is_a_sentence(tmp_path):
     (tmp_path / "tls").write_text("in the way")
     with pytest.raises(ConfigError, match="certificate of the gateway"):
         load_certificate(tmp_path / "tls", [])
+
+
+@pytest.mark.scorecard("S12")
+async def test_a_client_that_does_not_end_its_handshake_makes_way(start_gateway, own):
+    async with (
+        start_gateway(certificate=own, clients_max=1) as rig,
+        await trio.open_tcp_stream("127.0.0.1", rig.tls_port) as slow,
+    ):
+        await slow.send_all(b"\x16\x03\x01\x02\x00")
+        with trio.fail_after(2):
+            assert (await (await rig.connect_over_tls(own.authority)).get("/healthz")).status == 200
+        assert await slow.receive_some() == b""

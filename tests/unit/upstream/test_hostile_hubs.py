@@ -54,3 +54,12 @@ def test_json_nested_without_end_is_no_answer_of_a_hub(depth):
     document = Document(200, {}, b"[" * depth + b"]" * depth, Url.parse("http://hub.example/x"))
     with pytest.raises(P2pmodelError):
         without_xet(document.decode(object))
+
+
+@pytest.mark.scorecard("S15")
+@pytest.mark.parametrize("body", [b'{"sha": "\xff"}', b'["\xc3("]'])
+def test_json_that_is_no_utf_8_is_no_answer_of_a_hub(body):
+    document = Document(200, {}, body, Url.parse("http://hub.example/x"))
+    for kind in (object, list[str], dict[str, str]):
+        with pytest.raises(P2pmodelError):
+            document.decode(kind)

@@ -1,0 +1,317 @@
+"""Everything of ours that reads bytes which others wrote, as functions of bytes: each raises what it may raise, or nothing.
+
+`python tests/attacks/targets.py NAME SECONDS [DIRECTORY]` lets atheris (`pip install atheris`) look for inputs that make one
+fail, led by coverage; what it finds interesting is kept in DIRECTORY. The seeds are small and well formed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+if __name__ == "__main__":
+    import atheris
+
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    with atheris.instrument_imports(include=["p2pmodel", "h11"]):
+        import p2pmodel.daemon  # noqa: F401  # all of it
+
+import msgspec
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fakes.gateway import FakeDelivery, FakeUpstreams
+
+from p2pmodel.content import Blob, BlobId, Grade, Hub, Manifest, Repo, RepoKind, Seal
+from p2pmodel.content.blob_filter import FILTER_BYTES, BlobFilter
+from p2pmodel.delivery.listings import read_listing
+from p2pmodel.delivery.manifests import assemble_manifest, manifest_pages
+from p2pmodel.discovery import Announcement
+from p2pmodel.errors import P2pmodelError, PeerProtocolError
+from p2pmodel.gateway import Gateway
+from p2pmodel.gateway.connection import ClientConnection, Desk
+from p2pmodel.gateway.gate import Gate, hosts_of
+from p2pmodel.gateway.ranges import UnsatisfiableError, choose
+from p2pmodel.limits import CHUNK_BYTES
+from p2pmodel.peering import remembered
+from p2pmodel.store import record
+from p2pmodel.store.record import Claim
+from p2pmodel.upstream.client import Document
+from p2pmodel.upstream.dialect import without_xet
+from p2pmodel.upstream.huggingface import HuggingFace
+from p2pmodel.upstream.modelscope import ModelScope
+from p2pmodel.upstream.url import Url
+from p2pmodel.wire import CLOSED, NEED_DATA, Role, Secrecy, Session, decode, encode
+from p2pmodel.wire.messages import Hello, ManifestPage
+
+VECTORS = Path(__file__).parents[2] / "protocol/vectors"
+BLOB = Blob(BlobId("sha256", "ab" * 32), 2 * CHUNK_BYTES + 7)
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+REPO = {hub: Repo(hub, RepoKind.MODEL, "org/model") for hub in Hub}
+SCRATCH = Path(tempfile.gettempdir())
+
+
+@dataclass(frozen=True)
+class Target:
+    attack: Callable[[bytes], object]
+    seeds: Callable[[], list[bytes]]
+
+
+# Peers
+
+
+def frames(data: bytes) -> None:
+    """All that a connection says, at each place where it may begin; the first byte chooses."""
+    place = data[0] % 4 if data else 0
+    session = Session(Role.LISTENER if place % 2 else Role.DIALLER, Secrecy.TLS if place < 2 else Secrecy.PLAIN)
+    if place == 1:
+        session.send(Hello(version=1, version_min=1, boot=bytes(8), port=1))
+    with suppress(PeerProtocolError):
+        for piece in (data[1:700], data[700:60_000]):
+            session.receive_bytes(piece or b"\0")
+            while not session.body_remaining and session.next_event() not in (NEED_DATA, CLOSED):
+                pass
+
+
+def frame_seeds() -> list[bytes]:
+    vectors = json.loads((VECTORS / "messages.json").read_text())
+    said = [bytes.fromhex(vector["frame"]) for vector in vectors["good"]]
+    hello = encode(Hello(version=1, version_min=1, boot=bytes(8), port=1))
+    return [bytes([place]) + hello + frame for frame in said for place in range(2)]
+
+
+def manifest(data: bytes) -> None:
+    pages = []
+    with suppress(PeerProtocolError, ValueError):
+        while data:
+            size = int.from_bytes(data[:2], "big")
+            pages.append(decode(data[2 : 2 + size]))
+            data = data[2 + size :]
+        assemble_manifest(BLOB, [page for page in pages if isinstance(page, ManifestPage)])
+
+
+def manifest_seeds() -> list[bytes]:
+    whole = Manifest(BLOB, bytes(range(96)))
+    bodies = [encode(page)[4:] for page in manifest_pages(1, whole, Seal.sign(whole, KEY))]
+    return [b"".join(len(body).to_bytes(2, "big") + body for body in bodies)]
+
+
+def listing(data: bytes) -> None:
+    """A member signs what it likes: the bytes under the signature are the attack."""
+    body = zlib.compress(data, 1)
+    document = KEY.public_key().public_bytes_raw() + KEY.sign(b"p2pmodel listing v1\0" + body) + body
+    for packed in (document, data):
+        with suppress(ValueError):
+            read_listing(packed, REPO[Hub.HUGGINGFACE], "main")
+
+
+def listing_seeds() -> list[bytes]:
+    said = {"hub": "huggingface", "kind": "model", "name": "org/model", "revision": "main", "commit": "c" * 40}
+    files = [["a/b.json", 3, None], ["w.safetensors", 9, "sha256:" + "0" * 64]]
+    return [json.dumps({**said, "files": files, "listing": "W10="}).encode()]
+
+
+def txt(data: bytes) -> None:
+    pairs: dict[bytes, bytes | None] = {}
+    for entry in data.split(b"\n"):
+        key, equals, value = entry.partition(b"=")
+        pairs[key] = value if equals else None
+    with suppress(ValueError):
+        assert 0 < Announcement.from_txt(pairs).port < 1 << 16
+
+
+def txt_seeds() -> list[bytes]:
+    said = Announcement("a" * 40, "b" * 16, 7277, bytes(8), 3, bytes(16), BlobFilter(bytes(FILTER_BYTES)))
+    return [b"\n".join(key.encode() + b"=" + value for key, value in said.to_txt(1).items())]
+
+
+# Hubs
+
+
+class SaidByAHub:
+    """An upstream's client whose every answer is the next part of the input."""
+
+    home = Url.parse("http://hub.example")
+
+    def __init__(self, data: bytes) -> None:
+        self._answers = data.split(b"\0\n", 8)
+
+    async def document(self, target: str, *, token: str | None) -> Document:
+        del target, token
+        await trio.lowlevel.checkpoint()
+        head, _, body = (self._answers.pop(0) if self._answers else b"").partition(b"\n")
+        headers = {"link": head.decode("latin-1")} if head.startswith(b"<") else {"x-error-code": head.decode("latin-1")}
+        status = 200 if not head or head.startswith(b"<") else 404
+        return Document(status, headers, body, Url.parse("http://hub.example/api/models/org/model/tree/main"))
+
+    def home_target(self, location: str) -> str | None:
+        try:
+            url = self.home.join(location)
+        except ValueError:
+            return None
+        return url.target if url.origin == self.home.origin else None
+
+    def open(self, *_: object, **__: object) -> object:
+        raise P2pmodelError("not asked here")
+
+
+def hub_json(data: bytes) -> None:
+    for hub, dialect in ((Hub.HUGGINGFACE, HuggingFace()), (Hub.MODELSCOPE, ModelScope())):
+        with suppress(P2pmodelError):
+            listed = trio.run(dialect.listing, SaidByAHub(data), REPO[hub], "main", "token")
+            msgspec.json.decode(listed.entries)
+    with suppress(P2pmodelError):
+        without_xet(Document(200, {}, data, SaidByAHub.home).decode(object))
+
+
+def hub_seeds() -> list[bytes]:
+    huggingface = [
+        {"sha": "c" * 40, "id": "org/model", "gated": False, "private": False},
+        [
+            {"type": "file", "path": "config.json", "size": 2, "oid": "0" * 40},
+            {"type": "file", "path": "w.bin", "size": 9, "oid": "1" * 40, "lfs": {"oid": "2" * 64, "size": 9}, "xetHash": "3"},
+            {"type": "directory", "path": "sub", "size": 0, "oid": "0" * 40},
+        ],
+    ]
+    modelscope = [
+        {"Code": 200, "Data": {"Commit": [{"Id": "c" * 40}]}},
+        {"Code": 200, "Data": {"Files": [{"Path": "w.bin", "Size": 9, "Sha256": "2" * 64, "Type": "blob"}], "TotalCount": 1}},
+    ]
+    pages = [b"\0\n".join(b"\n" + json.dumps(answer).encode() for answer in hub) for hub in (huggingface, modelscope)]
+    return [*pages, pages[0].replace(b"\0\n\n", b'\0\n<http://hub.example/next>; rel="next"\n'), b"EntryNotFound\n{}"]
+
+
+# Clients
+
+
+class Wire:
+    """A client's connection that says the input and takes whatever is answered."""
+
+    gone = False
+
+    def __init__(self, data: bytes) -> None:
+        self._left = data
+        self.answered = bytearray()
+
+    async def receive(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        said, self._left = self._left[:500], self._left[500:]
+        return said
+
+    async def send_all(self, data: bytes, *, more: bool = False) -> None:
+        del more
+        await trio.lowlevel.checkpoint()
+        self.answered += data
+
+    async def send_file(self, fd: int, offset: int, count: int, *, head: bytes = b"") -> None:
+        del fd, offset
+        await self.send_all(head + bytes(count))
+
+    async def finish(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def try_send(self, data: bytes) -> None:
+        self.answered += data
+
+    def close(self) -> None:
+        pass
+
+
+@cache
+def desk() -> Desk:
+    delivery = FakeDelivery()
+    for hub, repo in REPO.items():
+        delivery.repos[repo] = {"config.json": b"{}", "w.bin": bytes(999)}
+        delivery.infos[repo] = b'{"siblings": [], "Data": {}}' if hub is Hub.HUGGINGFACE else b'{"Code": 200, "Data": {}}'
+    gateway = Gateway(delivery, FakeUpstreams(), ready=lambda: None, render_metrics=lambda: b"", report={})
+    gate = Gate(hosts_of(7276), None)
+    return Desk(gate, gateway._routes, gateway._vigil, gateway._reception, gateway.statistics)
+
+
+def http(data: bytes) -> None:
+    wire = Wire(data)
+    trio.run(ClientConnection(wire, desk()).run)
+    answers = bytes(wire.answered)
+    assert not answers or answers.startswith(b"HTTP/1.1 ")
+    assert b"access-control-" not in answers.lower()
+
+
+def http_seeds() -> list[bytes]:
+    host = b"Host: localhost:7276\r\n"
+    return [
+        b"GET /org/model/resolve/main/w.bin HTTP/1.1\r\n" + host + b"Range: bytes=5-9\r\nAuthorization: Bearer hf_x\r\n\r\n",
+        b"HEAD /org/model/resolve/main/config.json HTTP/1.1\r\n" + host + b"Range: bytes=-7\r\n\r\n" * 2,
+        b"GET /api/models/org/model/tree/main?recursive=1 HTTP/1.1\r\n" + host + b"Cookie: m_session_id=x\r\n\r\n",
+        b"GET /api/v1/models/org/model/repo?Revision=master&FilePath=w.bin HTTP/1.0\r\n" + host + b"\r\n",
+        b"GET /-/api/fetch?repo=org/model&file=w.bin HTTP/1.1\r\n" + host + b"Origin: http://evil.example\r\n\r\n",
+        b"POST /api/models/org/model/paths-info/main HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n"
+        b'Content-Length: 27\r\n\r\n{"paths": ["a"], "expand":1}',
+        b"PUT /org/model HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+        b"3\r\nabc\r\n0\r\n\r\n",
+    ]  # fmt: skip
+
+
+def ranges(data: bytes) -> None:
+    size = int.from_bytes(data[:4], "big")
+    with suppress(UnsatisfiableError):
+        chosen = choose(data[4:].decode("latin-1"), size)
+        assert 0 <= chosen.start <= chosen.stop <= size
+        assert chosen.partial or (chosen.start, chosen.stop) == (0, size)
+
+
+def range_seeds() -> list[bytes]:
+    return [b"\0\0\1\0" + value for value in (b"bytes=0-9", b"bytes=-5", b"bytes=7-", b"bytes=0-1,2-3", b"items=1-2")]
+
+
+# Our own disk
+
+
+def state_files(data: bytes) -> None:
+    path = SCRATCH / f"p2pmodel-fuzzed-{id(state_files)}"
+    path.write_bytes(data)
+    try:
+        remembered.load(path)
+        found = record.parse(data)
+    finally:
+        path.unlink()
+    if found is not None:
+        assert 0 < found.length <= len(data)
+        assert all(index * CHUNK_BYTES < found.blob.size for index in found.claims)
+
+
+def state_seeds() -> list[bytes]:
+    claims = [record.entry(BLOB, index, Claim(bytes(32), grade)) for index, grade in enumerate(Grade)]
+    peers = {"version": 1, "peers": [{"node": "a" * 40, "host": "10.0.0.1", "port": 7277}]}
+    return [record.header(BLOB) + b"".join(claims), json.dumps(peers).encode()]
+
+
+TARGETS = {
+    "frames": Target(frames, frame_seeds),
+    "manifest": Target(manifest, manifest_seeds),
+    "listing": Target(listing, listing_seeds),
+    "txt": Target(txt, txt_seeds),
+    "hub-json": Target(hub_json, hub_seeds),
+    "http": Target(http, http_seeds),
+    "ranges": Target(ranges, range_seeds),
+    "state-files": Target(state_files, state_seeds),
+}
+
+
+def main(name: str, seconds: str, directory: str = "") -> None:
+    target = TARGETS[name]
+    corpus = Path(directory or tempfile.mkdtemp())
+    for number, seed in enumerate(target.seeds()):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    flags = [f"-max_total_time={seconds}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=65536", "-print_final_stats=1"]
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], target.attack)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
