@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.gateway import FakeDelivery, FakeUpstreams
 
 from p2pmodel.content import Blob, BlobId, Grade, Hub, Manifest, Repo, RepoKind, Seal
+from p2pmodel.content.attestation import Attestation, Circle, Level
 from p2pmodel.content.blob_filter import FILTER_BYTES, BlobFilter
 from p2pmodel.delivery.listings import read_listing
 from p2pmodel.delivery.manifests import assemble_manifest, manifest_pages
@@ -53,6 +54,7 @@ from p2pmodel.wire.messages import Hello, ManifestPage
 VECTORS = Path(__file__).parents[2] / "protocol/vectors"
 BLOB = Blob(BlobId("sha256", "ab" * 32), 2 * CHUNK_BYTES + 7)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+CIRCLE = Circle(bytes(8))
 REPO = {hub: Repo(hub, RepoKind.MODEL, "org/model") for hub in Hub}
 SCRATCH = Path(tempfile.gettempdir())
 
@@ -100,6 +102,20 @@ def manifest_seeds() -> list[bytes]:
     whole = Manifest(BLOB, bytes(range(96)))
     bodies = [encode(page)[4:] for page in manifest_pages(1, whole, Seal.sign(whole, KEY))]
     return [b"".join(len(body).to_bytes(2, "big") + body for body in bodies)]
+
+
+def attestations(data: bytes) -> None:
+    with suppress(ValueError):
+        for word in Attestation.take_all(data):
+            assert len(word.signature) == 64
+            word.refusal(BLOB, CIRCLE)
+            word.digest(word.first)
+            assert Attestation.take(word.to_bytes()) == (word, b"")
+
+
+def attestation_seeds() -> list[bytes]:
+    words = [Attestation.sign(BLOB, first, bytes(32) * 2, Level.WITNESS, circle=CIRCLE, key=KEY).to_bytes() for first in (0, 1)]
+    return [words[0], b"".join(words)]
 
 
 def listing(data: bytes) -> None:
@@ -294,6 +310,7 @@ def state_seeds() -> list[bytes]:
 TARGETS = {
     "frames": Target(frames, frame_seeds),
     "manifest": Target(manifest, manifest_seeds),
+    "attestations": Target(attestations, attestation_seeds),
     "listing": Target(listing, listing_seeds),
     "txt": Target(txt, txt_seeds),
     "hub-json": Target(hub_json, hub_seeds),

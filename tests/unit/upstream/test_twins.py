@@ -168,7 +168,7 @@ async def test_a_mirror_that_lies_is_caught_by_the_hubs_word_and_rested(autojump
     async with mirrored() as opened:
         source = opened.source([file.location])
         await source.fetch(file.order(0, 1), sink)
-        assert (sink.upstreams, sink.grades, sink.body == big[:CHUNK_BYTES]) == (["mirror"], {Grade.HEARSAY}, False)
+        assert (sink.upstreams, sink.grades, sink.body == big[:CHUNK_BYTES]) == (["mirror"], {Grade.MIRROR}, False)
         again = sink.__class__()
         await source.fetch(file.order(0, 1), again)  # the whole file's hash was wrong: what others gave is read again
         assert (again.upstreams, again.grades, again.body == big[:CHUNK_BYTES]) == (["hub"], {Grade.OWN}, True)
