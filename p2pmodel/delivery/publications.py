@@ -86,7 +86,7 @@ def read(document: bytes, repo: Repo) -> Signed:
         if inflater.unconsumed_tail:
             raise ValueError("a publication larger than any")
         publication = msgspec.json.decode(text, type=Publication)
-    except (InvalidSignature, zlib.error, msgspec.MsgspecError, RecursionError) as error:
+    except (InvalidSignature, zlib.error, UnicodeError, msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"a publication that cannot be believed: {error}") from None
     if publication.repo != repo or not 0 < publication.expires - publication.published <= PUBLICATION_S_MAX:
         raise ValueError("a publication of something else, or for ever")
