@@ -52,6 +52,11 @@ class ByteStream(trio.abc.Stream):
     def local(self) -> Address:
         """Who we are on this stream: what the other end sees as its remote, NAT aside."""
 
+    @property
+    def cluster(self) -> bytes:
+        """The tag of the cluster's key that both ends proved to have; empty on a bare stream."""
+        return b""
+
     @abstractmethod
     async def peek(self) -> bytes:
         """The first byte to come, left in place; b"" at the end of the stream."""

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 import trio
 
-from p2pmodel.content import Attestation, Blob, ChunkMap, Level, NodeId
+from p2pmodel.content import Attestation, Blob, ChunkMap, Circle, Level, NodeId
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.errors import StoreError
@@ -34,7 +34,7 @@ class Court:
         self.node = node_id_of(around.key.public_key().public_bytes_raw())
         self.on_ban: Callable[[NodeId], None] = lambda _node: None
         self._around = around
-        self._signed: dict[tuple[Blob, int], Attestation] = {}  # ours, by run
+        self._signed: dict[tuple[Blob, int, bytes], Attestation] = {}  # ours, by run
         self._proofs: dict[NodeId, Attest] = {}
         self._news = trio.Event()
 
@@ -58,17 +58,20 @@ class Court:
 
     # Our own words
 
-    def sign(self, stored: StoredBlob, blob: Blob, index: int) -> Attestation | None:
+    def sign(self, stored: StoredBlob, blob: Blob, index: int, peer: NodeId | None = None) -> Attestation | None:
         """Our word for a chunk that is here and that we may sign for, and for its neighbours in the same run. A small blob
-        has two names: `blob` is the one under which it was asked for."""
+        has two names: `blob` is the one under which it was asked for. While the cluster changes its key, `peer` may know only
+        that of its link."""
         level = _level(stored, index)
         digest = stored.digest(index)
         if level is None or digest is None:
             return None
-        key = blob, index // ATTESTED_CHUNKS_MAX
-        word = self._signed.pop(key, None)
         circle = self._around.circle()
-        if word is None or word.level != level or not word.says(index, digest) or word.cluster != circle.cluster:
+        if peer is not None and (linked := self._around.neighbours.cluster(peer)) in circle.accepted:
+            circle = Circle(linked)
+        key = blob, index // ATTESTED_CHUNKS_MAX, circle.cluster
+        word = self._signed.pop(key, None)
+        if word is None or word.level != level or not word.says(index, digest):
             chunks = _run(stored, index, level)
             digests = b"".join(stored.digest(chunk) or b"" for chunk in chunks)
             word = Attestation.sign(blob, chunks.start, digests, level, circle=circle, key=self._around.key)

@@ -292,6 +292,9 @@ class Neighbours(Protocol):
     def able(self, peer: NodeId, ability: str) -> bool:
         """Whether both ends of the link have this ability (protocol/evolution.md)."""
 
+    def cluster(self, peer: NodeId) -> bytes:
+        """The tag of the key under which the link to a peer stands: while it changes there are two. Empty without a link."""
+
     def address(self, peer: NodeId) -> str:
         """Where a peer is, for people; "" when it is gone."""
 

@@ -196,7 +196,7 @@ class Seeding:
             async with self._shelf.borrow(state.blob, private=state.private) as stored:
                 if index not in stored.held or not await self._around.blocking(stored.check, index):
                     return None
-                digest, word = stored.digest(index), self._word(stored, blob, index)
+                digest, word = stored.digest(index), self._word(peer, stored, blob, index)
                 if digest is None or word is None:
                     return None
                 size = chunk_size(blob.size, index)
@@ -204,12 +204,12 @@ class Seeding:
         except StoreError:
             return None
 
-    def _word(self, stored: StoredBlob, blob: Blob, index: int) -> Attestation | None:
+    def _word(self, peer: NodeId, stored: StoredBlob, blob: Blob, index: int) -> Attestation | None:
         """What goes with a chunk: our own word, or that of whoever signed for it."""
         download = self._downloads.find(stored.blob.id)
         if download is not None and download.stored is stored and not stored.sealed:
-            return download.trial.word_for(index)
-        return self._court.sign(stored, blob, index)
+            return download.trial.word_for(index, peer)
+        return self._court.sign(stored, blob, index, peer)
 
     # Answers
 

@@ -222,9 +222,9 @@ class Trial:
 
     # Handing on
 
-    def word_for(self, index: int) -> Attestation | None:
+    def word_for(self, index: int, peer: NodeId) -> Attestation | None:
         """What goes with a chunk to a peer: our own signature where we may sign, else its signer's; None: it may not go."""
-        ours = self._court.sign(self._stored, self._stored.blob, index)
+        ours = self._court.sign(self._stored, self._stored.blob, index, peer)
         if ours is not None:
             return ours
         digest = self._stored.digest(index)

@@ -35,6 +35,9 @@ class Alone:
     def able(self, peer: NodeId, ability: str) -> bool:  # noqa: ARG002  # the port's signature
         return False
 
+    def cluster(self, peer: NodeId) -> bytes:  # noqa: ARG002  # the port's signature
+        return b""
+
     def address(self, peer: NodeId) -> str:  # noqa: ARG002  # the port's signature
         return ""
 

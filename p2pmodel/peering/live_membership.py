@@ -73,7 +73,10 @@ class Memberships:
             return False
         if certificate.serial_number in self.denied.serials:
             return False
-        return any(_issued_by(certificate, each.authority) for each in self.accepted)
+        return self.issuer(certificate) is not None
+
+    def issuer(self, certificate: x509.Certificate) -> Membership | None:
+        return next((each for each in self.accepted if _issued_by(certificate, each.authority)), None)
 
 
 def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

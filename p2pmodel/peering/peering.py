@@ -162,6 +162,10 @@ class Peering:
         neighbour = self._links.find(peer)
         return neighbour is not None and ability in neighbour.link.connection.session.abilities
 
+    def cluster(self, peer: NodeId) -> bytes:
+        neighbour = self._links.find(peer)
+        return neighbour.link.connection.stream.cluster if neighbour else b""
+
     def address(self, peer: NodeId) -> str:
         neighbour = self._links.find(peer)
         return str(neighbour.link.address) if neighbour else ""

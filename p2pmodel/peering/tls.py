@@ -76,8 +76,10 @@ class TlsSecure:
             raise StrangerError("the other end did not finish the handshake in time") from None
         except (trio.BrokenResourceError, ValueError) as error:
             raise StrangerError(f"the handshake failed: {error}") from error
-        if not self.trusts(stream):
+        issuer = self.memberships.issuer(stream.certificate)
+        if issuer is None or not self.trusts(stream):
             raise StrangerError(f"node {node} is denied")
+        stream.issuer = issuer
         return stream, node
 
 
@@ -110,6 +112,7 @@ class TlsStream(ByteStream):
     """TLS over another stream. One task may send while another receives."""
 
     certificate: x509.Certificate  # of the other end, once the handshake is done
+    issuer: Membership  # under which it was let in
 
     def __init__(self, stream: ByteStream, context: ssl.SSLContext, *, server: bool, tag: str | None = None) -> None:
         self._stream = stream
@@ -126,6 +129,10 @@ class TlsStream(ByteStream):
     @property
     def local(self) -> Address:
         return self._stream.local
+
+    @property
+    def cluster(self) -> bytes:
+        return bytes.fromhex(self.issuer.tag)
 
     async def handshake(self) -> NodeId:
         """Returns whose certificate the other end proved. Raises BrokenResourceError, or ValueError for an odd certificate."""

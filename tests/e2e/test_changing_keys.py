@@ -64,13 +64,14 @@ def test_a_key_is_changed_under_a_fetch_and_who_was_not_given_the_new_one_is_out
     (tmp_path / "new").write_text(fresh)
     new = house.daemon("new", [one], cluster__key_file=str(tmp_path / "new"))
     assert new.bring("acme/open")["peers"] > 0
+    site.hub.reset()
 
     until(lambda: one.ask("/-/api/status").json["former_key_until"] is None, "the former key to be out", 2 * GRACE_S + 10)
     until(lambda: peers(one) == {id_of(two), id_of(new)}, "those with the new key to be linked, and nobody else")
     ended = finish(fetch, 60)
     assert ended.code == 0, ended.err
     assert files_in(ended.json["path"]) == MODEL
-    assert site.sent == 0, "the peer gave all of it"
+    assert site.sent <= 8 * MIB, "at most what was asked for in the second without a link"
     assert peers(late) == set()
     assert one.command("cluster token").out.strip() == fresh
 

@@ -80,6 +80,9 @@ class MemoryNeighbours:
     def able(self, peer, ability):
         return ability not in self.lan.unable.get(peer, ())
 
+    def cluster(self, peer):
+        return b""
+
     def address(self, peer):
         return f"{peer}.lan"
 
