@@ -40,8 +40,8 @@ class Delivery:
         self._court.on_ban = self._banned
         self.publications = Publications(around)
         self._catalog = Catalog(around, self.publications, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
-        self.downloads = Downloads(around, self._herald, self._court, sharing)
         self._uploads = Uploads(around, self._catalog)
+        self.downloads = Downloads(around, self._herald, self._court, sharing, self._uploads.settled)
         self._warming = Warming(around, self._catalog, self._prefetch)
         self.seeding = Seeding(
             around, self.downloads, self._herald, self._shelf, self._warming, sharing, self._court, self.publications, boot

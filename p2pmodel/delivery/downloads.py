@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -20,12 +20,22 @@ from p2pmodel.wire.messages import Message
 
 
 class Downloads:
-    def __init__(self, around: Surroundings, herald: Herald, court: Court, sharing: PrivateSharing) -> None:
+    """`settled` returns when no upload of a blob is being taken in any more: before that nobody is asked for it."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        herald: Herald,
+        court: Court,
+        sharing: PrivateSharing,
+        settled: Callable[[BlobId], Awaitable[None]],
+    ) -> None:
         self.statistics = ArrivalStatistics({}, {})
         self._around = around
         self._herald = herald
         self._court = court
         self._sharing = sharing
+        self._settled = settled
         self._active: dict[BlobId, Download] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -52,6 +62,7 @@ class Downloads:
     ) -> AsyncIterator[Download]:
         """The download of a blob, running as long as somebody is inside; a sealed blob's is over from the start. Without a
         location no hub is asked on this caller's behalf."""
+        await self._settled(blob.id)
         download = self._active.get(blob.id)
         if download is None or download.over or (download.stored.private and not private):
             download = await self._begin(blob, location, private=private)

@@ -111,6 +111,12 @@ class Uploads:
         self._open.move_to_end(blob.id)
         return upload
 
+    async def settled(self, blob: BlobId) -> None:
+        """Wait while an upload of it is being hashed: then it is here, and nobody need be asked."""
+        upload = self._open.get(blob)
+        if upload is not None and upload.hashing:
+            await upload.over.wait()
+
     # Taking in
 
     async def _take_in(self, upload: _Upload) -> None:

@@ -103,6 +103,19 @@ async def test_after_a_public_commit_a_neighbour_gets_it_from_here_alone(autojum
         assert hub.bytes_sent == 0
 
 
+async def test_who_asks_at_once_waits_for_the_hash_and_not_for_the_hub(autojump_clock):
+    hub = MemoryHub()
+    hub.publish({"w.bin": WEIGHTS})
+    async with nodes(hub, "a") as [a]:
+        async with a.delivery.part(BLOB, 0) as part:
+            await part.put(WEIGHTS)
+            part.accept()
+        assert a.store.find(BLOB.id) is None
+        assert (await a.read("w.bin")) == (WEIGHTS, "store")
+        assert (await a.fetch()).upstream == 0
+        assert hub.bytes_sent == 0
+
+
 async def test_after_a_private_commit_it_stays_private(autojump_clock):
     hub = MemoryHub()
     async with nodes(hub, "a") as [a]:
