@@ -10,9 +10,10 @@ hub shows the commit to a stranger, and not before.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 import structlog
 import trio
@@ -23,6 +24,7 @@ from p2pmodel.content import (
     BlobHasher,
     BlobId,
     Grade,
+    Hub,
     Repo,
     Seal,
     Snapshot,
@@ -31,6 +33,7 @@ from p2pmodel.content import (
     chunk_size,
     chunk_start,
 )
+from p2pmodel.content.digest import Algorithm
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.ports import Spool, Surroundings
 from p2pmodel.delivery.sealing import Sealing
@@ -38,6 +41,9 @@ from p2pmodel.errors import P2pmodelError, StoreError
 from p2pmodel.limits import UPLOAD_IDLE_S, UPLOAD_PARTS_MAX, UPLOADS_MAX
 
 log = structlog.get_logger()
+
+#: By what a hub's listing names small files.
+_SMALL_FILES_NAME: Final[Mapping[Hub, Algorithm]] = {Hub.HUGGINGFACE: "git-sha1", Hub.MODELSCOPE: "sha256"}
 
 
 class Uploads:
@@ -159,7 +165,7 @@ class Uploads:
 
     async def _settle(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
         for data in files:
-            hasher = BlobHasher("git-sha1", len(data))
+            hasher = BlobHasher(_SMALL_FILES_NAME[repo.hub], len(data))
             hasher.update(data)
             async with self.part(Blob(hasher.id(), len(data)), 0) as part:
                 await part.put(data)

@@ -1,4 +1,5 @@
-"""The ModelScope dialect, read side: envelopes, listings by file and by page, files by query, sessions by cookie."""
+"""The ModelScope dialect: envelopes, listings by file and by page, files by query, sessions by cookie; writes stand in
+modelscope_writing.py."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from urllib.parse import unquote
 
 from p2pmodel.content import RepoKind
 from p2pmodel.demo.exchange import Answer, RefusedError, Request, Route, file_answer, json_answer, route
+from p2pmodel.demo.modelscope_writing import ModelScopeWriting
 from p2pmodel.demo.repos import Commit, Directory, HubFile, HubRepo
 from p2pmodel.demo.shelf import Shelf
 
@@ -28,6 +30,7 @@ class ModelScope:
         self._cdn_url = cdn_url
         self.files_max: int | None = None  # 3000 truncates listings silently, as modelscope.cn does
         self.small_files_ranged = True  # False ignores Range on files outside LFS, as modelscope.cn does
+        self._writing = ModelScopeWriting(shelf, find=self._repo, envelope=_enveloped, refuse=_refused)
         self._routes = (
             Route.of("ms acceleration", "GET", r"/api/v1/repos/internalAccelerationInfo", self._acceleration),
             Route.of("ms login", "POST", r"/api/v1/login", self._login),
@@ -46,7 +49,7 @@ class ModelScope:
         )
 
     def answer(self, request: Request) -> Answer:
-        return route(self._routes, request)
+        return route((*self._writing.routes, *self._routes), request)
 
     # Files.
 

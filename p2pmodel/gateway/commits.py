@@ -1,5 +1,5 @@
-"""A commit on its way to the Hugging Face hub: its lines pass unchanged, and the small files in them are kept until the hub
-has taken the commit. (Large files came before it, part by part.)
+"""A commit on its way to a hub: it passes unchanged, and the small files in it are kept until the hub has taken it. (Large
+files came before it, part by part.)
 """
 
 from __future__ import annotations
@@ -68,3 +68,36 @@ class CommitFiles:
         if read.key == "file" and read.value.encoding == "base64" and len(data) <= self._room:
             self._room -= len(data)
             self.found.append(data)
+
+
+class _Action(msgspec.Struct):
+    content: str = ""
+    encoding: str = ""
+
+
+class _Actions(msgspec.Struct):
+    actions: list[_Action] = []
+
+
+class CommitDocument:
+    """The same for ModelScope, whose commit is one JSON document: it is read once the hub has taken it, if there was room."""
+
+    def __init__(self) -> None:
+        self._body: bytearray | None = bytearray()
+
+    async def watch(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            if self._body is not None:
+                self._body += piece
+                if len(self._body) > COMMIT_FILES_BYTES_MAX:
+                    self._body = None
+            yield piece
+
+    @property
+    def found(self) -> list[bytes]:
+        """The files in it; none where it was too long or is not as it should be, which is the hub's to say."""
+        try:
+            actions = msgspec.json.decode(self._body or b"{}", type=_Actions).actions
+            return [base64.b64decode(each.content, validate=True) for each in actions if each.encoding == "base64"]
+        except (ValueError, RecursionError):
+            return []

@@ -8,7 +8,10 @@ pages are never cut, and entries stay as the hub wrote them.
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from contextlib import suppress
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -16,13 +19,16 @@ import msgspec
 from p2pmodel.content import Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.ports import Delivery, Upstreams
 from p2pmodel.errors import EntryNotFoundError, RepoNotFoundError, UnavailableError
+from p2pmodel.gateway.commits import CommitDocument
 from p2pmodel.gateway.failures import modelscope_envelope, modelscope_failure
 from p2pmodel.gateway.files import file_response
 from p2pmodel.gateway.listing import Line, Listings, ModelScopeEntry, array
-from p2pmodel.gateway.passing import pass_on
+from p2pmodel.gateway.passing import collect, pass_on, pass_on_from
 from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import JSON, Call, Response
-from p2pmodel.gateway.routing import ANY, READ, Handler, Route, route
+from p2pmodel.gateway.routing import ANY, READ, WRITE, Handler, Route, route
+from p2pmodel.gateway.uploading import PartLinks, lead_here
+from p2pmodel.limits import LISTING_BYTES_MAX
 
 _KINDS: Final = {"models": RepoKind.MODEL, "datasets": RepoKind.DATASET}
 _DEFAULT_REVISION: Final = "master"
@@ -36,14 +42,23 @@ class _Numbered(msgspec.Struct):
     number: int | None = msgspec.field(name="Id", default=None)
 
 
+class _Made(msgspec.Struct):
+    commit: str = msgspec.field(name="oid")
+
+
+class _Answered(msgspec.Struct):
+    data: _Made = msgspec.field(name="Data")
+
+
 class _Record(msgspec.Struct):
     data: _Numbered = msgspec.field(name="Data", default_factory=_Numbered)
 
 
 class ModelScopeRoutes:
-    def __init__(self, delivery: Delivery, upstreams: Upstreams) -> None:
+    def __init__(self, delivery: Delivery, upstreams: Upstreams, links: PartLinks) -> None:
         self._delivery = delivery
         self._upstreams = upstreams
+        self._links = links
         self._listings = Listings(ModelScopeEntry)
         self._by_number: dict[str, Repo] = {}
 
@@ -60,6 +75,9 @@ class ModelScopeRoutes:
             line("ms_acceleration", READ, "/api/v1/repos/internalAccelerationInfo", _no_acceleration),
             line("ms_info", READ, f"/api/v1/{kinds}/{{owned}}", self._info),
             line("ms_file", READ, f"/(?:{kinds}/)?{{owned}}/resolve/{{revision}}/{{path}}", self._file),
+            line("ms_lfs", WRITE, f"/api/v1/repos/{kinds}/{{owned}}/info/lfs/objects/batch", self._lfs_batch, takes_body=True),
+            line("ms_commit", WRITE, f"/api/v1/repos/{kinds}/{{owned}}/commit/{{revision}}", self._commit, takes_body=True),
+            line("ms_write", WRITE, f"/api/v1/{kinds}/{{owned}}(?:/(?!download/){{rest}})?", self._write, takes_body=True),
             line("ms_pass", ANY, "/{rest}", self._pass_on, takes_body=True),
         )
 
@@ -130,6 +148,36 @@ class ModelScopeRoutes:
             return Repo(Hub.MODELSCOPE, _KINDS[call.values.get("kind", "models")], call.values["repo"])
         except ValueError as error:
             raise RepoNotFoundError(f"There is no such repo: {error}.") from None
+
+    # Writes
+
+    async def _lfs_batch(self, call: Call) -> Response:
+        """The hub says where it wants the files that it lacks; clients bring them to us, and we there."""
+        passed, home = await pass_on_from(self._upstreams, Hub.MODELSCOPE, call)
+        response, answered = await collect(passed, LISTING_BYTES_MAX)
+        try:
+            envelope = msgspec.json.decode(answered, type=dict[str, Any])
+        except (ValueError, RecursionError):  # no JSON, no UTF-8, nested too deep
+            return response
+        lead_here(envelope.get("Data"), self._links, call.request.endpoint, Hub.MODELSCOPE, home)
+        return replace(response, body=msgspec.json.encode(envelope))
+
+    async def _commit(self, call: Call) -> Response:
+        repo, files = self._repo(call), CommitDocument()
+        watched = replace(call, body=None if call.body is None else files.watch(call.body))
+        response, answered = await collect(await self._pass_on(watched), LISTING_BYTES_MAX)
+        self._delivery.changed(repo)
+        if response.status == HTTPStatus.OK:
+            with suppress(ValueError, RecursionError):  # then we do not know what became of it
+                made = msgspec.json.decode(answered, type=_Answered).data
+                self._delivery.committed(repo, made.commit, call.request.access, files.found)
+        return response
+
+    async def _write(self, call: Call) -> Response:
+        repo = self._repo(call)
+        response = await self._pass_on(call)
+        self._delivery.changed(repo)
+        return response
 
     async def _pass_on(self, call: Call) -> Response:
         return await pass_on(self._upstreams, Hub.MODELSCOPE, call)

@@ -19,7 +19,8 @@ Handler = Callable[[Call], Awaitable[Response]]
 Failure = Callable[[P2pmodelError], Response]
 
 READ: Final = frozenset({"GET", "HEAD"})
-ANY: Final = READ | {"POST", "PUT", "PATCH", "DELETE"}
+WRITE: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+ANY: Final = READ | WRITE
 
 #: What a placeholder may take of a raw path.
 _PLACEHOLDERS: Final = {

@@ -63,7 +63,7 @@ class Gateway:
         self._routes = _Routes(
             AdminRoutes(delivery, ready=ready, render_metrics=render_metrics, report=report),
             HuggingFaceRoutes(delivery, upstreams, links, XetOffer(xet_above)),
-            ModelScopeRoutes(delivery, upstreams),
+            ModelScopeRoutes(delivery, upstreams, links),
             PartRoutes(delivery, upstreams, links),
         )
         self._allowed_hosts = allowed_hosts

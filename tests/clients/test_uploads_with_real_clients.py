@@ -77,3 +77,30 @@ def test_an_upload_with_hf_xet_switched_on_arrives_and_is_there_at_once(site, cl
         seen = site.hub.stats()["requests"]
         assert ("POST xet shard" in seen) == (name == "hub-2")
         assert site.hub.stats()["auth_leaks"] == 0
+
+
+MODELSCOPE = """
+from modelscope.hub.api import HubApi
+api = HubApi()
+api.login({token!r})
+api.create_repo({repo!r}, repo_type="model", visibility="public")
+api.upload_folder(repo_id={repo!r}, folder_path={folder!r})
+done = api.upload_file(path_or_fileobj=b"later", path_in_repo="sub/later.txt", repo_id={repo!r})
+result = done["oid"] if isinstance(done, dict) else done.oid
+"""
+
+
+@pytest.mark.parametrize("name", ["modelscope"])
+def test_what_was_uploaded_to_modelscope_is_at_a_second_node_without_a_byte_of_it_from_the_hub(site, client, folder, tmp_path):
+    with House(tmp_path / "house", site) as house:
+        one = house.daemon("one")
+        two = house.daemon("two", [one])
+        oid = client.run(one.url, MODELSCOPE.format(token=TOKEN, repo="alice/scope", folder=str(folder)))
+        repo = site.hub.repo("model", "alice/scope")
+        assert repo.head.id == oid
+        assert {path: file.content.body for path, file in repo.head.files.items() if path in FILES} == FILES
+        assert site.hub.stats()["auth_leaks"] == 0
+        until(lambda: len([path for path in (one.state / "blobs").rglob("*") if path.is_file()]) >= 4, "the files to be public")
+        done = two.fetch("alice/scope", "--hub", "modelscope", "--exclude", ".gitattributes", "--exclude", "README.md")
+        assert (done["upstream"], done["files"]) == (0, 4)
+        assert site.sent <= 4  # a byte a listing: whether its files are for everybody

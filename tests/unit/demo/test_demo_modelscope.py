@@ -137,3 +137,48 @@ async def test_listings_and_probes_answer_in_their_own_shapes(client, commit):
     assert (await client.ask("/api/v1/models/", "PUT", body=asked)).json()["Data"]["Models"][0]["Name"] == "tiny"
     assert (await client.ask("/api/v1/models/", "PUT", body=b"[]")).status == 400
     assert (await client.ask(f"{BASE}/commits?Ref=master")).json()["Data"]["Commit"][0]["Id"] == commit
+
+
+# Writes
+
+
+async def test_a_repo_is_made_filled_and_read_again(hub, client):
+    hub.add_user("tok", "alice")
+    form = b'--x\r\nContent-Disposition: form-data; name="Owner"\r\n\r\nalice\r\n--x\r\n'
+    form += b'Content-Disposition: form-data; name="Name"\r\n\r\ndata\r\n--x--\r\n'
+    made = await client.ask("/api/v1/datasets", "POST", token="tok", body=form, Content_Type="multipart/form-data; boundary=x")
+    assert made.json()["Data"]["Name"] == "data"
+    again = await client.ask("/api/v1/datasets", "POST", token="tok", body=b'{"Path": "alice", "Name": "data"}')
+    assert (again.status, again.json()["Code"]) == (400, 10010101001)
+    base = "/api/v1/repos/datasets/alice/data"
+    wanted = json.dumps({"operation": "upload", "objects": [{"oid": SHA256, "size": len(WEIGHTS)}]}).encode()
+    batch = (await client.ask(f"{base}/info/lfs/objects/batch", "POST", token="tok", body=wanted)).json()["Data"]
+    [missing] = batch["objects"]
+    place = missing["actions"]["upload"]["href"].removeprefix("http://hub.example")
+    assert (await client.ask(place, "PUT", token="tok", body=WEIGHTS[1:])).status == 400
+    assert (await client.ask(place, "PUT", token="tok", body=WEIGHTS)).json()["Code"] == 200
+    batch = (await client.ask(f"{base}/info/lfs/objects/batch", "POST", token="tok", body=wanted)).json()["Data"]
+    assert batch["objects"] == []
+    actions = [
+        {"action": "create", "path": "w.bin", "type": "lfs", "sha256": SHA256},
+        {"action": "create", "path": "a.txt", "type": "normal", "content": "aGk=", "encoding": "base64"},
+        {"action": "delete", "path": "README.md", "type": "normal"},
+    ]
+    body = json.dumps({"commit_message": "m", "actions": actions}).encode()
+    done = (await client.ask(f"{base}/commit/master", "POST", token="tok", body=body)).json()["Data"]
+    repo = hub.repo("dataset", "alice/data")
+    assert repo.head.id == done["oid"]
+    assert set(repo.head.files) == {".gitattributes", "w.bin", "a.txt"}
+    tagged = await client.ask(
+        "/api/v1/datasets/alice/data/repo/tag", "POST", token="tok", body=b'{"TagName":"v1","Ref":"master"}'
+    )
+    assert (tagged.status, repo.tags["v1"]) == (200, done["oid"])
+    await client.ask("/api/v1/datasets/alice/data/repo?FilePath=a.txt", "DELETE", token="tok")
+    assert "a.txt" not in repo.head.files
+
+
+async def test_who_is_not_known_or_not_let_in_writes_nothing(hub, client):
+    hub.add_user("tok", "bob", grants=[])
+    target = "/api/v1/repos/models/acme/tiny/commit/master"
+    assert (await client.ask(target, "POST", body=b'{"actions": []}')).status == 401
+    assert (await client.ask(target, "POST", token="tok", body=b'{"actions": []}')).status == 403

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from p2pmodel.content import Hub, Repo, RepoKind
-from p2pmodel.gateway.commits import CommitFiles
+from p2pmodel.gateway.commits import CommitDocument, CommitFiles
 from p2pmodel.limits import COMMIT_FILES_BYTES_MAX, COMMIT_LINE_BYTES_MAX
 
 DATA = b"some weights"
@@ -171,3 +171,77 @@ async def test_a_link_needs_no_token_of_the_gateway_and_leads_nowhere_without_it
         for path in (link[:-1], "/-/parts/x", "/api/p2pmodel-xet/x", "/api/p2pmodel-xet/../models", "/api/models/org/model"):
             assert (await rig.get(path, method=method)).status in {400, 401, 404, 405}
     assert len(rig.upstreams.requests) == asked
+
+
+# ModelScope
+
+MS_REPO = Repo(Hub.MODELSCOPE, RepoKind.MODEL, "org/model")
+MS_BASE = "/api/v1/repos/models/org/model"
+
+
+async def test_modelscopes_batch_leads_here_and_its_file_goes_on_to_the_hub(rig):
+    rig.upstreams.home = "https://scope.example"
+    upload = {"href": "https://scope.example/up/1?x=%2F", "header": {}, "expires_in": 3600}
+    data = {"objects": [{"oid": OID, "size": len(DATA), "actions": {"upload": upload}}]}
+    rig.upstreams.body = json.dumps({"Code": 200, "Success": True, "RequestId": "r", "Data": data}).encode()
+    batch_path = f"{MS_BASE}/info/lfs/objects/batch"
+    envelope = (await rig.get(batch_path, "Content-Length: 2", method="POST", body=b"{}")).json()
+    assert (envelope["Code"], envelope["RequestId"]) == (200, "r")
+    link = path_of(rig, envelope["Data"]["objects"][0]["actions"]["upload"]["href"])
+    rig.upstreams.body = b'{"Code":200,"Message":"success"}'
+    chunked = b"5\r\n%b\r\n7\r\n%b\r\n0\r\n\r\n" % (DATA[:5], DATA[5:])
+    headers = ("Transfer-Encoding: chunked", "Cookie: m_session_id=mine")
+    answer = await rig.get(link, *headers, method="PUT", body=chunked)
+    assert (answer.status, answer.json()["Code"]) == (200, 200)  # up to 1.37 clients look into it
+    assert (rig.upstreams.requests[-1].url, rig.upstreams.bodies[-1]) == ("https://scope.example/up/1?x=%2F", DATA)
+    assert rig.delivery.parts == [(OID, len(DATA), 0, DATA, True)]
+
+
+@pytest.mark.parametrize("answered", [b"no json", b"[]", b'{"Data": null}', b'{"Code": 401}'])
+async def test_an_odd_batch_of_modelscope_is_handed_on_as_it_is(rig, answered):
+    rig.upstreams.body = answered
+    answer = await rig.get(f"{MS_BASE}/info/lfs/objects/batch", "Content-Length: 2", method="POST", body=b"{}")
+    assert answer.body.replace(b" ", b"") == answered.replace(b" ", b"")
+
+
+async def test_a_commit_at_modelscope_tells_delivery_what_it_was_and_its_small_files(rig):
+    commit = "c0ffee" + "2" * 34
+    rig.upstreams.body = json.dumps({"Code": 200, "Data": {"oid": commit}}).encode()
+    small = {"action": "create", "path": "a.json", "type": "normal", "content": "e30=", "encoding": "base64"}
+    large = {"action": "create", "path": "w.bin", "type": "lfs", "sha256": OID, "size": 12, "content": "", "encoding": ""}
+    body = json.dumps({"commit_message": "m", "actions": [small, large]}).encode()
+    await rig.get(f"{MS_BASE}/commit/master", f"Content-Length: {len(body)}", method="POST", body=body)
+    assert rig.upstreams.bodies[-1] == body
+    assert rig.delivery.commits == [(MS_REPO, commit, [b"{}"])]
+    assert MS_REPO in rig.delivery.changes
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [("DELETE", "/api/v1/models/org/model/file?FilePath=a"), ("POST", "/api/v1/models/org/model/repo/tag")],
+)
+async def test_after_a_write_modelscopes_branches_are_asked_for_anew(rig, method, target):
+    await rig.get(target, "Content-Length: 2", method=method, body=b"{}")
+    assert rig.delivery.changes == [MS_REPO]
+
+
+async def test_a_counted_download_changes_nothing(rig):
+    target = "/api/v1/datasets/org/data/download/increase"
+    assert (await rig.get(target, "Content-Length: 2", method="POST", body=b"{}")).status == 200
+    assert rig.delivery.changes == []
+
+
+async def test_a_commit_document_may_be_anything_and_only_so_much_of_it_is_kept():
+    one = json.dumps({"actions": [{"content": base64.b64encode(b"one").decode(), "encoding": "base64"}]}).encode()
+    for sent, found in [
+        (one, [b"one"]),
+        (b"{", []),
+        (b'{"actions": 1}', []),
+        (b'{"actions": [{"content": "!", "encoding": "base64"}]}', []),
+    ]:
+        document = CommitDocument()
+        assert await through(document, sent[:7], sent[7:]) == sent
+        assert document.found == found
+    document = CommitDocument()
+    await through(document, one[:-1], b" " * COMMIT_FILES_BYTES_MAX, one[-1:])
+    assert document.found == []

@@ -197,6 +197,17 @@ async def test_an_upload_goes_to_the_storage_host_without_a_credential(hub, rout
     assert [content.size for content in hub.storage.uploaded.values()] == [5]
 
 
+async def test_an_upload_to_the_hub_itself_takes_the_clients_credential(hub, router):
+    hub.add_user("ms_alice", "alice")
+    hub.add_repo("model", "alice/new", {"a": b"1"})
+    oid = hashlib.sha256(b"hello").hexdigest()
+    url = f"http://hub.example/api/v1/repos/models/alice/new/info/lfs/objects/{oid}"
+    async with router() as opened:
+        for credential in (("Cookie", "m_session_id=ms_alice"), ("Authorization", "Bearer ms_alice")):
+            answer, _ = await passed(opened, upload_to(url, credential, ("content-length", "5"), body=pieces(b"hello")))
+            assert answer.status == 200
+
+
 async def test_an_empty_upload_says_that_it_is_empty(hub, router):
     async with router() as opened:
         answer, _ = await passed(opened, upload_to(hub.storage.upload_url(hashlib.sha256(b"").hexdigest(), 0)))
