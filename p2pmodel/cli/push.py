@@ -58,7 +58,7 @@ def command(
     upstream = _upstream(settings, repo.hub)
     token = fetch.hub_token(repo.hub) or config.token_of(upstream)
     if not token:
-        raise NotAuthorisedError("Uploading takes a token.", next_step="Log in with the hub's own tool, or set HF_TOKEN.")
+        raise NotAuthorisedError("Uploading takes a token.", next_step="Set HF_TOKEN or MODELSCOPE_API_TOKEN.")
     revision = asked["revision"] or fetch.MAIN_BRANCH[repo.hub]
     wanted = Upload(folder=folder.resolve(), repo=repo, revision=revision, quiet=quiet, token=token, **options)
     commit = upload(wanted, upstream)

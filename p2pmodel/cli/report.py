@@ -191,12 +191,18 @@ class _HashingReport(msgspec.Struct, kw_only=True):
     files_done: int = 0
     bytes: int = 0
     bytes_done: int = 0
+    rate: float = 0.0
 
     @property
     def progress(self) -> FetchEvent:
         """As a fetch shows it."""
         return FetchEvent(
-            event=self.event, files=self.files, files_done=self.files_done, bytes=self.bytes, here=self.bytes_done
+            event=self.event,
+            files=self.files,
+            files_done=self.files_done,
+            bytes=self.bytes,
+            here=self.bytes_done,
+            rate=self.rate,
         )
 
 

@@ -1,15 +1,16 @@
-"""Uploading a folder by the hub's own library, which knows how: parts, retries, what is there already, renewed tokens.
+"""Uploading a folder by its hub's own library, which knows how: parts, retries, what is there already, renewed tokens.
 
-It is optional (`pip install "p2pmodel[push]"`) and imported when used. What an upload that was interrupted has brought
+Both are optional (`pip install "p2pmodel[push]"`) and imported when used. What an upload that was interrupted has brought
 to the hub is not sent again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -49,17 +50,14 @@ def upload(wanted: Upload, upstream: UpstreamSettings) -> str:
     if upstream.ca_file is not None:
         os.environ.setdefault("SSL_CERT_FILE", str(upstream.ca_file))
         os.environ.setdefault("REQUESTS_CA_BUNDLE", str(upstream.ca_file))
-    if wanted.repo.hub not in _SENDERS:
-        raise ConfigError(
-            f"Uploading to {wanted.repo.hub} is left to its own tool.", next_step="Then run `p2pmodel adopt DIR`."
-        )
     library, send = _SENDERS[wanted.repo.hub]
     try:
         module = import_module(library)
     except ImportError:
         raise ConfigError(f"Uploading needs {library}.", next_step='Install it: pip install "p2pmodel[push]".') from None
     try:
-        return send(module, wanted, upstream.endpoint)
+        with redirect_stdout(sys.stderr):  # what they tell people, while our stdout carries the result
+            return send(module, wanted, upstream.endpoint)
     except _failures() as error:
         if getattr(error, "filename", None):  # this machine's disk
             raise
@@ -68,7 +66,8 @@ def upload(wanted: Upload, upstream: UpstreamSettings) -> str:
 
 def _failures() -> tuple[type[Exception], ...]:
     """What the libraries raise about requests: OSErrors mostly, and those of whichever HTTP client they stand on."""
-    below = (getattr(sys.modules.get(name), "HTTPError", None) for name in ("httpx", "httpx2"))
+    known = (("httpx", "HTTPError"), ("httpx2", "HTTPError"), ("modelscope_hub.errors", "HubError"))
+    below = (getattr(sys.modules.get(module), name, None) for module, name in known)
     return (OSError, *(kind for kind in below if kind is not None))
 
 
@@ -91,10 +90,41 @@ def _huggingface(library: Any, wanted: Upload, endpoint: str) -> str:  # noqa: A
     return str(done.oid)
 
 
+def _modelscope(library: Any, wanted: Upload, endpoint: str) -> str:  # noqa: ANN401
+    """It does not tell the commit; the branch is asked for."""
+    api = library.HubApi(endpoint=endpoint, token=wanted.token)
+    kind, name = wanted.repo.kind.value, wanted.repo.name
+    with suppress(import_module(f"{library.__name__}.errors").AlreadyExistsError):
+        api.create_repo(name, kind, visibility="private" if wanted.private else "public")
+    resume = _resume_file(wanted)
+    api.upload_folder(
+        name,
+        kind,
+        wanted.folder,
+        commit_message=wanted.message,
+        revision=wanted.revision,
+        allow_patterns=list(wanted.include) or None,
+        ignore_patterns=list(wanted.exclude) or None,
+        disable_tqdm=wanted.quiet,
+        use_cache=True,
+        tracker_path=resume,
+    )
+    resume.unlink(missing_ok=True)  # next time the hub is asked what it has
+    return wanted.revision
+
+
+def _resume_file(wanted: Upload) -> Path:
+    """What the library remembers of an upload that was interrupted: beside this user's other caches, not in the folder."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "p2pmodel" / "push"
+    caches.mkdir(parents=True, exist_ok=True)
+    name = f"{wanted.folder} {wanted.repo.hub} {wanted.repo} {wanted.revision}"
+    return caches / hashlib.sha256(name.encode()).hexdigest()
+
+
 def _told(error: Exception, repo: Repo) -> P2pmodelError:
     """The branch of failure that a status means. A message may quote an address, never a credential."""
     answer = getattr(error, "response", None)
-    status = getattr(answer, "status_code", None)
+    status = getattr(answer, "status_code", None) or getattr(error, "status_code", None)
     if status is None:
         return UnavailableError(f"The hub cannot be reached: {type(error).__name__}.", next_step="The same command resumes.")
     if status == _TOO_MANY:
@@ -111,4 +141,5 @@ def _patience(answer: Any) -> float:  # noqa: ANN401  # a response of either lib
 
 _SENDERS: Final[dict[Hub, tuple[str, Callable[[Any, Upload, str], str]]]] = {
     Hub.HUGGINGFACE: ("huggingface_hub", _huggingface),
+    Hub.MODELSCOPE: ("modelscope_hub", _modelscope),
 }

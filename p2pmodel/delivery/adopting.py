@@ -100,6 +100,7 @@ class AdoptStep:
     here: int = 0  # files that were in the store
     repos: int = 0
     repos_public: int = 0  # announced to peers
+    rate: float = 0.0  # bytes/s so far
     failed: int = 0  # files
     failures: tuple[str, ...] = ()  # the first of them, in words, and why a repo is not announced
     over: bool = False
@@ -126,6 +127,7 @@ class Adopting:
         self._over = trio.Event()
         self._failure: StoreError | ConfigError | UnavailableError | None = None
         self._what = ""
+        self._began = 0.0
         self._lasts_s = 0.0  # of what is published on the LAN
         self._blobs: dict[Path, Blob] = {}
         self._nursery: trio.Nursery | None = None
@@ -146,13 +148,13 @@ class Adopting:
             raise UnavailableError("The daemon is stopping.")
         if self._step.over:
             self._step, self._what, self._failure, self._over = AdoptStep(), what, None, trio.Event()
-            self._lasts_s = lasts_s
+            self._lasts_s, self._began = lasts_s, trio.current_time()
             self._blobs.clear()
             self._nursery.start_soon(self._work, what, find)
         elif self._what != what:
             raise UnavailableError(f"{self._what} is being adopted.", next_step="Wait for it, then ask again.")
         while not self._step.over:
-            yield self._step
+            yield replace(self._step, rate=self._step.bytes_done / max(trio.current_time() - self._began, _REPORT_S))
             with trio.move_on_after(_REPORT_S):
                 await self._over.wait()
         if self._failure is not None:

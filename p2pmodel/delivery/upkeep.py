@@ -58,6 +58,7 @@ class VerifyStep:
     files_done: int = 0
     bytes: int = 0
     bytes_done: int = 0
+    rate: float = 0.0  # bytes/s so far
     damaged: int = 0  # chunks
     mended: int = 0  # files
     failures: tuple[str, ...] = ()  # files that are not whole now, and why
@@ -175,7 +176,7 @@ class Upkeep:
                 where.setdefault(held.blob, [])
         blobs = [blob for blob in where if (state := self._store.find(blob.id)) and state.sealed]
         step = VerifyStep(files=len(blobs), bytes=sum(blob.size for blob in blobs))
-        told = trio.current_time()
+        told = began = trio.current_time()
         for blob in blobs:
             done, lost = step.bytes_done, 0
             async with aclosing(self._check(blob)) as runs:
@@ -184,7 +185,7 @@ class Upkeep:
                     step = replace(step, bytes_done=step.bytes_done + checked, damaged=step.damaged + damaged)
                     if trio.current_time() - told >= _REPORT_S:
                         told = trio.current_time()
-                        yield step
+                        yield replace(step, rate=step.bytes_done / (told - began))
             if lost:
                 step = await self._mend(step, blob, where[blob])
             step = replace(step, files_done=step.files_done + 1, bytes_done=done + blob.size)

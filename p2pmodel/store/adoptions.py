@@ -26,6 +26,7 @@ class Adoptions:
         self._layout = layout
         self._disk = disk
         self._by_blob: dict[BlobId, Adopted] = {}
+        self._by_file: dict[tuple[int, int], BlobId] = {}  # device and inode
 
     def take_stock(self) -> list[BlobId]:
         """A file that changed while no daemon ran is not what was adopted: it is let go, and its blobs are returned. One
@@ -43,7 +44,7 @@ class Adoptions:
             elif adopted.linked and not adopted.same_file(there):
                 self._index.forget_adopted(blob)
             else:
-                self._by_blob[blob] = adopted
+                self._remember(blob, adopted)
         return changed
 
     def find(self, blob: BlobId) -> Adopted | None:
@@ -51,8 +52,8 @@ class Adoptions:
 
     def blob_of(self, found: Adopted) -> Blob | None:
         """What this very file was adopted as, unless it has changed since."""
-        names = (blob for blob, each in self._by_blob.items() if each.looks_like(found))
-        return next((Blob(blob, found.size) for blob in names), None)
+        blob = self._by_file.get((found.device, found.inode))
+        return Blob(blob, found.size) if blob is not None and self._by_blob[blob].looks_like(found) else None
 
     def lying_elsewhere(self) -> Iterator[tuple[Blob, bool]]:
         """Those without a file in the store, and whether they are private."""
@@ -62,7 +63,11 @@ class Adoptions:
 
     def keep(self, blob: BlobId, adopted: Adopted) -> None:
         self._index.put_adopted(blob, adopted)
+        self._remember(blob, adopted)
+
+    def _remember(self, blob: BlobId, adopted: Adopted) -> None:
         self._by_blob[blob] = adopted
+        self._by_file[adopted.device, adopted.inode] = blob
 
     def publish(self, blob: BlobId) -> None:
         if (adopted := self._by_blob.get(blob)) is not None:
@@ -70,8 +75,11 @@ class Adoptions:
 
     def forget(self, blob: BlobId) -> bool:
         """Whether it was adopted."""
-        if self._by_blob.pop(blob, None) is None:
+        adopted = self._by_blob.pop(blob, None)
+        if adopted is None:
             return False
+        if self._by_file.get((adopted.device, adopted.inode)) == blob:
+            del self._by_file[adopted.device, adopted.inode]
         self._index.forget_adopted(blob)
         return True
 
