@@ -20,8 +20,6 @@ from p2pmodel.peering.membership import sharing_key
 from p2pmodel.settings import HostPort, PeeringSettings
 from p2pmodel.wire.messages import AskManifest, AskPrivate, Have, Interest, Problem
 
-WEIGHTS = noise(11, 9 * MIB + 17)
-FILES = {"config.json": b'{"hidden": 1}', "model.safetensors": WEIGHTS}
 SAMPLED = 4 * 16 * 1024  # what a proof takes from the hub
 ALICE, BOB, EVE = "hf_aliceOfTheFirstNode", "hf_bobOfTheSecondNode", "hf_eveWhomNobodyLetIn"
 
@@ -41,80 +39,95 @@ def one(site, house, key_file):
     return house.daemon("one", cluster__key_file=key_file)
 
 
+@pytest.fixture(scope="module")
+def two(house, one, key_file):
+    return house.daemon("two", [one], cluster__key_file=key_file)
+
+
+class Model:
+    """A private repo of a test's own, with bytes that no other has."""
+
+    def __init__(self, site, test, **how):
+        seed = crc32(test.encode())
+        self.name = f"acme/{seed:x}"
+        self.weights = noise(seed, 5 * MIB + 17)
+        self.files = {"config.json": f'{{"hidden": {seed}}}'.encode(), "model.safetensors": self.weights}
+        site.hub.add_repo("model", self.name, self.files, **how or {"private": True})
+
+
 @pytest.fixture
-def repo(site, request):
-    """A private repo of the test's own."""
-    name = f"acme/{crc32(request.node.name.encode()):x}"
-    site.hub.add_repo("model", name, FILES, private=True)
-    return name
+def model(site, request):
+    return Model(site, request.node.name)
 
 
-def get(node, repo, token, path="model.safetensors"):
+@pytest.fixture
+def gated(site, request):
+    """Listed for everybody, given to some."""
+    return Model(site, request.node.name, gated=True)
+
+
+def get(node, model, token, path="model.safetensors"):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return node.ask(f"/{repo}/resolve/main/{path}", **headers)
+    return node.ask(f"/{model.name}/resolve/main/{path}", **headers)
 
 
-def test_the_second_users_token_brings_the_bytes_from_the_peer(site, house, one, key_file, repo):
-    two = house.daemon("two", [one], cluster__key_file=key_file)
-    assert get(one, repo, ALICE).body == WEIGHTS
+def test_the_second_users_token_brings_the_bytes_from_the_peer(site, one, two, model):
+    before = two.received("peer")
+    assert get(one, model, ALICE).body == model.weights
     site.hub.reset()
-    assert get(two, repo, BOB).body == WEIGHTS
-    assert two.received("peer") == len(WEIGHTS)
+    assert get(two, model, BOB).body == model.weights
+    assert two.received("peer") - before == len(model.weights)
     assert site.sent == SAMPLED
-    done = two.fetch(repo, HF_TOKEN=BOB)
-    assert files_in(done["path"]) == FILES
-    assert site.sent == SAMPLED + len(FILES["config.json"])
+    done = two.fetch(model.name, HF_TOKEN=BOB)
+    assert files_in(done["path"]) == model.files
+    assert site.sent == SAMPLED + len(model.files["config.json"])
     assert "private ones with members whose users can read them at the hub" in two.command("status").out
-    two.stop()
 
 
 @pytest.mark.scorecard("S18")
 @pytest.mark.parametrize("token", [None, "hf_nonsense", EVE])
-def test_no_byte_and_no_word_for_those_whom_the_hub_refuses(site, house, one, key_file, repo, token):
-    two = house.daemon(f"two-{token}", [one], cluster__key_file=key_file)
-    assert get(one, repo, ALICE).body == WEIGHTS
-    answer = get(two, repo, token)
+def test_no_byte_and_no_word_for_those_whom_the_hub_refuses(one, two, model, token):
+    before = two.received("peer")
+    assert get(one, model, ALICE).body == model.weights
+    answer = get(two, model, token)
     assert answer.status in {401, 404}
     assert answer.headers["x-error-code"] == "RepoNotFound"
-    assert two.received("peer") == 0
-    two.stop()
+    assert two.received("peer") == before
 
 
 @pytest.mark.scorecard("S18")
-def test_a_gated_repo_whose_hashes_all_can_see_is_for_those_who_were_let_in(site, house, one, key_file):
-    site.hub.add_repo("model", "acme/gated", FILES, gated=True)
-    two = house.daemon("two-gated", [one], cluster__key_file=key_file)
-    assert get(one, "acme/gated", ALICE).body == WEIGHTS
-    assert get(two, "acme/gated", EVE).status == 403
-    assert two.received("peer") == 0
-    assert get(two, "acme/gated", BOB).body == WEIGHTS
-    assert two.received("peer") == len(WEIGHTS)
-    two.stop()
+def test_a_gated_repo_whose_hashes_all_can_see_is_for_those_who_were_let_in(one, two, gated):
+    before = two.received("peer")
+    assert get(one, gated, ALICE).body == gated.weights
+    assert get(two, gated, EVE).status == 403
+    assert two.received("peer") == before
+    assert get(two, gated, BOB).body == gated.weights
 
 
 @pytest.mark.scorecard("S18")
-def test_a_token_that_is_revoked_stops_working_when_the_yes_runs_out(site, house, one, key_file, repo):
+def test_a_token_that_is_revoked_stops_working_when_the_yes_runs_out(site, house, one, key_file, model):
     carol = "hf_carolUntilToday"
     site.hub.add_user(carol, "carol")
     two = house.daemon("two-revoked", [one], cluster__key_file=key_file, access__cache="1s", access__offline_grace="0s")
-    assert get(one, repo, ALICE).body == WEIGHTS
-    assert get(two, repo, carol, "config.json").status == 200
+    assert get(one, model, ALICE).body == model.weights
+    assert get(two, model, carol, "config.json").status == 200
     site.hub.shelf.users.pop(carol)
-    until(lambda: get(two, repo, carol, "config.json").status != 200, "the yes to run out", 10)
-    assert get(two, repo, carol).status in {401, 404}
+    until(lambda: get(two, model, carol, "config.json").status != 200, "the yes to run out", 10)
+    assert get(two, model, carol).status in {401, 404}
     assert two.received("peer") == 0
     two.stop()
 
 
+@pytest.mark.attacks  # four daemons
 @pytest.mark.scorecard("S18")
-def test_private_models_stay_at_home_where_sharing_is_off_or_the_cluster_is_open(site, house, key_file, repo):
+def test_private_models_stay_at_home_where_sharing_is_off_or_the_cluster_is_open(site, house, key_file, model):
     closed = [house.daemon("off-1", cluster__key_file=key_file, cluster__private_sharing="off")]
     closed.append(house.daemon("off-2", closed[:1], cluster__key_file=key_file))
     opened = [house.daemon("open-1")]
     opened.append(house.daemon("open-2", opened[:1]))
     for first, second in (closed, opened):
-        assert get(first, repo, ALICE).body == WEIGHTS
-        assert get(second, repo, BOB).body == WEIGHTS
+        assert get(first, model, ALICE).body == model.weights
+        assert get(second, model, BOB).body == model.weights
         assert second.received("peer") == 0
         first.stop()
         second.stop()
@@ -166,14 +179,13 @@ class Outsider:
 
 
 @pytest.mark.scorecard("S18")
-async def test_a_member_that_knows_the_hash_cannot_even_tell_that_the_blob_is_there(site, one, key_file, figure):
+async def test_a_member_that_knows_the_hash_cannot_even_tell_that_the_blob_is_there(one, key_file, gated, figure):
     """Gated: everybody may list the sha256. The same words and the same time (within a fifth) as for a blob that nobody has."""
-    site.hub.add_repo("model", "acme/listed", FILES, gated=True)
-    assert (await trio.to_thread.run_sync(get, one, "acme/listed", ALICE)).body == WEIGHTS
+    assert (await trio.to_thread.run_sync(get, one, gated, ALICE)).body == gated.weights
     token = (await trio.Path(key_file).read_text()).strip()
     key, outsider = sharing_key(parse_join_token(token)), Outsider(token)
-    here = Blob(BlobId("sha256", hashlib.sha256(WEIGHTS).hexdigest()), len(WEIGHTS))
-    absent = Blob(BlobId("sha256", "ab" * 32), len(WEIGHTS))
+    here = Blob(BlobId("sha256", hashlib.sha256(gated.weights).hexdigest()), len(gated.weights))
+    absent = Blob(BlobId("sha256", "ab" * 32), len(gated.weights))
     async with trio.open_nursery() as nursery:
         await nursery.start(outsider.peering.run, outsider)
         outsider.peering.heard(Candidate(Address("127.0.0.1", one.peering), None, "static"))
