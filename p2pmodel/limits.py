@@ -136,6 +136,7 @@ WARM_MISSED_MAX: Final = 3  # answers that did not come: the node counts as lost
 
 UPLOADS_MAX: Final = 32  # files whose parts pass through us side by side; one more, and the oldest is only passed on
 UPLOAD_IDLE_S: Final = 600.0  # an upload without a new part for so long is not waited for
+UPLOAD_WRITE_BYTES: Final = MIB  # written at a time; so much of each part that is under way is in memory
 UPLOAD_PARTS_MAX: Final = 10_000  # of one file, with gaps between them: what S3 allows
 
 PRIVATE_OPENING_S: Final = 5.0  # what finding the peers of a private blob may cost before the hub is asked for it

@@ -38,7 +38,7 @@ from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.ports import Spool, Surroundings
 from p2pmodel.delivery.sealing import Sealing
 from p2pmodel.errors import P2pmodelError, StoreError
-from p2pmodel.limits import UPLOAD_IDLE_S, UPLOAD_PARTS_MAX, UPLOADS_MAX
+from p2pmodel.limits import UPLOAD_IDLE_S, UPLOAD_PARTS_MAX, UPLOAD_WRITE_BYTES, UPLOADS_MAX
 
 log = structlog.get_logger()
 
@@ -77,6 +77,7 @@ class Uploads:
             return
         try:
             yield part
+            await part.settle()
         finally:
             upload.users -= 1
             upload.touched = trio.current_time()
@@ -266,13 +267,33 @@ class _Part:
         self._upload = upload
         self._around = around
         self._start = self._at = start
+        self._unwritten = bytearray()  # a client's pieces are small, and each trip to a thread costs
+        self._accepted = False
 
     async def put(self, data: bytes) -> None:
         upload = self._upload
-        if upload is None or upload.dead or upload.spool is None:
+        if upload is None or upload.dead:
             return
-        if self._at + len(data) > upload.blob.size:
+        if self._at + len(self._unwritten) + len(data) > upload.blob.size:
             upload.dead = True  # not the file that was named
+            return
+        self._unwritten += data
+        if len(self._unwritten) >= UPLOAD_WRITE_BYTES:
+            await self._write(upload)
+
+    def accept(self) -> None:
+        self._accepted = True
+
+    async def settle(self) -> None:
+        """All that came is written; what was accepted counts."""
+        if self._upload is not None:
+            await self._write(self._upload)
+            if self._accepted:
+                self._upload.take(self._start, self._at)
+
+    async def _write(self, upload: _Upload) -> None:
+        data, self._unwritten = bytes(self._unwritten), bytearray()
+        if upload.dead or upload.spool is None or not data:
             return
         try:
             await self._around.blocking(upload.spool.write, data, self._at)
@@ -280,7 +301,3 @@ class _Part:
             log.info("upload_not_kept", blob=str(upload.blob.id), reason=str(error))
             upload.dead = True
         self._at += len(data)
-
-    def accept(self) -> None:
-        if self._upload is not None:
-            self._upload.take(self._start, self._at)
