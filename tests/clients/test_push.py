@@ -79,6 +79,24 @@ def test_a_private_repo_stays_private(nodes, folder):
     assert nodes[1].command("fetch", "alice/secret").code == 3
 
 
+def test_modelscope_takes_a_folder_as_well(site, nodes, folder):
+    done = nodes[0].command("push", folder, "alice/scope", "--hub", "modelscope", "--json", "-q", MODELSCOPE_API_TOKEN=TOKEN)
+    assert done.code == 0, done.err
+    assert done.json["shared"] is True
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == sorted(FILES)
+    site.hub.reset()
+    fetched = nodes[1].fetch("alice/scope", "--hub", "modelscope")
+    brought = files_in(fetched["path"])
+    assert {name: brought[name] for name in FILES} == FILES
+    assert site.sent < 1000  # what the hub made itself
+    site.hub.reset()
+    again = nodes[0].command("push", folder, "alice/scope", "--hub", "modelscope", "-q", MODELSCOPE_API_TOKEN=TOKEN)
+    assert again.code == 0, again.err
+    assert site.hub.counters.requests["PUT ms upload"] == 0
+    wrong = nodes[0].command("push", folder, "alice/scope", "--hub", "modelscope", "-q", MODELSCOPE_API_TOKEN="ms_wrong")
+    assert (wrong.code in {3, 4}, "ms_wrong" in wrong.err) == (True, False)
+
+
 def test_what_the_hub_refuses_is_said(site, nodes, folder):
     done = push(nodes[0], folder, "alice/new", token="hf_wrongWrong")
     assert done.code in {3, 4}
