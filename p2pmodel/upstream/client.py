@@ -7,6 +7,7 @@ credential goes to the endpoint's own origin and nowhere else, nothing is asked 
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
@@ -41,6 +42,8 @@ from p2pmodel.upstream.url import Url, is_local_name
 Headers = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
+_FILES: Final = "files"
+_FILE: Final = re.compile("/resolve(-cache)?/|[?&]FilePath=")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _OWN_HEADERS: Final = (("Accept-Encoding", "identity"), ("User-Agent", f"p2pmodel/{__version__}"))
 
@@ -130,8 +133,8 @@ class Client:
 
     @property
     def resting_until(self) -> float:
-        """Trio time until which its host asked for patience, else 0."""
-        return self._patience.until(self.home.authority)
+        """Trio time until which its host asked for patience with reads of files, else 0."""
+        return self._patience.until(self.home.authority, _FILES)
 
     async def aclose(self) -> None:
         async with AsyncExitStack() as stack:
@@ -201,7 +204,7 @@ class Client:
         try:
             answer = _answer(url, response)
             self._note(url, answer.status, trio.current_time() - begun, counts=not patient)
-            self._patience.heed(url.authority, answer.status, answer.headers)
+            self._patience.heed(url.authority, answer.status, answer.headers, _kind_of(url))
             yield answer
         finally:
             await response.aclose()
@@ -244,7 +247,7 @@ class Client:
         return onward
 
     def check_patience(self, url: Url) -> None:
-        seconds = self._patience.until(url.authority) - trio.current_time()
+        seconds = self._patience.until(url.authority, _kind_of(url)) - trio.current_time()
         if seconds > 0:
             raise RateLimitedError(f"{url.authority} asks for {seconds:.0f} s of patience", retry_after_s=seconds)
 
@@ -273,6 +276,11 @@ class Client:
                 network_backend=GuardedBackend(self._wires, None if proxy else self.home),
             )
         return self._pools[key]
+
+
+def _kind_of(url: Url) -> str:
+    """What hubs count apart: their files, and all else."""
+    return _FILES if _FILE.search(url.target) else ""
 
 
 def _answer(url: Url, response: httpcore2.Response) -> Answer:

@@ -1,4 +1,9 @@
-"""Which hosts asked for patience, and until when. A hub's budget is the cluster's: what one node hears it tells the others."""
+"""Which hosts asked for patience, and until when. A hub's budget is the cluster's: what one node hears it tells the others.
+
+A hub may count several budgets and name the one that an answer was counted in: huggingface.co has "api" and "resolvers", and
+spending the first must not hold up files for five minutes. So a rest is a budget's, and by what budget a kind of question is
+counted its last answer said; where nothing was said, a rest is for all.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,7 @@ from p2pmodel.limits import HUB_HEARSAY_MAX_S, HUB_REST_MAX_S
 _UNSAID_S: Final = 10.0  # a 429 that names no time
 _POLICIES: Final = re.compile(r',\s*(?=")')  # "api";r=9;t=5, "resolvers";r=0;t=7
 _REMAINING: Final = re.compile(r"\br(?:emaining)?=(\d+)")
+_NAME: Final = re.compile(r'\s*"([^"]{1,40})"')
 _RESET: Final = re.compile(r"\b(?:t|reset)=(\d+)")
 
 
@@ -23,30 +29,43 @@ class Patience:
 
     def __init__(self, on_busy: Callable[[str, float], None]) -> None:
         self._on_busy = on_busy
-        self._until: dict[str, float] = {}
+        self._until: dict[tuple[str, str], float] = {}  # by host and budget; "" is all of them
+        self._budgets: dict[tuple[str, str], str] = {}  # by host and kind of question
 
-    def heed(self, host: str, status: int, headers: Mapping[str, str]) -> float | None:
+    def heed(self, host: str, status: int, headers: Mapping[str, str], kind: str = "") -> float | None:
         """Take note of what an answer asks for; returns the seconds if it asks for any."""
+        budgets = [named[1] for policy in _policies(headers) if (named := _NAME.match(policy))]
+        budget = budgets[0] if len(budgets) == 1 else ""
+        if budget:
+            self._budgets[host, kind] = budget
         seconds = asked_for(status, headers)
         if seconds:
             seconds = min(seconds, HUB_REST_MAX_S)
-            self._rest(host, seconds)
+            self._rest(host, budget, seconds)
             self._on_busy(host, seconds)
         return seconds
 
     def hearsay(self, host: str, seconds: float) -> None:
         """A peer says that `host` asks for patience: believed for HUB_HEARSAY_MAX_S at most."""
-        self._rest(host, min(seconds, HUB_HEARSAY_MAX_S))
+        self._rest(host, "", min(seconds, HUB_HEARSAY_MAX_S))
 
-    def _rest(self, host: str, seconds: float) -> None:
+    def _rest(self, host: str, budget: str, seconds: float) -> None:
         now = trio.current_time()
         self._until = {known: until for known, until in self._until.items() if until > now}
-        self._until[host] = max(self._until.get(host, 0.0), now + seconds)
+        self._until[host, budget] = max(self._until.get((host, budget), 0.0), now + seconds)
 
-    def until(self, host: str) -> float:
+    def until(self, host: str, kind: str = "") -> float:
         """Trio time; 0 when nothing was asked or it is over."""
-        until = self._until.get(host, 0.0)
+        budget = self._budgets.get((host, kind))
+        rests = [
+            until for (rested, of), until in self._until.items() if rested == host and (budget is None or of in {"", budget})
+        ]
+        until = max(rests, default=0.0)
         return until if until > trio.current_time() else 0.0
+
+
+def _policies(headers: Mapping[str, str]) -> list[str]:
+    return _POLICIES.split(headers.get("ratelimit", ""))
 
 
 def asked_for(status: int, headers: Mapping[str, str]) -> float | None:
@@ -57,7 +76,7 @@ def asked_for(status: int, headers: Mapping[str, str]) -> float | None:
         seconds = _retry_after(headers)
         if seconds is not None:
             return seconds
-    spent = [_seconds_of(policy) for policy in _POLICIES.split(headers.get("ratelimit", "")) if _is_spent(policy)]
+    spent = [_seconds_of(policy) for policy in _policies(headers) if _is_spent(policy)]
     return max(spent, default=_UNSAID_S if refused else None)
 
 

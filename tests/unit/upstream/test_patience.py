@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
-from p2pmodel.upstream.patience import asked_for
+from p2pmodel.upstream.patience import Patience, asked_for
 from p2pmodel.upstream.url import Url, is_global
 
 
@@ -33,6 +34,36 @@ from p2pmodel.upstream.url import Url, is_global
 )
 def test_patience_is_asked_for_in_many_ways(status, headers, seconds):
     assert asked_for(status, headers) == seconds
+
+
+async def test_a_budget_that_is_spent_rests_what_is_counted_in_it(autojump_clock):
+    heard = []
+    patience = Patience(lambda host, seconds: heard.append((host, seconds)))
+    patience.heed("hub", 206, {"ratelimit": '"resolvers";r=2000;t=100'}, "files")
+    patience.heed("hub", 200, {"ratelimit": '"api";r=0;t=200'})
+    assert (patience.until("hub"), patience.until("hub", "files")) == (trio.current_time() + 200, 0)
+    assert heard == [("hub", 200)]
+    patience.heed("hub", 429, {"ratelimit": '"resolvers";r=0;t=7'}, "files")
+    assert patience.until("hub", "files") == trio.current_time() + 7
+    await trio.sleep(7)
+    assert patience.until("hub", "files") == 0
+
+
+async def test_what_is_said_of_no_budget_rests_everything(autojump_clock):
+    patience = Patience(lambda host, seconds: None)
+    patience.heed("hub", 200, {"ratelimit": '"resolvers";r=2000;t=100'}, "files")
+    patience.heed("hub", 200, {"ratelimit": '"api";r=400;t=100'})
+    patience.heed("hub", 503, {"retry-after": "5"})
+    assert patience.until("hub", "files") == patience.until("hub") == trio.current_time() + 5
+    assert patience.until("other") == 0
+    patience.hearsay("hub", 60.0)
+    assert patience.until("hub", "files") == patience.until("hub") == trio.current_time() + 60
+
+
+async def test_a_kind_of_question_that_was_never_answered_may_be_counted_in_any_budget(autojump_clock):
+    patience = Patience(lambda host, seconds: None)
+    patience.heed("hub", 200, {"ratelimit": '"api";r=0;t=100'})
+    assert patience.until("hub", "files") == trio.current_time() + 100
 
 
 @pytest.mark.parametrize(
