@@ -161,15 +161,18 @@ class Catalog:
             return kept
         asking = ("revisions", self._verdicts.asked(access, repo))
         try:
-            body, public = await self._once.ask(asking, lambda: self._upstreams.revisions(repo, access))
+            return await self._once.ask(asking, lambda: self._ask_revisions(repo, access, key))
         except UnavailableError:
             if kept is None:
                 raise
             return kept
+
+    async def _ask_revisions(self, repo: Repo, access: Access, key: str) -> bytes:
+        body, public = await self._upstreams.revisions(repo, access)
         if public:  # what took a credential is told to whoever has one, each time
-            self._revisions_at[repo] = trio.current_time()
-            if body != kept:
+            if body != self._store.document(key):  # kept before anybody else may ask
                 await self._around.blocking(self._store.put_document, key, body)
+            self._revisions_at[repo] = trio.current_time()
         return body
 
     def forget_branches(self, repo: Repo) -> None:
