@@ -61,3 +61,14 @@ def test_all_files_come_by_xet_cold_and_warm_and_private_ones_to_whom_they_belon
     sent = site.sent
     check(client.run(one.url, SNAPSHOT.format(repo=repo), home="warm", HF_TOKEN=TOKEN))
     assert site.sent == sent
+
+
+@pytest.mark.parametrize("name", ["hub-2"])
+def test_a_client_that_remembers_the_hubs_own_xet_names_gets_the_same_files_from_the_node(site, house, client, name):
+    """Its cached listing asks for them by Xet, whatever we offer."""
+    failing = "from huggingface_hub import snapshot_download\ntry:\n    result = snapshot_download('acme/tiny')\n"
+    failing += "except Exception as error:\n    result = str(error)"
+    assert "no Xet server" in client.run(site.url, failing)  # the demo hub names its files, and has no storage to read from
+    one = house.daemon("one")
+    check(client.run(one.url, SNAPSHOT.format(repo="acme/tiny")))
+    assert xet_requests(one) > 0
