@@ -531,8 +531,12 @@ class Store:
                 if file.blob is not None and entry is not None and entry.sealed:
                     adopted = self._adoptions.find(entry.blob.id)
                     sealed = self.layout.shelf(private=entry.private).sealed(entry.blob.id)
-                    path = adopted.path if adopted and not adopted.linked else sealed
-                    leaves.append(Leaf(file.path, file.blob.id.hex, path, entry.fresh, adopted=adopted is not None))
+                    elsewhere = adopted is not None and not adopted.linked
+                    path = adopted.path if adopted and elsewhere else sealed
+                    leaf = Leaf(
+                        file.path, file.blob.id.hex, path, entry.fresh, adopted=adopted is not None, elsewhere=elsewhere
+                    )
+                    leaves.append(leaf)
                     private = private or entry.private
         return leaves, private
 

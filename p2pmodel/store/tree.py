@@ -39,6 +39,7 @@ class Leaf:
     sealed: Path
     fresh: Freshness  # a new link moves the file's ctime, which must not count as somebody's change
     adopted: bool = False  # it is a file of somebody's cache as well
+    elsewhere: bool = False  # and has no name in the store: none is given to it, as a new link would look like a change
 
 
 class CacheTree:
@@ -98,14 +99,18 @@ class CacheTree:
                     if os.path.samestat(os.stat(leaf.etag, dir_fd=fd), sealed):
                         return True
                 with leaf.fresh.our_change(leaf.sealed):
-                    self._make_hard_or_soft(leaf.sealed)
+                    self._make_hard_or_soft(leaf)
                     self._put(fd, leaf.etag)
             except FileNotFoundError:
                 return False
         return True
 
-    def _make_hard_or_soft(self, sealed: Path) -> None:
+    def _make_hard_or_soft(self, leaf: Leaf) -> None:
+        sealed = leaf.sealed
         self._aside.unlink(missing_ok=True)
+        if leaf.elsewhere:
+            self._aside.symlink_to(sealed)
+            return
         try:
             os.link(sealed, self._aside, follow_symlinks=False)
         except OSError as error:

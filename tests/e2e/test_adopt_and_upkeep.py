@@ -112,6 +112,21 @@ def test_a_file_that_its_owner_changes_is_served_right_and_left_as_it_is(site, n
     assert site.sent == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what belongs to another user")
+def test_another_users_cache_is_used_where_it_lies(site, house, nodes):
+    data = {"w.bin": noise(36, 6 * MIB)}
+    site.hub.add_repo("model", "acme/theirs", data)
+    home = huggingface_cache(site, house.folder / "theirs", "acme/theirs", data)
+    blob = next((home / "blobs").glob("[0-9a-f]" * 64))
+    os.chown(blob, 65534, 65534)
+    site.hub.reset()
+    command(nodes[0], "adopt", house.folder / "theirs")
+    assert blob.stat().st_nlink == 1
+    assert files_in(nodes[0].fetch("acme/theirs")["path"]) == data
+    assert files_in(nodes[1].fetch("acme/theirs")["path"]) == data
+    assert (site.sent, blob.stat().st_nlink) == (0, 1)
+
+
 def test_a_damaged_or_foreign_name_is_not_believed(site, house, nodes):
     site.hub.add_repo("model", "acme/lie", {"w.bin": noise(33, 2 * MIB)})
     folder = house.folder / "lying"

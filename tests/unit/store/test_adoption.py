@@ -3,9 +3,9 @@
 import os
 
 import pytest
-from fakes.stores import ONE_KEY, read, sample
+from fakes.stores import COMMIT, ONE_KEY, REPO, read, sample
 
-from p2pmodel.content import Manifest, Seal
+from p2pmodel.content import FileEntry, Manifest, Seal, Snapshot
 from p2pmodel.errors import StoreError, StoreFullError
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.store.adoption import Candidate
@@ -71,6 +71,9 @@ def test_it_is_known_after_a_restart_public_or_not_and_not_hashed_twice(house, t
     adopt(house.store, path)
     adopt(house.store, small)
     house.store.open(ONE.blob, private=False).close()
+    files = (FileEntry("w.bin", ONE.blob.size, ONE.blob),)
+    shown = house.store.materialise(Snapshot(REPO, COMMIT, files, b"{}", public=True), files)
+    assert (shown / "w.bin").read_bytes() == ONE.data
     store = house.restart()
     assert (store.find(ONE.blob.id).private, store.find(SMALL.alias).private) == (False, True)
     assert store.inventory_since(1) == []
