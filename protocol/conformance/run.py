@@ -729,7 +729,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, help="its size in bytes")
     parser.add_argument("--quick", action="store_true", help="leave out what waits for seconds")
     given = parser.parse_args(arguments)
-    token = given.token_file.read_text() if given.token_file else given.token
+    token = given.token_file.read_text().split()[0] if given.token_file else given.token
     if (given.blob is None) != (given.size is None):
         parser.error("--blob and --size go together")
     blob = None if given.blob is None else (given.blob, given.size)

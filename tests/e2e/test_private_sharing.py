@@ -25,17 +25,17 @@ ALICE, BOB, EVE = "hf_aliceOfTheFirstNode", "hf_bobOfTheSecondNode", "hf_eveWhom
 
 
 @pytest.fixture(scope="module")
-def key_file(house):
+def key_file(site, house):
+    site.hub.add_user(ALICE, "alice")
+    site.hub.add_user(BOB, "bob")
+    site.hub.add_user(EVE, "eve", grants=[])
     file = str(house.folder / "cluster-key")
     assert house.user.run("cluster", "init", "--key-file", file).code == 0
     return file
 
 
 @pytest.fixture(scope="module")
-def one(site, house, key_file):
-    site.hub.add_user(ALICE, "alice")
-    site.hub.add_user(BOB, "bob")
-    site.hub.add_user(EVE, "eve", grants=[])
+def one(house, key_file):
     return house.daemon("one", cluster__key_file=key_file)
 
 
