@@ -13,6 +13,9 @@ ENVIRONMENTS = {
     "hub-2": ("huggingface_hub==2.4.0", "hf_xet==1.8.0"),
     "hub-0.36": ("huggingface_hub==0.36.2", "hf_xet==1.8.0"),
     "modelscope": ("modelscope==1.40.2",),
+    "modelscope-1.37": ("modelscope==1.37.1",),
+    "modelscope-1.22": ("modelscope==1.22.3",),
+    "modelscope-1.9": ("modelscope==1.9.5",),
 }
 _SETUP_S = 300
 
