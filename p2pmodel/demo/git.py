@@ -35,25 +35,26 @@ def commit_body(tree: str, parent: str | None, author: str, title: str, date: da
 
 def trees(files: Mapping[str, str]) -> dict[str, bytes]:
     """All tree objects over files (ids by path); the root's is the last."""
+    inside: dict[str, dict[str, tuple[bytes, str]]] = {"": {}}  # directory → name → mode, id
+    for path, oid in files.items():
+        directory, _, name = path.rpartition("/")
+        inside.setdefault(directory, {})[name] = (b"100644", oid)
+        while directory:
+            parent, _, name = directory.rpartition("/")
+            if name in inside.setdefault(parent, {}):
+                break
+            inside[parent][name] = (b"40000", "")  # its id comes when all below it is known
+            directory = parent
     made: dict[str, bytes] = {}
-
-    def build(inside: list[tuple[list[str], str]]) -> str:
-        entries: list[tuple[str, bytes, str]] = []
-        below: dict[str, list[tuple[list[str], str]]] = {}
-        for steps, oid in inside:
-            if len(steps) == 1:
-                entries.append((steps[0], b"100644", oid))
-            else:
-                below.setdefault(steps[0], []).append((steps[1:], oid))
-        entries += [(name, b"40000", build(children)) for name, children in below.items()]
-        entries.sort(key=lambda entry: _encoded(entry[0]) + (b"/" if entry[1] == b"40000" else b""))
-        body = b"".join(mode + b" " + _encoded(name) + b"\0" + bytes.fromhex(oid) for name, mode, oid in entries)
+    for directory in sorted(inside, key=lambda path: path.count("/") + bool(path), reverse=True):
+        entries = sorted(inside[directory].items(), key=lambda entry: _encoded(entry[0]) + b"/" * (entry[1][0] == b"40000"))
+        body = b"".join(mode + b" " + _encoded(name) + b"\0" + bytes.fromhex(oid) for name, (mode, oid) in entries)
         oid = object_id(_TREE, body)
         made.pop(oid, None)
         made[oid] = body
-        return oid
-
-    build([(path.split("/"), oid) for path, oid in files.items()])
+        if directory:
+            parent, _, name = directory.rpartition("/")
+            inside[parent][name] = (b"40000", oid)
     return made
 
 

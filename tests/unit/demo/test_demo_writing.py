@@ -158,6 +158,10 @@ def test_ids_are_those_that_git_computes():
     assert [body.split(b"\0")[0] for body in git.trees(oids).values()] == [b"100644 b", b"100644 a.c"]  # a.c before a/
 
 
+def test_trees_may_be_as_deep_as_a_path_allows():
+    assert len(git.trees({"a/" * 2000 + "b": "ce013625030ba8dba906f756967f9e9ca394464a"})) == 2001
+
+
 async def test_a_pack_holds_all_that_a_clone_needs(hub, client):
     commit_id = hub.repo("model", "acme/tiny").head.id
     refs = (await client.ask("/acme/tiny.git/info/refs?service=git-upload-pack")).body
