@@ -16,7 +16,7 @@ test: .venv/ready
 	@$(BIN)/pytest -q
 
 # What takes minutes, other people's clients, or root: each skips with its reason where it cannot run.
-test-slow: .venv/ready .venv/clients
+test-slow: .venv/ready .venv/clients .venv/fuzz
 	@$(BIN)/pytest -q -n0 -m 'clients or lab or soak or attacks'
 
 # Whole nodes under virtual time, with faults (tests/simulation): some 0.35 CPU-seconds a world.

@@ -54,7 +54,7 @@ class Directory:
         self._own = own
         self._near = near
         self._dice = dice
-        self._entries: dict[Address, Entry] = {}
+        self._entries: dict[Address, Entry] = {}  # the longest unheard of first
         self._hosts: Counter[str] = Counter()  # entries by host
         self._ourselves: set[Address] = set()
 
@@ -73,6 +73,7 @@ class Directory:
             self._admit(candidate, now)
             return
         entry.heard_at = now
+        self._entries[candidate.address] = self._entries.pop(candidate.address)
         entry.next_dial = min(entry.next_dial, now + REDIAL_MIN_S)
         if not entry.proven and candidate.node != entry.node:
             entry.node = None  # two tales: believe neither
@@ -162,10 +163,11 @@ class Directory:
 
     def _make_room(self) -> bool:
         """Drop the unproven candidate that has been silent longest. False if all are proven or configured."""
-        unproven = [entry for entry in self._entries.values() if not entry.kept and not entry.dialling]
-        if not unproven:
+        unproven = (entry for entry in self._entries.values() if not entry.kept and not entry.dialling)
+        longest = next(unproven, None)
+        if longest is None:
             return False
-        self._remove(min(unproven, key=lambda entry: entry.heard_at))
+        self._remove(longest)
         return True
 
     def _forget(self, now: float) -> None:

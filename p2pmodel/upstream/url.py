@@ -8,6 +8,7 @@ from typing import Final, Self
 from urllib.parse import quote, urljoin, urlsplit
 
 _PORTS: Final = {"http": 80, "https": 443}
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _KEPT: Final = "".join(chr(code) for code in range(0x21, 0x7F))  # what a Location may carry as it is
 
 
@@ -48,10 +49,17 @@ class Url:
 
 def is_global(address: str) -> bool:
     """Whether an IP address is one of the internet's, not of a machine, LAN or cloud's metadata service."""
-    parsed = ipaddress.ip_address(address)
-    inner = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    judged = inner or parsed
+    outer = ipaddress.ip_address(address)
+    inner = _inner(outer) if isinstance(outer, ipaddress.IPv6Address) else None
+    judged = inner or outer
     return judged.is_global and not judged.is_multicast
+
+
+def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that packets to this one end up at, where a host or router translates."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def is_local_name(host: str) -> bool:

@@ -16,11 +16,11 @@ from p2pmodel.discovery import Announcement
 from p2pmodel.discovery.announcement import SERVICE
 from p2pmodel.peering import Identity, Membership
 
-pytestmark = [pytest.mark.lab, pytest.mark.scorecard("S14"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.scorecard("S14"), pytest.mark.timeout(300)]
 
 MIB = 1 << 20
 GROUP = ("224.0.0.251", 5353)
-FORGED, PER_SECOND, SECONDS = 2000, 1000, 20.0
+FORGED, PER_SECOND, SECONDS = 10_000, 1000, 60.0
 LIAR = 3
 MEMORY_MAX = 30 * MIB
 
@@ -108,13 +108,16 @@ def test_a_flood_of_forged_announcements_neither_parts_peers_nor_slows_a_fetch(l
     with Liar(lan, told) as liar:
         time.sleep(SECONDS)
         burdened = (two.cpu_s - cpu) / (time.monotonic() - began)
+        linked = two.peers
+        assert linked, two.log[-3000:]
+        [peer] = linked
         flooded = time.monotonic()
-        assert two.bring(during.name)["peers"] == during.size
+        done = two.bring(during.name)
         flooded = time.monotonic() - flooded
-    [peer] = two.peers
     grown = two.memory - memory
     figure(f"{liar.sent} lies in {time.monotonic() - began:.0f} s; {burdened:.0%} of a core; memory {grown / MIB:+.1f} MiB")
     figure(f"fetch {flooded:.2f} s, before the flood {quiet:.2f} s")
+    assert done["peers"] == during.size
     assert peer["node_id"] == ids[0]
     assert peer["linked_for_s"] >= linked_before + SECONDS  # the same link all along
     assert grown <= MEMORY_MAX
