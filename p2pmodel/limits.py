@@ -141,6 +141,7 @@ UPLOAD_PARTS_MAX: Final = 10_000  # of one file, with gaps between them: what S3
 
 PRIVATE_OPENING_S: Final = 5.0  # what finding the peers of a private blob may cost before the hub is asked for it
 PRIVATE_ROUND_S: Final = 10.0  # how often those who were not let in ask again
+PRIVATE_ROUND_MAX_S: Final = 80.0  # and how seldom in the end: 200 peers ask each other of each file
 PRIVATE_ANSWER_S: Final = 0.05  # a yes takes some ms (64 KiB of disk and hashing); every answer takes this long
 PRIVATE_ADMISSIONS_MAX: Final = 50_000  # ~10 MB: 200 peers with a model of 250 files
 PRIVATE_NAMES_MAX: Final = 20_000  # hashed names of private blobs that are kept, ~5 MB

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import math
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +28,7 @@ from p2pmodel.limits import (
     PRIVATE_ANSWER_S,
     PRIVATE_NAMES_MAX,
     PRIVATE_OPENING_S,
+    PRIVATE_ROUND_MAX_S,
     PRIVATE_ROUND_S,
     SETTLE_S,
 )
@@ -48,6 +49,14 @@ class _Party:
 
     download: Download
     evidence: dict[bytes, tuple[float, bytes]] = field(default_factory=dict)
+    refusals: Counter[NodeId] = field(default_factory=Counter)
+    again_at: dict[NodeId, float] = field(default_factory=dict)
+
+    def refused(self, peer: NodeId) -> None:
+        """It may hold it later; ask less and less often."""
+        pause_s = min(PRIVATE_ROUND_S * 2 ** self.refusals[peer], PRIVATE_ROUND_MAX_S)
+        self.refusals[peer] += 1
+        self.again_at[peer] = trio.current_time() + pause_s
 
 
 class PrivateSharing:
@@ -86,11 +95,13 @@ class PrivateSharing:
 
     async def _round(self, party: _Party) -> None:
         """Ask those who are not in, or will not be for long."""
-        blob, soon = party.download.blob, trio.current_time() + self._rules.lasts_s / 2
+        blob, now = party.download.blob, trio.current_time()
         peers = [
             peer
             for peer in self._around.neighbours.linked()
-            if self._around.neighbours.able(peer, PRIVATE) and self._admitted_until(peer, blob.id) < soon
+            if self._around.neighbours.able(peer, PRIVATE)
+            and self._admitted_until(peer, blob.id) < now + self._rules.lasts_s / 2
+            and party.again_at.get(peer, now) <= now
         ]
         if not peers:
             return
@@ -100,21 +111,21 @@ class PrivateSharing:
             return
         async with trio.open_nursery() as nursery:
             for peer in peers:
-                nursery.start_soon(self._knock, party.download, peer, key, evidence)
+                nursery.start_soon(self._knock, party, peer, key, evidence)
 
-    async def _knock(self, download: Download, peer: NodeId, key: bytes, evidence: bytes) -> None:
-        blob, us = download.blob.id, self._rules.node
+    async def _knock(self, party: _Party, peer: NodeId, key: bytes, evidence: bytes) -> None:
+        blob, us = party.download.blob.id, self._rules.node
         proof = prove(evidence, blob, prover=us, verifier=peer) if evidence else _MEMBER
         try:
             (answer,) = await self._around.neighbours.ask(peer, AskPrivate(request=0, name=secret_name(blob, key), proof=proof))
         except SourceError:
-            return
+            return party.refused(peer)
         if not isinstance(answer, Private):
-            return
+            return party.refused(peer)
         if evidence and not hmac.compare_digest(answer.proof, prove(evidence, blob, prover=peer, verifier=us)):
-            return  # it knows the name and not the bytes
+            return party.refused(peer)  # it knows the name and not the bytes
         self._admit(peer, blob)
-        download.peer_linked(peer)
+        return party.download.peer_linked(peer)
 
     async def _evidence(self, party: _Party, key: bytes) -> bytes | None:
         """None if the hub does not give the ranges to our users (any more)."""

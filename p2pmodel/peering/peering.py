@@ -40,6 +40,7 @@ from p2pmodel.wire.messages import (
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
     AskInventory,
+    AskPrivate,
     AskTicket,
     Hello,
     Inventory,
@@ -389,6 +390,8 @@ class Peering:
             link.catching_up = False
 
     async def _answer(self, link: Link, question: Question) -> Sequence[Message]:
+        if isinstance(question, AskPrivate):  # its answer is small, and waits on purpose
+            return await self._events.answer(link.peer, question)
         if not isinstance(question, AskTicket):
             async with self._answering:
                 return await self._events.answer(link.peer, question)

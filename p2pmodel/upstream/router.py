@@ -151,14 +151,14 @@ class Router:
             token = way.client.upstream.client_token(location.access)
             return await way.dialect.may_read(way.client, location.repo, location.commit, location.path, token)
 
-        return await self._ask(location.repo.hub, ask)
+        return await self._ask(location.repo.hub, ask, self._with_credentials(location.repo.hub))
 
     async def read_range(self, location: Location, blob: Blob, start: int, stop: int) -> bytes:
         async def ask(way: Way) -> bytes:
             token = way.client.upstream.client_token(location.access)
             return await read_piece(way, location, blob, start, stop, token)
 
-        return await self._ask(location.repo.hub, ask)
+        return await self._ask(location.repo.hub, ask, self._with_credentials(location.repo.hub))
 
     def source(self, locations: Sequence[Location]) -> Source:
         return HubSource(self._ways, locations, twins=self._twins, limiter=self._limiter, rng=self._rng)
@@ -190,14 +190,19 @@ class Router:
 
             reads = request.body is None and request.method in {"GET", "HEAD", "OPTIONS"}
             ways = self._ways.to(request.hub)
-            if not reads or carries_credential(request):  # a mirror gets no credential, so its answer is one for strangers
-                ways = [way for way in ways if way.client.upstream.vouches] or ways
+            if not reads or carries_credential(request):
+                ways = self._with_credentials(request.hub)
             if reads:
                 yield await self._ask(request.hub, ask, ways)
             else:  # what changes the hub is asked once
                 yield await ask(ways[0])
 
     # Asking one upstream after the other
+
+    def _with_credentials(self, hub: Hub) -> list[Way]:
+        """A mirror gets no credential, so its answer is one for strangers."""
+        ways = self._ways.to(hub)
+        return [way for way in ways if way.client.upstream.vouches] or ways
 
     async def _ask(self, hub: Hub, ask: Callable[[Way], Awaitable[T]], ways: Sequence[Way] = ()) -> T:
         """The first definite answer. An upstream that fails fast is tried twice; all together fail within 5 s if gone."""

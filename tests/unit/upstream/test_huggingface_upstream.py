@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from p2pmodel.content import Access, Hub, Repo, RepoKind
 from p2pmodel.delivery.ports import Location
+from p2pmodel.demo.hub import Hub as DemoHub
 from p2pmodel.errors import (
     GatedRepoError,
     NotAuthorisedError,
@@ -247,3 +249,24 @@ async def test_an_answer_longer_than_any_listing_is_not_read_to_its_end(commit, 
         way = next(iter(opened._ways))
         with pytest.raises(SourceError, match="more than 5000 bytes"):
             await way.client.document("/api/models/org/name/revision/main", token=None, limit=5000)
+
+
+async def test_who_may_read_what_is_asked_of_the_hub_and_not_of_a_mirror_before_it(
+    hub, hf, anyone, put, internet, router, make_upstream
+):
+    """A mirror gets no credential: its no would keep out those whom the hub lets in, its yes would open the gate to all."""
+    hub.add_user("hf_alice", "alice")
+    data = bytes(range(256)) * 8192
+    file = put(data, path="w.bin", gated=True)
+    mirror = DemoHub()
+    mirror.add_repo("model", "org/name", {"w.bin": data})
+    internet.add("mirror.example", "151.101.2.9", mirror.server.handle)
+    ways = make_upstream("mirror", endpoint="http://mirror.example", trusted=False, priority=-1), make_upstream()
+    alice = replace(file.location, access=Access("hf_alice"))
+    async with router(*ways) as opened:
+        assert await opened.may_read(alice)
+        assert not await opened.may_read(file.location)
+        assert await opened.read_range(alice, file.blob, 1000, 17_384) == data[1000:17_384]
+        with pytest.raises(NotAuthorisedError):
+            await opened.read_range(file.location, file.blob, 1000, 17_384)
+    assert mirror.log == []
