@@ -126,25 +126,25 @@ class Router:
             except ValueError as error:
                 raise WrongAnswerError(f"The hub's listing of {repo} cannot be right: {error}") from None
 
-        return await self._ask(repo.hub, ask)
+        return await self._ask_as(access, repo.hub, ask)
 
     async def commit(self, repo: Repo, revision: str, access: Access) -> str:
         async def ask(way: Way) -> str:
             return (await _least(way, access, lambda token: way.dialect.commit(way.client, repo, revision, token)))[0]
 
-        return await self._ask(repo.hub, ask)
+        return await self._ask_as(access, repo.hub, ask)
 
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         async def ask(way: Way) -> bytes:
             return (await _least(way, access, lambda token: way.dialect.info(way.client, repo, revision, token)))[0]
 
-        return await self._ask(repo.hub, ask)
+        return await self._ask_as(access, repo.hub, ask)
 
     async def revisions(self, repo: Repo, access: Access) -> tuple[bytes, bool]:
         async def ask(way: Way) -> tuple[bytes, bool]:
             return await _least(way, access, lambda token: way.dialect.revisions(way.client, repo, token))
 
-        return await self._ask(repo.hub, ask)
+        return await self._ask_as(access, repo.hub, ask)
 
     async def may_read(self, location: Location) -> bool:
         async def ask(way: Way) -> bool:
@@ -198,6 +198,15 @@ class Router:
                 yield await ask(ways[0])
 
     # Asking one upstream after the other
+
+    async def _ask_as(self, access: Access, hub: Hub, ask: Callable[[Way], Awaitable[T]]) -> T:
+        """A mirror's no to somebody with a token is not the hub's."""
+        try:
+            return await self._ask(hub, ask)
+        except (NotFoundError, NotAuthorisedError):
+            if access.token is None or self._ways.to(hub)[0].client.upstream.vouches:
+                raise
+        return await self._ask(hub, ask, self._with_credentials(hub))
 
     def _with_credentials(self, hub: Hub) -> list[Way]:
         """A mirror gets no credential, so its answer is one for strangers."""

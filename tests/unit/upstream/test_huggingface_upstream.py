@@ -270,3 +270,20 @@ async def test_who_may_read_what_is_asked_of_the_hub_and_not_of_a_mirror_before_
         with pytest.raises(NotAuthorisedError):
             await opened.read_range(file.location, file.blob, 1000, 17_384)
     assert mirror.log == []
+
+
+async def test_a_private_repo_is_listed_by_the_hub_though_a_mirror_before_it_has_none(
+    hub, hf, anyone, internet, router, make_upstream
+):
+    hub.add_user("hf_alice", "alice")
+    commit = hub.add_repo("model", "org/name", FILES, private=True)
+    internet.add("mirror.example", "151.101.2.9", DemoHub().server.handle)
+    ways = make_upstream("mirror", endpoint="http://mirror.example", trusted=False, priority=-1), make_upstream()
+    alice = Access("hf_alice")
+    async with router(*ways) as opened:
+        snapshot = await opened.snapshot(hf, "main", alice)
+        assert (snapshot.commit, snapshot.public) == (commit, False)
+        assert await opened.commit(hf, "main", alice) == commit
+        for refused in (anyone, Access("hf_mallory")):
+            with pytest.raises((RepoNotFoundError, NotAuthorisedError)):
+                await opened.snapshot(hf, "main", refused)
