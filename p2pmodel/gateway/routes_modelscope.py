@@ -25,7 +25,7 @@ from p2pmodel.gateway.files import file_response
 from p2pmodel.gateway.listing import Line, Listings, ModelScopeEntry, array
 from p2pmodel.gateway.passing import collect, pass_on, pass_on_from
 from p2pmodel.gateway.request import BadRequestError, Request
-from p2pmodel.gateway.response import JSON, Call, Response
+from p2pmodel.gateway.response import JSON, Call, Response, json_response
 from p2pmodel.gateway.routing import ANY, READ, WRITE, Handler, Route, route
 from p2pmodel.gateway.uploading import PartLinks, lead_here
 from p2pmodel.limits import LISTING_BYTES_MAX
@@ -74,6 +74,7 @@ class ModelScopeRoutes:
             line("ms_revisions", READ, "/api/v1/models/{owned}/revisions", self._revisions),
             line("ms_acceleration", READ, "/api/v1/repos/internalAccelerationInfo", _no_acceleration),
             line("ms_info", READ, f"/api/v1/{kinds}/{{owned}}", self._info),
+            line("ms_open_info", READ, f"/openapi/v1/{kinds}/{{owned}}", self._open_info),
             line("ms_file", READ, f"/(?:{kinds}/)?{{owned}}/resolve/{{revision}}/{{path}}", self._file),
             line("ms_lfs", WRITE, f"/api/v1/repos/{kinds}/{{owned}}/info/lfs/objects/batch", self._lfs_batch, takes_body=True),
             line("ms_commit", WRITE, f"/api/v1/repos/{kinds}/{{owned}}/commit/{{revision}}", self._commit, takes_body=True),
@@ -126,6 +127,16 @@ class ModelScopeRoutes:
             body = modelscope_envelope(_record_of(snapshot))
         self._remember_number(repo, body)
         return Response(200, (JSON,), body)
+
+    async def _open_info(self, call: Call) -> Response:
+        """The newer record, which clients since 1.38 ask for first. Only the hub has it; told that there is none, they ask for
+        the other, which we can give."""
+        try:
+            return await self._pass_on(call)
+        except UnavailableError:
+            await self._delivery.snapshot(self._repo(call), _DEFAULT_REVISION, call.request.access)
+            missing = {"success": False, "code": "ResourceNotFound", "message": "The hub does not answer.", "request_id": ""}
+            return json_response(missing, 404)
 
     def _remember_number(self, repo: Repo, body: bytes) -> None:
         """Datasets are listed by the number that their record gives."""

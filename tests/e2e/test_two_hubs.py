@@ -95,21 +95,15 @@ def test_a_mirror_that_lies_is_found_out_and_left_alone(hubs, house):
     assert hubs.mirror.sent == 0
 
 
-@pytest.mark.parametrize("over", ["store", "peer"])
-def test_offline_what_the_cluster_holds_is_served_and_the_rest_is_a_quick_last_word(hubs, house, over):
+def test_offline_what_the_cluster_holds_is_served_and_the_rest_is_a_quick_last_word(hubs, house):
     one = house.daemon("one")
     one.bring("else/tiny-ms", "modelscope")
     commit = one.ask("/api/v1/models/else/tiny-ms/repo?FilePath=config.json").headers["x-repo-commit"]
-    two = one
-    if over == "peer":
-        two = house.plan("two", [one])
-        two.start().linked(1)
-        two.bring("else/tiny-ms", "modelscope", file="config.json")
-        two.stop()
-    else:
-        one.stop()
+    two = house.daemon("two", [one])
+    two.bring("else/tiny-ms", "modelscope", file="config.json")
+    two.stop()
     before = hubs.modelscope.hub.stats()["requests_total"]
-    two.start(P2PMODEL_NODE__OFFLINE="true").linked(int(over == "peer"))
+    two.start(P2PMODEL_NODE__OFFLINE="true").linked(1)
     answer = two.ask("/api/v1/models/else/tiny-ms/repo?Revision=master&FilePath=model.safetensors")
     assert (answer.status, answer.body == WEIGHTS, answer.headers["x-repo-commit"]) == (200, True, commit)
     for target in ("", "/revisions", "/repo/files?Recursive=True"):

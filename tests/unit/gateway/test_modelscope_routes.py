@@ -170,6 +170,15 @@ async def test_without_the_hub_a_record_says_what_clients_cannot_do_without(rig,
     assert len(paths(await rig.get(f"/api/v1/datasets/{record['Data']['Id']}/repo/tree?Recursive=True&PageSize=200"))) == 4
 
 
+async def test_without_the_hub_the_newer_record_is_missing_so_that_the_older_is_asked_for(rig, model):
+    rig.upstreams.body = b'{"success": true}'
+    assert (await rig.get("/openapi/v1/models/org/model")).json() == {"success": True}
+    rig.upstreams.down = True
+    answer = await rig.get("/openapi/v1/models/org/model")
+    assert (answer.status, answer.json()["code"]) == (404, "ResourceNotFound")
+    assert (await rig.get("/openapi/v1/models")).status == 504
+
+
 async def test_a_repos_record_is_the_hubs(rig, model):
     assert (await rig.get(MODEL)).json()["Data"] == {"Name": "model"}
 
