@@ -61,9 +61,9 @@ class Attempts:
     def add(self, choices: Sequence[Choice]) -> None:
         self._choices += choices
 
-    def better_than(self, choice: Choice) -> bool:
-        """Whether another upstream may be faster."""
-        return any(not other.way.unwell for other in self._choices if other.way is not choice.way)
+    def others(self, choice: Choice) -> list[Way]:
+        """Which other upstreams may be asked."""
+        return [other.way for other in self._choices if other.way is not choice.way]
 
     async def failed(self, choice: Choice, error: P2pmodelError, *, progressed: bool) -> None:
         """Take note; wait before the next try where that helps. Raises SourceError or RateLimitedError to give up."""

@@ -15,6 +15,7 @@ _HALF_LIFE_S: Final = 40.0  # of a failure's weight
 _TROUBLED: Final = 0.6
 _QUICK_S: Final = 0.05  # faster than this is all the same
 _FORGOTTEN_S: Final = 600.0  # a latency from so long ago says nothing: it is measured again
+_MUCH_FASTER: Final = 4.0
 _WEIGHT: Final = 0.3  # of the newest latency
 
 
@@ -26,6 +27,8 @@ class Health:
         self._failed_at = 0.0
         self._latency_s: float | None = None
         self._measured_at = 0.0
+        self._rate: float | None = None  # bytes/s of one read
+        self._rated_at = 0.0
         self._slow_until = 0.0
         self._distrusted_until = 0.0
 
@@ -40,6 +43,16 @@ class Health:
     def failed(self, now: float) -> None:
         self._failures = self._weight(now) + 1.0
         self._failed_at = now
+
+    def moved(self, rate: float, now: float) -> None:
+        """One read of it gave so many bytes/s, counting the time in which we waited for it."""
+        self._rate, self._rated_at = rate, now
+
+    def may_beat(self, rate: float, now: float) -> bool:
+        """Whether it is worth it to drop a read that gives `rate` and begin here: it is much faster, or nobody knows. On a
+        thin line all are slow, and each change costs the chunk under way."""
+        known = self._rate is not None and now - self._rated_at < _FORGOTTEN_S
+        return not self.unwell(now) and (not known or (self._rate or 0.0) > _MUCH_FASTER * rate)
 
     def dawdled(self, now: float) -> None:
         """Its bytes came too slowly, and somebody else may have them."""

@@ -31,6 +31,7 @@ from p2pmodel.errors import (
 from p2pmodel.limits import (
     HUB_SLOW_AFTER_S,
     HUB_SLOW_BYTES_S,
+    MIB,
     REST_S,
     SMALL_RANGE_BYTES,
 )
@@ -41,6 +42,7 @@ from p2pmodel.upstream.ways import Way, Ways
 
 log = structlog.get_logger()
 
+_TELLING_BYTES: Final = 4 * MIB  # so many say how fast an upstream is, however soon they came
 _HASHES: Final = {40: "git-sha1", 64: "sha256"}
 _HEX: Final = re.compile(r"[0-9a-f]+")
 
@@ -96,7 +98,7 @@ class HubSource:
             missing = run.next
             try:
                 async with self._limiter:
-                    await _read(choice, run, sink, self._gave, hurry=search.unfinished or attempts.better_than(choice))
+                    await _read(choice, run, sink, self._gave, others=[*attempts.others(choice), *search.others])
                 choice.way.answered()
             except WrongBytesError:
                 raise
@@ -128,13 +130,21 @@ class HubSource:
 
     def other_hub_first(self) -> bool:
         """Whether an upstream of a twin's hub is the one to ask: it comes first as configured, or all others are unwell."""
-        hubs = {location.repo.hub for location in self._locations}
-        own = [way for way in self._ways if way.hub in hubs]
-        others = [way for way in self._ways if way.hub in {twin.hub for twin in self.twins} - hubs]
+        own, others = self._own_ways(), self.other_ways()
         if not own or not others:
             return bool(others)
         priorities = [min(way.client.upstream.priority for way in ways) for ways in (own, others)]
         return priorities[1] < priorities[0] or all(way.unwell for way in own)
+
+    def _own_ways(self) -> list[Way]:
+        hubs = {location.repo.hub for location in self._locations}
+        return [way for way in self._ways if way.hub in hubs]
+
+    def other_ways(self) -> list[Way]:
+        """To hubs where only twins are."""
+        hubs = {twin.hub for twin in self.twins}
+        own = self._own_ways()
+        return [way for way in self._ways if way.hub in hubs and way not in own]
 
     @property
     def locations(self) -> Sequence[Location]:
@@ -161,6 +171,11 @@ class _Search:
         self._blob = blob
         self.unfinished = bool(source.twins)
 
+    @property
+    def others(self) -> list[Way]:
+        """Upstreams that may have it, as far as nobody has looked."""
+        return self._source.other_ways() if self.unfinished else []
+
     async def begin(self) -> list[Choice]:
         """Raises UnavailableError when there is nobody to ask."""
         early = await self.go_on() if self._source.other_hub_first() else []
@@ -178,8 +193,9 @@ class _Search:
         return await self._source.elsewhere(self._blob)
 
 
-async def _read(choice: Choice, run: _Run, sink: Sink, gave: dict[int, tuple[Way, bytes]], *, hurry: bool) -> None:
-    """One request for all that is missing; moves `run` on chunk by chunk. `hurry`: raises _Dawdling where it is too slow."""
+async def _read(choice: Choice, run: _Run, sink: Sink, gave: dict[int, tuple[Way, bytes]], *, others: Sequence[Way]) -> None:
+    """One request for all that is missing; moves `run` on chunk by chunk. Raises _Dawdling where one of `others` had better
+    be asked."""
     client, dialect, location = choice.way.client, choice.way.dialect, choice.location
     start, stop = run.span
     target = dialect.file_target(location.repo, location.commit, location.path)
@@ -192,7 +208,7 @@ async def _read(choice: Choice, run: _Run, sink: Sink, gave: dict[int, tuple[Way
         sink.answered_by(client.upstream.name)
         grade = Grade.OWN if client.upstream.vouches else Grade.MIRROR
         async with aclosing(answer.pieces()) as pieces:
-            body = _Body(pieces, choice.way if hurry else None)
+            body = _Body(pieces, choice.way, others)
             await body.skip(skip)
             while not run.done:
                 digest = await _receive(body, run, sink, grade)
@@ -249,12 +265,13 @@ def _compare(way: Way, gave: dict[int, tuple[Way, bytes]], chunk: int, digest: b
 
 
 class _Body:
-    """A body's bytes, as many as are wanted. `timed` is the upstream that others may be faster than."""
+    """A body's bytes, as many as are wanted, of an upstream that `others` may be faster than."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], timed: Way | None) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], way: Way, others: Sequence[Way]) -> None:
         self._pieces = pieces
         self._piece = memoryview(b"")
-        self._timed = timed
+        self._way = way
+        self._others = others
         self._waited_s = 0.0
         self._came = 0
 
@@ -274,9 +291,11 @@ class _Body:
         """Waiting for the hub counts; that we wait for room under our own limit does not."""
         self._waited_s += waited_s
         self._came += len(self._piece)
-        if self._waited_s > HUB_SLOW_AFTER_S:
-            if self._timed is not None and self._came < HUB_SLOW_BYTES_S * self._waited_s:
-                raise _Dawdling(f"{self._timed.client.home.authority} is slow")
+        if self._waited_s > HUB_SLOW_AFTER_S or self._came > _TELLING_BYTES:
+            rate = self._came / max(self._waited_s, 1e-6)
+            self._way.client.health.moved(rate, trio.current_time())
+            if rate < HUB_SLOW_BYTES_S and any(way.may_beat(rate) for way in self._others):
+                raise _Dawdling(f"{self._way.client.home.authority} is slow")
             self._waited_s, self._came = 0.0, 0
 
     async def skip(self, count: int) -> None:

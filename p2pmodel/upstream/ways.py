@@ -40,6 +40,10 @@ class Way:
         """Whether another that may stand in for it would rather be asked."""
         return self.down or self.resting or self.client.health.unwell(trio.current_time())
 
+    def may_beat(self, rate: float) -> bool:
+        """Whether a read that gets so many bytes/s elsewhere had better come here."""
+        return not self.unwell and self.client.health.may_beat(rate, trio.current_time())
+
     @property
     def rank(self) -> tuple[object, ...]:
         """The best sorts first: who is up, not asked for patience, without recent trouble; then as configured; then the

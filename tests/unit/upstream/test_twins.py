@@ -74,6 +74,20 @@ async def test_a_hub_that_dawdles_is_replaced_and_comes_last_for_a_while(autojum
         assert scope.stats()["file_bytes"] == 0
 
 
+async def test_on_a_thin_line_nobody_is_left_for_one_who_is_as_slow(autojump_clock, hub, scope, put, sink, both):
+    """Each change costs the chunk under way: eight reads that change every minute would come to nothing."""
+    body = Random(1).randbytes(2_000_000)
+    file = put(body)
+    scope.add_repo("model", TWIN.name, {"model.safetensors": body})
+    for one in (hub, scope):
+        one.fault("blobs", rate=20_000.0)
+    async with both() as opened:
+        for _ in range(3):
+            await opened.source([file.location]).fetch(file.order(), sink.__class__())
+    reads = [one.stats()["requests"].get("GET cdn blob", 0) for one in (hub, scope)]
+    assert sum(reads) == 4  # one change, to find out
+
+
 async def test_a_slow_hub_without_a_twin_is_read_to_the_end(autojump_clock, hub, put, sink, router):
     body = Random(1).randbytes(2_000_000)
     file = put(body)
