@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The figures of the README; some minutes, on a machine with nothing else to do.
 BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing hub_read
 
-.PHONY: demo test test-slow simulate clients lab scorecard bench lint format clean
+.PHONY: demo test test-slow simulate clients matrix lab scorecard bench lint format clean
 
 demo: .venv/ready
 	@$(BIN)/p2pmodel demo
@@ -26,6 +26,11 @@ simulate: .venv/ready
 # Unmodified hub clients of several versions, each in an environment of its own, against real daemons.
 clients: .venv/ready .venv/clients
 	@$(BIN)/pytest -q -n0 -rs -m clients tests/clients
+
+# All of them, cold, warm at a peer and with the hub gone: some ten minutes; writes docs/clients.md.
+# One of them: make matrix CLIENTS="modelscope curl"
+matrix: .venv/ready
+	@PYTHONPATH=tests $(BIN)/python -m matrix $(CLIENTS)
 
 bench: .venv/ready
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done

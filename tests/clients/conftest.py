@@ -3,21 +3,22 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from matrix.catalogue import CLIENTS
+from matrix.environments import MissingError
 
-#: What each environment holds. hf_xet is there on purpose: it must find nothing to trigger it.
-ENVIRONMENTS = {
-    "hub-2": ("huggingface_hub==2.4.0", "hf_xet==1.8.0"),
-    "hub-0.36": ("huggingface_hub==0.36.2", "hf_xet==1.8.0"),
-    "modelscope": ("modelscope==1.40.2",),
-    "modelscope-1.37": ("modelscope==1.37.1",),
-    "modelscope-1.22": ("modelscope==1.22.3",),
-    "modelscope-1.9": ("modelscope==1.9.5",),
+#: By the names that tests use; the matrix says how each is had. hf_xet is there on purpose: it must find nothing to trigger it.
+NAMES = {
+    "hub-2": "huggingface_hub 2.4.0",
+    "hub-0.36": "huggingface_hub 0.36.2",
+    "modelscope": "modelscope 1.40.2",
+    "modelscope-1.37": "modelscope 1.37.1",
+    "modelscope-1.22": "modelscope 1.22.3",
+    "modelscope-1.9": "modelscope 1.9.5",
 }
-_SETUP_S = 300
+NEEDS = {client.name: client.needs for client in CLIENTS}
 
 
 class Client:
@@ -67,20 +68,10 @@ def environment():
     """The Python of an environment by name; skips where it cannot be made (no registry)."""
 
     def python(name: str) -> Path:
-        wanted = ENVIRONMENTS[name]
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = cache / "p2pmodel-tests" / f"{sys.version_info.major}.{sys.version_info.minor}-{'-'.join(wanted)}"
-        found = folder / "bin/python"
-        if not (folder / "ready").exists():
-            quiet = {"capture_output": True, "text": True, "timeout": _SETUP_S}
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, **quiet)
-            made = subprocess.run(
-                [found, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=False, **quiet
-            )
-            if made.returncode:
-                pytest.skip(f"{' '.join(wanted)} cannot be installed here: {made.stderr.strip()[-300:]}")
-            (folder / "ready").touch()
-        return found
+        try:
+            return Path(NEEDS[NAMES[name]].make()["PROGRAM"])
+        except MissingError as error:
+            pytest.skip(str(error))
 
     return python
 
