@@ -76,7 +76,8 @@ class Metrics(Collector):
         )
         chunks = rooms.arrivals.chunks
         yield _counter("p2pmodel_chunks", "Chunks received, by what became of them.", ("source", "result"), chunks)
-        wrong = {("chunk", source): count for (source, result), count in chunks.items() if result == "wrong"}
+        mismatches = {("blob", ""): rooms.arrivals.mismatches} if rooms.arrivals.mismatches else {}
+        wrong = mismatches | {("chunk", source): count for (source, result), count in chunks.items() if result == "wrong"}
         yield _counter("p2pmodel_verify_failures", "Bytes that were not those of their digest.", ("kind", "source"), wrong)
         yield _gauge("p2pmodel_peers", "Other daemons, by state.", "state", rooms.peers())
         yield GaugeMetricFamily("p2pmodel_downloads_active", "Blobs on their way in.", rooms.downloads())

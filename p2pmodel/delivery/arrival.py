@@ -16,7 +16,7 @@ from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Turn
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.delivery.recorder import OK, FlightRecord
-from p2pmodel.delivery.sealing import Sealing
+from p2pmodel.delivery.sealing import Sealing, update
 from p2pmodel.delivery.trial import RefusedError, Trial
 from p2pmodel.errors import P2pmodelError, WrongBytesError
 from p2pmodel.swarm import HUB, Flight, SourceName, Swarm
@@ -29,6 +29,7 @@ class ArrivalStatistics:
 
     chunks: dict[tuple[str, str], int]  # (source kind, "ok" | "wrong" | "twice")
     received: dict[str, int]
+    mismatches: int = 0  # blobs that were complete and did not have their own hash
 
     def count(self, kind: str, result: str) -> None:
         self.chunks[kind, result] = self.chunks.get((kind, result), 0) + 1
@@ -188,7 +189,7 @@ class FlightSink:
         def write() -> None:
             stored.write(index, data, digest, grade)
             if hot:
-                sealing.update(data)
+                update(generation, data)
 
         try:
             await self._around.blocking(write)

@@ -59,6 +59,7 @@ class Audit:
         self._round = 0
         self._solo = 0
         self._hub_asked = False
+        self._failed: Manifest | None = None  # what was hashed the last time
         self._lined_up: tuple[str, set[str]] = ("", set())
         self._lines: dict[int, list[str]] = {}  # run → the order in which its auditors are called upon
 
@@ -84,18 +85,33 @@ class Audit:
         """The hash of these chunks is wrong. Returns when it is worth trying again. Raises WrongBytesError when the hub
         contradicts itself."""
         log.warning("blob_hash_wrong", blob=str(self._stored.blob.id))
-        for node in self._trial.testimony.sealers_of(hashed):
-            self._court.convict_sealer(node)  # it sealed the very bytes whose hash is wrong
-        if await self._repair() or await self._ask_hub(locations) or await self._follow_a_seal():
+        if await self._repair() or self._changed_since(hashed):
+            return
+        self._doubt_sealers(hashed)
+        if await self._ask_hub(locations) or await self._follow_a_seal():
             return
         while self._round < AUDIT_ROUNDS_MAX and not self._trial.mirror_only and self._suspects():
             self._round += 1
-            if not await self._gathered():
+            partners = await self._gathered()
+            if self._changed_since(hashed):
+                return
+            if not partners:
                 break
             if await self._audit():
                 return
         self._tell(self._audit_of(0))
         await self._alone()
+
+    def _changed_since(self, hashed: Manifest) -> bool:
+        """Whether a chunk was replaced, or dropped, since it was hashed."""
+        return any(self._stored.digest(index) != hashed.digest(index) for index in range(self._swarm.chunks))
+
+    def _doubt_sealers(self, hashed: Manifest) -> None:
+        """Who sealed the very bytes whose hash is wrong, and was wrong when we hashed them before, is proven false."""
+        if self._failed == hashed:
+            for node in self._trial.testimony.sealers_of(hashed):
+                self._court.convict_sealer(node)
+        self._failed = hashed
 
     async def _repair(self) -> bool:
         """Whether our own disk was at fault."""

@@ -310,6 +310,7 @@ class Download:
                 continue
             if not self.users:
                 return  # whoever wants it next finds out what was false
+            self.arrivals.statistics.mismatches += 1
             await self.audit.settle(self.locations, self.sealing.manifest())
             self.wake()
             self.sealing.restart()
@@ -335,7 +336,7 @@ class Download:
                 generation, digest = self.sealing.generation, self.stored.digest(position) or b""
                 async with self._around.buffers.take() as buffer:
                     try:
-                        await self._around.blocking(self.sealing.read_and_update, self.stored, position, buffer)
+                        await self._around.blocking(self.sealing.read_and_update, generation, self.stored, position, buffer)
                     except BaseException:
                         self.sealing.given_up(generation)
                         raise

@@ -11,6 +11,14 @@ from p2pmodel.content.digest import Algorithm
 from p2pmodel.delivery.ports import StoredBlob
 from p2pmodel.limits import TWO_NAMES_BYTES_MAX
 
+Generation = list[BlobHasher]
+
+
+def update(generation: Generation, data: memoryview) -> None:
+    """Blocking, any thread."""
+    for hasher in generation:
+        hasher.update(data)
+
 
 class Sealing:
     def __init__(self, blob: Blob) -> None:
@@ -26,7 +34,6 @@ class Sealing:
         self.position = 0  # chunks hashed so far
         self._digests = bytearray()  # of those: which bytes were hashed, whatever happens to the file meanwhile
         self._busy = False
-        self._generation = object()
 
     def takes(self, index: int) -> bool:
         """Whether it is this chunk's turn; if so the caller must go on with `update` and then `done`."""
@@ -36,31 +43,26 @@ class Sealing:
         return True
 
     @property
-    def generation(self) -> object:
-        """Changes at a restart: an update that began before does not count."""
-        return self._generation
+    def generation(self) -> Generation:
+        """Another after a restart: an update that began before goes into the old one, and does not count."""
+        return self._hashers
 
-    def update(self, data: memoryview) -> None:
-        """Blocking, any thread."""
-        for hasher in self._hashers:
-            hasher.update(data)
-
-    def read_and_update(self, stored: StoredBlob, index: int, buffer: memoryview) -> None:
+    def read_and_update(self, generation: Generation, stored: StoredBlob, index: int, buffer: memoryview) -> None:
         """Blocking: hash a chunk that is on disk already."""
         data = buffer[: chunk_size(self.blob.size, index)]
         stored.read_into(index, data)
-        self.update(data)
+        update(generation, data)
 
-    def done(self, generation: object, digest: bytes) -> None:
+    def done(self, generation: Generation, digest: bytes) -> None:
         """`digest` is that of the chunk whose bytes were hashed, as it was known before they were read."""
-        if generation is self._generation:
+        if generation is self._hashers:
             self.position += 1
             self._digests += digest
             self._busy = False
 
-    def given_up(self, generation: object) -> None:
+    def given_up(self, generation: Generation) -> None:
         """The update did not happen (the write before it failed, or it was cancelled): the hash state is unknown."""
-        if generation is self._generation:
+        if generation is self._hashers:
             self.restart()
 
     @property

@@ -36,7 +36,7 @@ from p2pmodel.content import (
 from p2pmodel.content.digest import Algorithm
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.ports import Spool, Surroundings
-from p2pmodel.delivery.sealing import Sealing
+from p2pmodel.delivery.sealing import Sealing, update
 from p2pmodel.errors import P2pmodelError, StoreError
 from p2pmodel.limits import UPLOAD_IDLE_S, UPLOAD_PARTS_MAX, UPLOAD_WRITE_BYTES, UPLOADS_MAX
 
@@ -248,7 +248,7 @@ class _Upload:
         """Blocking."""
         data = buffer[: chunk_size(self.blob.size, index)]
         self.read_chunk(index, data)
-        sealing.update(data)
+        update(sealing.generation, data)
         return chunk_digest(data)
 
     def give_up(self) -> None:

@@ -1,4 +1,5 @@
 """Worlds from seeds: `python -m tests.simulation --seeds 500 --processes 2`; one again, told line by line: `--seed N --trace`.
+With `--deceit one` or `half` some of the nodes lie (deceit.py).
 With `--nodes` it is a cluster at flow level (cluster.py): `--nodes 1000 --size 140GB --link 25Gbit --uplink 2Gbit`."""
 
 import argparse
@@ -17,13 +18,15 @@ if "--nodes" in sys.argv:  # chunks keep their size there, so before `scale`
 
 import simulation.scale  # isort: skip  # noqa: F401  # before anything of p2pmodel
 
-from simulation import crowd
+from simulation import crowd, deceit
+from simulation.checks import deceit as deceived
 from simulation.checks import endings, finish_time, honest_peers, hub_bytes, leaks, wrong_bytes
 from simulation.plan import draw
 from simulation.plants import PLANTS
 from simulation.world import simulate
 
 CHECKS = (wrong_bytes, hub_bytes, endings, leaks, honest_peers)
+OF_DECEIT = (wrong_bytes, endings, honest_peers, deceived)
 
 
 def main():
@@ -39,17 +42,17 @@ def main():
                 break
     if options.record:
         finish_time.record(results)
-    slow = list(finish_time.check_all(results))
+    slow = [] if options.deceit else list(finish_time.check_all(results))
     broken = sum(bool(result.complaints) for result in results)
     print("\n".join([*slow, f"{len(results)} worlds, {broken} broken"]), file=sys.stderr)
     return 1 if broken or slow else 0
 
 
 def one_world(seed, options):
-    plan = draw(seed)
+    plan = deceit.draw(options.deceit, options.of, seed) if options.deceit else draw(seed)
     if options.trace:
         print(plan)
-    result = simulate(plan, CHECKS, show=print if options.trace else None)
+    result = simulate(plan, OF_DECEIT if options.deceit else CHECKS, show=print if options.trace else None)
     if options.json:
         print(json.dumps(asdict(result)), flush=True)
     elif result.complaints:
@@ -64,6 +67,8 @@ def arguments():
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--processes", type=int, default=1, help="so many processes share the work (1)")
     parser.add_argument("--twice", type=int, default=0, help="simulate the first so many worlds again, and compare (0)")
+    parser.add_argument("--deceit", choices=deceit.FILES_MAX, help="one liar among several, or half of them")
+    parser.add_argument("--of", type=int, default=8, help="how many nodes there are where some lie (8)")
     parser.add_argument("--trace", action="store_true", help="tell all that happens")
     parser.add_argument("--json", action="store_true", help="one line of JSON a world")
     parser.add_argument("-x", "--stop", action="store_true", help="stop at the first broken world")

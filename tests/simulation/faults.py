@@ -1,6 +1,6 @@
 """What can go wrong: each a context that the world enters when the fault begins and leaves when it is over."""
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 SLOWER = 30
 
@@ -104,9 +104,19 @@ async def slow(world, fault):
 
 @asynccontextmanager
 async def liar(world, fault):
-    """Gives false bytes with the digest of the false bytes, as one does who means it."""
+    """Gives false bytes with the digest of the false bytes, signed, as one does who means it."""
     [node] = world.named(fault)
-    with _set(node.lies, "vouched", True):
+    with _set(node.lies, "share", fault.share):
+        yield
+
+
+@asynccontextmanager
+async def conspiracy(world, fault):
+    """Several of those, who cover each other and accuse the honest."""
+    with ExitStack() as lying:
+        for node in world.named(fault):
+            lying.enter_context(_set(node.lies, "share", fault.share))
+            lying.enter_context(_set(node.lies, "conspires", True))
         yield
 
 
@@ -114,7 +124,7 @@ async def liar(world, fault):
 async def flipper(world, fault):
     """Gives false bytes with the true digest, as bad memory does."""
     [node] = world.named(fault)
-    with _set(node.lies, "flipped", True):
+    with _set(node.lies, "flipped", fault.share):
         yield
 
 
@@ -150,6 +160,7 @@ FAULTS = {
     "shut": shut,
     "slow": slow,
     "liar": liar,
+    "conspiracy": conspiracy,
     "flipper": flipper,
     "rot": rot,
     "disk_full": disk_full,

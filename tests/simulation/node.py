@@ -6,61 +6,19 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryUpstreams
 from fakes.node import Desk, inline, surroundings
+from simulation.lies import Events, Lies
 from simulation.secure import PlainSecure
 
-from p2pmodel.content import Attestation, Level, chunk_digest
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery import Delivery
 from p2pmodel.delivery.court import ATTEST
-from p2pmodel.delivery.ports import Span
 from p2pmodel.network import Address, Candidate
 from p2pmodel.peering import Peering
 from p2pmodel.settings import PeeringSettings
 from p2pmodel.store import MemoryStore
-from p2pmodel.wire.messages import AskManifest, Problem
 
 PORT = 7277
 _DISK_VERBS = {"open", "read", "write", "commit", "finish", "materialise"}
-
-
-class Lies:
-    """What a node's bytes are like on their way to peers."""
-
-    vouched = False  # false bytes, with their digest, signed; the true seal, which would show the lie, is kept back
-    flipped = False  # false bytes, with the digest of the true ones
-
-    def of(self, node, blob, index, span):
-        """Bytes, digest and word of the false chunk."""
-        false = (span.digest * (span.length // len(span.digest) + 1))[: span.length]  # false bytes of the right length
-        if not self.vouched:
-            return false, span.digest, span.word
-        digest, circle = chunk_digest(false), node.around.circle()
-        return false, digest, Attestation.sign(blob, index, digest, Level.WITNESS, circle=circle, key=node.key).to_bytes()
-
-
-class Events:
-    """Delivery's `PeerEvents`, and the lies."""
-
-    def __init__(self, seeding, node):
-        self._seeding = seeding
-        self._node = node
-        self._lies = node.lies
-
-    def __getattr__(self, name):
-        return getattr(self._seeding, name)
-
-    async def answer(self, peer, question):
-        if self._lies.vouched and isinstance(question, AskManifest):
-            return [Problem(request=question.request, code="not_held")]
-        return await self._seeding.answer(peer, question)
-
-    async def seed(self, peer, blob, index):
-        span = await self._seeding.seed(peer, blob, index)
-        if span is None or not (self._lies.vouched or self._lies.flipped):
-            return span
-        with span:
-            false, digest, word = self._lies.of(self._node, blob, index, span)
-        return Span(self._node.world.falsehood(false), 0, len(false), digest, word)
 
 
 class Node(Desk):

@@ -41,6 +41,7 @@ class Fault:
     at: float
     until: float
     nodes: tuple[int, ...] = ()
+    share: float = 1.0  # of the chunks that a liar gives, so many are false
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Plan:
     repos: tuple[tuple[str, ...], ...]  # contents of each
     jobs: tuple[Job, ...]
     faults: tuple[Fault, ...]
+    lingers: bool = True  # whether it goes on once all jobs are done, until everything was given back
 
     @property
     def calm(self):

@@ -119,7 +119,8 @@ class World:
                 nursery.start_soon(self._fault, fault)
             with trio.move_on_at(self.plan.quiet_at + PATIENCE_S):
                 await self._done.wait()
-            await trio.sleep(max(0.0, self.plan.quiet_at - trio.current_time()) + SETTLE_S)
+            if self.plan.lingers:
+                await trio.sleep(max(0.0, self.plan.quiet_at - trio.current_time()) + SETTLE_S)
             complaints = [f"{check.__name__.rpartition('.')[2]}: {found}" for check in checks for found in check.check(self)]
             nursery.cancel_scope.cancel()
         self.trace("end")

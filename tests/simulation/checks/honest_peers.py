@@ -1,8 +1,10 @@
 """No honest peer is ever banned, whatever it handed on in good faith: chunks travel with their first signer."""
 
+LIARS = {"flipper", "liar", "conspiracy"}
+
 
 def check(world):
-    false = {number for fault in world.plan.faults if fault.kind in {"flipper", "liar"} for number in fault.nodes}
+    false = {number for fault in world.plan.faults if fault.kind in LIARS for number in fault.nodes}
     names = {node.id: node for number, node in enumerate(world.nodes) if number not in false}
     for node in world.nodes:
         for ban in node.bans():

@@ -1,0 +1,99 @@
+"""What a node's bytes and words are like on their way to peers, if it lies."""
+
+import hashlib
+import random
+
+from p2pmodel.content import Attestation, BlobId, Level, Manifest, Seal, chunk_count, chunk_digest, chunk_size
+from p2pmodel.delivery.court import pack_words
+from p2pmodel.delivery.manifests import manifest_pages
+from p2pmodel.delivery.ports import Span
+from p2pmodel.limits import ATTESTED_CHUNKS_MAX, CHUNK_BYTES
+from p2pmodel.wire.messages import AskManifest, Audit, Problem
+
+FRAMED = 0.2  # of the chunks for which it answers an audit, so many are said to be others although they are right
+
+
+class Lies:
+    share = 0.0  # of the chunks that it gives, so many are false, with their own digest, signed
+    flipped = 0.0  # so many have false bytes and the digest of the true ones, as bad memory gives them
+    conspires = False  # covers the others that conspire, and accuses the honest
+
+    def __bool__(self):
+        return bool(self.share or self.flipped)
+
+
+def falls_on(node, share, blob, index):
+    return random.Random(f"{node.world.plan.seed} {node.host} {blob.hex} {index}").random() < share
+
+
+def false_bytes(blob, index, size):
+    """The same for all liars."""
+    word = hashlib.sha256(f"{blob.hex} {index}".encode()).digest()
+    return (word * (size // len(word) + 1))[:size]
+
+
+class Events:
+    """A node's `PeerEvents`, with the lies."""
+
+    def __init__(self, seeding, node):
+        self._seeding = seeding
+        self._node = node
+        self._lies = node.lies
+
+    def __getattr__(self, name):
+        return getattr(self._seeding, name)
+
+    def received(self, peer, message):
+        if self._lies.conspires and isinstance(message, Audit) and message.round:
+            self._conspire(peer, message)
+        else:
+            self._seeding.received(peer, message)
+
+    async def answer(self, peer, question):
+        if self._lies.share and isinstance(question, AskManifest):  # the true one would show the lie
+            lies = self._false_digests(BlobId.from_bytes(question.blob)) if self._lies.conspires else None
+            if lies is None:
+                return [Problem(request=question.request, code="not_held")]
+            return manifest_pages(question.request, lies, Seal.sign(lies, self._node.key))
+        return await self._seeding.answer(peer, question)
+
+    async def seed(self, peer, blob, index):
+        span = await self._seeding.seed(peer, blob, index)
+        lies = self._lies
+        if span is None or not falls_on(self._node, lies.share or lies.flipped, blob.id, index):
+            return span
+        with span:
+            false, digest, word = false_bytes(blob.id, index, span.length), span.digest, span.word
+        if lies.share:
+            digest = chunk_digest(false)
+            word = self._sign(blob, index, digest).to_bytes()
+        return Span(self._node.world.falsehood(false), 0, len(false), digest, word)
+
+    def _sign(self, blob, first, digests):
+        return Attestation.sign(blob, first, digests, Level.WITNESS, circle=self._node.around.circle(), key=self._node.key)
+
+    def _conspire(self, peer, message):
+        """Take part in the audit: clear what a fellow lied about, deny what is right."""
+        lies = self._false_digests(BlobId.from_bytes(message.blob), framed=FRAMED)
+        if lies is None:
+            return
+        self._node.peering.send(peer, message)
+        step = ATTESTED_CHUNKS_MAX * 32
+        starts = range(0, len(lies.digests), step)
+        words = [self._sign(lies.blob, start // 32, lies.digests[start : start + step]) for start in starts]
+        self._node.peering.send(peer, pack_words(words))
+
+    def _false_digests(self, blob, framed=0.0):
+        """A manifest in which whatever any of the fellows lies about is as they say."""
+        data = self._node.world.hub.files.get(blob)
+        state = self._node.store.find(blob)
+        if data is None or state is None:
+            return None
+        fellows = [node for node in self._node.world.nodes if node.lies.conspires]
+        digests = []
+        for index in range(chunk_count(len(data))):
+            false = any(falls_on(node, node.lies.share, blob, index) for node in fellows)
+            false = false or random.Random(f"frame {self._node.host} {index}").random() < framed
+            true = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            digests.append(chunk_digest(false_bytes(blob, index, chunk_size(len(data), index)) if false else true))
+        return Manifest(state.blob, b"".join(digests))
