@@ -31,6 +31,7 @@ from fakes.gateway import FakeDelivery, FakeUpstreams
 from p2pmodel.content import Blob, BlobId, Grade, Hub, Manifest, Repo, RepoKind, Seal
 from p2pmodel.content.attestation import Attestation, Circle, Level
 from p2pmodel.content.blob_filter import FILTER_BYTES, BlobFilter
+from p2pmodel.delivery import publications
 from p2pmodel.delivery.listings import read_listing
 from p2pmodel.delivery.manifests import assemble_manifest, manifest_pages
 from p2pmodel.discovery import Announcement
@@ -54,6 +55,7 @@ from p2pmodel.wire.messages import Hello, ManifestPage
 VECTORS = Path(__file__).parents[2] / "protocol/vectors"
 BLOB = Blob(BlobId("sha256", "ab" * 32), 2 * CHUNK_BYTES + 7)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+HUB_MARK = b"\0HUB\0"
 CIRCLE = Circle(bytes(8))
 REPO = {hub: Repo(hub, RepoKind.MODEL, "org/model") for hub in Hub}
 SCRATCH = Path(tempfile.gettempdir())
@@ -125,12 +127,16 @@ def listing(data: bytes) -> None:
     for packed in (document, data):
         with suppress(ValueError):
             read_listing(packed, REPO[Hub.HUGGINGFACE], "main")
+    published = KEY.public_key().public_bytes_raw() + KEY.sign(publications._PREFIX + body) + body
+    with suppress(ValueError):
+        publications.read(published, REPO[Hub.HUGGINGFACE])
 
 
 def listing_seeds() -> list[bytes]:
     said = {"hub": "huggingface", "kind": "model", "name": "org/model", "revision": "main", "commit": "c" * 40}
     files = [["a/b.json", 3, None], ["w.safetensors", 9, "sha256:" + "0" * 64]]
-    return [json.dumps({**said, "files": files, "listing": "W10="}).encode()]
+    published = {"kind": "model", "name": "org/model", "files": files[1:], "published": 1, "expires": 99}
+    return [json.dumps({**said, "files": files, "listing": "W10="}).encode(), json.dumps(published).encode()]
 
 
 def txt(data: bytes) -> None:
@@ -239,28 +245,64 @@ class Wire:
         pass
 
 
+HUB = FakeUpstreams()
+
+
 @cache
 def desk() -> Desk:
     delivery = FakeDelivery()
     for hub, repo in REPO.items():
         delivery.repos[repo] = {"config.json": b"{}", "w.bin": bytes(999)}
         delivery.infos[repo] = b'{"siblings": [], "Data": {}}' if hub is Hub.HUGGINGFACE else b'{"Code": 200, "Data": {}}'
-    gateway = Gateway(delivery, FakeUpstreams(), ready=lambda: None, render_metrics=lambda: b"", report={})
+    gateway = Gateway(delivery, HUB, ready=lambda: None, render_metrics=lambda: b"", report={})
     gate = Gate(hosts_of(7276), None)
     return Desk(gate, gateway._routes, gateway._vigil, gateway._reception, gateway.statistics)
 
 
 def http(data: bytes) -> None:
-    wire = Wire(data)
+    """What a client says and, after a mark, what the hub answers where the gateway asks it on the client's behalf."""
+    said, _, HUB.body = data.partition(HUB_MARK)
+    wire = Wire(said)
     trio.run(ClientConnection(wire, desk()).run)
     answers = bytes(wire.answered)
     assert not answers or answers.startswith(b"HTTP/1.1 ")
     assert b"access-control-" not in answers.lower()
 
 
+def posted(path: bytes, kind: bytes, body: bytes, answer: bytes = b"{}") -> bytes:
+    head = b"POST " + path + b" HTTP/1.1\r\nHost: localhost:7276\r\nAuthorization: Bearer hf_x\r\nContent-Type: " + kind
+    return head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body + HUB_MARK + answer
+
+
+def upload_seeds() -> list[bytes]:
+    one = {"oid": "0" * 64, "size": 9}
+    batch = {"operation": "upload", "transfers": ["basic", "multipart"], "objects": [one], "hash_algo": "sha256"}
+    action = {"href": "http://cdn.example/x", "header": {"chunk_size": "5", "1": "http://cdn.example/1"}}
+    granted = {"transfer": "multipart", "objects": [{**one, "actions": {"upload": action, "verify": action}}]}
+    lines = [
+        {"key": "header", "value": {"summary": "s"}},
+        {"key": "file", "value": {"path": "a.json", "content": "e30=", "encoding": "base64"}},
+        {"key": "lfsFile", "value": {"path": "w.bin", "algo": "sha256", **one}},
+    ]
+    commit = b"\n".join(json.dumps(line).encode() for line in lines)
+    made = json.dumps({"commitOid": "c" * 40, "commitUrl": "http://hub.example/x"}).encode()
+    lfs, answer = json.dumps(batch).encode(), json.dumps(granted).encode()
+    return [
+        posted(b"/org/model.git/info/lfs/objects/batch", b"application/vnd.git-lfs+json", lfs, answer),
+        posted(b"/api/models/org/model/commit/main", b"application/x-ndjson", commit, made),
+        posted(b"/api/v1/repos/models/org/model/info/lfs/objects/batch", b"application/json", lfs, answer),
+        posted(
+            b"/api/v1/repos/models/org/model/commit/master", b"application/json", json.dumps({"actions": []}).encode(), made
+        ),
+        posted(b"/api/repos/create", b"application/json", b'{"name": "model"}', b'{"url": "http://hub.example/org/model"}'),
+    ]
+
+
 def http_seeds() -> list[bytes]:
     host = b"Host: localhost:7276\r\n"
     return [
+        *upload_seeds(),
+        b"GET /org/model/xet-read-token/main HTTP/1.1\r\n" + host + b"\r\n",
         b"GET /org/model/resolve/main/w.bin HTTP/1.1\r\n" + host + b"Range: bytes=5-9\r\nAuthorization: Bearer hf_x\r\n\r\n",
         b"HEAD /org/model/resolve/main/config.json HTTP/1.1\r\n" + host + b"Range: bytes=-7\r\n\r\n" * 2,
         b"GET /api/models/org/model/tree/main?recursive=1 HTTP/1.1\r\n" + host + b"Cookie: m_session_id=x\r\n\r\n",
