@@ -110,7 +110,8 @@ async def _serve(settings: Settings) -> None:
     async with house(settings) as running, trio.open_nursery() as nursery:  # so that the house leaves uncancelled
         nursery.start_soon(_watchdog)
         sd.notify(f"READY=1\nSTATUS=Serving {running.gateway}, peers on port {running.peering}")
-        logger.info("ready", node=running.node_id, gateway=str(running.gateway), peering=running.peering, version=__version__)
+        doors = {"gateway": str(running.gateway)} | ({"gateway_tls": str(running.gateway_tls)} if running.gateway_tls else {})
+        logger.info("ready", node=running.node_id, **doors, peering=running.peering, version=__version__)
         await _told_to_stop(settings, running.limits)
         sd.notify("STOPPING=1")
         nursery.cancel_scope.cancel()
