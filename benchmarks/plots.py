@@ -3,14 +3,14 @@
     python benchmarks/plots.py [--dir docs] [--seeds 3] [--large]
 
 Needs matplotlib (`pip install .[docs]`). About ten minutes; `--large` adds 10,000 nodes, another ten. The figures behind the
-curves lie beside them as JSON. A point is `python -m tests.simulation --nodes N … --chunks 256` (128 for 10,000 nodes).
+curves lie beside them in plan.json; what stands there is not simulated again, so delete it after a change of the policy.
+A point is `python -m tests.simulation --nodes N … --chunks 256` (128 for 10,000 nodes).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -48,66 +48,61 @@ CURVES: Final = (
     Curve("nobody has it: 512 MiB, links 1 Gbit/s, uplink 100 Mbit/s", 512 * MIB, GBIT, 0.1 * GBIT, nodes_most=1000),
     Curve("one has it: 4 GiB, links 1 Gbit/s", 4096 * MIB, GBIT, GBIT, holders=1, nodes_most=1000),
 )
-Points = list[tuple[int, list[Outcome]]]
+Row = dict[str, Any]  # a simulated cluster, as it stands in plan.json
+Figures = dict[str, list[Row]]  # by curve
 
 
-def run(curve: Curve, seeds: range, *, large: bool) -> Points:
-    points = []
+def run(curve: Curve, rows: list[Row], seeds: range, *, large: bool) -> None:
+    """Add the points that are missing."""
     for nodes in (*NODES, *([LARGE] if large else [])):
-        if nodes <= curve.nodes_most:
-            outcomes = [simulate(curve.at(nodes, seed)) for seed in (seeds if nodes < LARGE else seeds[:1])]
-            print(f"{curve.name}; {nodes} nodes: {mean(each.to_bound for each in outcomes):.3f} × the bound", flush=True)
-            points.append((nodes, outcomes))
-    return points
+        for seed in seeds if nodes < LARGE else seeds[:1]:
+            if nodes <= curve.nodes_most and not any((row["nodes"], row["seed"]) == (nodes, seed) for row in rows):
+                rows.append(row_of(simulate(curve.at(nodes, seed))))
+                print(f"{curve.name}; {nodes} nodes, seed {seed}: {rows[-1]['to_bound']:.3f} × the bound", flush=True)
+    rows.sort(key=lambda row: (row["nodes"], row["seed"]))
+
+
+def row_of(outcome: Outcome) -> Row:
+    return {
+        "nodes": outcome.scenario.nodes,
+        "seed": outcome.scenario.seed,
+        "last_s": round(outcome.last_s, 2),
+        "to_bound": round(outcome.to_bound, 4),
+        "hub_ratio": round(outcome.hub_ratio, 4),
+        "control_ratio": round(outcome.control_ratio, 6),
+        "chunks": outcome.scenario.chunks,
+        "trace": outcome.trace,
+    }
 
 
 PANELS: Final = (
-    ("last node done ÷ lower bound", lambda outcome: outcome.to_bound, 1.5),
-    ("hub bytes ÷ size", lambda outcome: outcome.hub_ratio, 1.02),
-    ("control bytes of a node ÷ size, %", lambda outcome: 100 * outcome.control_ratio, 0.1),
+    ("last node done ÷ lower bound", lambda row: row["to_bound"], 1.5),
+    ("hub bytes ÷ size", lambda row: row["hub_ratio"], 1.02),
+    ("control bytes of a node ÷ size, %", lambda row: 100 * row["control_ratio"], 0.1),
 )
 
 
-def plot(curves: dict[str, Points], file: Path, caption: str) -> None:
+def plot(curves: Figures, file: Path, caption: str) -> None:
     import matplotlib as mpl  # noqa: PLC0415  # after the simulations' arguments are known to be good
 
     mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "p2pmodel"
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     figure, panels = plt.subplots(1, len(PANELS), figsize=(13, 4.2))
     for axes, (title, value, limit) in zip(panels, PANELS, strict=True):
-        for name, points in curves.items():
-            nodes = [count for count, _ in points]
-            [line] = axes.plot(nodes, [mean(map(value, outcomes)) for _, outcomes in points], marker="o", label=name)
-            for count, outcomes in points:
-                axes.plot([count] * len(outcomes), list(map(value, outcomes)), ".", color=line.get_color(), alpha=0.4)
+        for name, rows in curves.items():
+            nodes = sorted({row["nodes"] for row in rows})
+            means = [mean(value(row) for row in rows if row["nodes"] == count) for count in nodes]
+            [line] = axes.plot(nodes, means, marker="o", label=name)
+            axes.plot([row["nodes"] for row in rows], list(map(value, rows)), ".", color=line.get_color(), alpha=0.4)
         axes.axhline(limit, color="grey", linestyle="--", linewidth=1)
         axes.set(xscale="log", xlabel="nodes", title=title)
         axes.set_ylim(bottom=0 if "%" in title or "hub" in title else 0.95)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="upper center", ncol=2, fontsize=8)
     figure.text(0.5, 0.01, caption, ha="center", fontsize=7)
     figure.tight_layout(rect=(0, 0.04, 1, 0.88))
-    figure.savefig(file, dpi=130)
-
-
-def figures(curves: dict[str, Points]) -> dict[str, Any]:
-    return {
-        name: [
-            {
-                "nodes": nodes,
-                "seed": each.scenario.seed,
-                "last_s": round(each.last_s, 2),
-                "to_bound": round(each.to_bound, 4),
-                "hub_ratio": round(each.hub_ratio, 4),
-                "control_ratio": round(each.control_ratio, 6),
-                "chunks": each.scenario.chunks,
-                "trace": each.trace,
-            }
-            for nodes, outcomes in points
-            for each in outcomes
-        ]
-        for name, points in curves.items()
-    }
+    figure.savefig(file, metadata={"Date": None})  # the same figures give the same file
 
 
 def main() -> None:
@@ -116,15 +111,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--large", action="store_true", help="10,000 nodes, too, for the first curve")
     arguments = parser.parse_args()
-    curves = {curve.name: run(curve, range(1, arguments.seeds + 1), large=arguments.large) for curve in CURVES}
     arguments.dir.mkdir(exist_ok=True)
-    (arguments.dir / "plan.json").write_text(json.dumps(figures(curves), indent=1) + "\n")
-    command = " ".join(["python benchmarks/plots.py", *sys.argv[1:]])
+    file = arguments.dir / "plan.json"
+    curves: Figures = json.loads(file.read_text()) if file.exists() else {}
+    for curve in CURVES:
+        run(curve, curves.setdefault(curve.name, []), range(1, arguments.seeds + 1), large=arguments.large)
+        file.write_text(json.dumps(curves, indent=1) + "\n")
+    seeds = max(row["seed"] for rows in curves.values() for row in rows)
+    command = f"python benchmarks/plots.py --seeds {arguments.seeds}{' --large' * arguments.large}"
     caption = (
-        f"{command}; seeds 1 … {arguments.seeds}; dashed: the aim. At most {CHUNKS} chunks: coarse, so on the slow side. "
+        f"{command}; seeds 1 … {seeds}; dashed: the aim. At most {CHUNKS} chunks: coarse, so on the slow side. "
         f"Up to {FULL_MESH_MAX} nodes all with all, beyond {NEIGHBOURS} neighbours a node and {READERS} readers of the hub."
     )
-    plot(curves, arguments.dir / "plan.png", caption)
+    plot(curves, arguments.dir / "plan.svg", caption)
 
 
 if __name__ == "__main__":
