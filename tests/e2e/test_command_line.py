@@ -58,7 +58,7 @@ def test_list_status_peers_and_config_show_answer_for_people_and_in_json(node):
     assert held["bytes"] == held["bytes_here"] == sum(map(len, FILES.values()))
     assert str(node.port) in node.command("status").out
     assert node.command("status", "--json").json["mode"] == "open"
-    assert node.command("peers", "--json").json == {"peers": []}
+    assert node.command("peers", "--json").json == {"peers": [], "bans": []}
     shown = node.command("config show", "--json").json
     assert shown["node"]["state_dir"]["value"] == str(node.state)
     assert str(node.config) in shown["node"]["state_dir"]["origin"]
