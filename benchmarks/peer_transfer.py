@@ -58,6 +58,9 @@ class Events:
     def unlinked(self, peer):
         pass
 
+    def quiet(self, peer, *, quiet):
+        pass
+
     def received(self, peer, message):
         pass
 

@@ -211,6 +211,7 @@ class _Rooms:
                 dice=self._dice,
                 state_dir=settings.node.state_dir,
                 upload=upload,
+                discovery_s=DISCOVER_S if settings.discovery.mdns else 0.0,
                 abilities=belonging.abilities(self._membership, settings),
             )
         self.router = Router(

@@ -2,8 +2,9 @@
 it is sealed.
 
 The nursery of `run` holds a lane per source, the committer, and the task that hashes in order; leaving it ends them all.
-What was held is kept and resumed by the next download. Tasks meet at one condition: `wake` after every change of facts,
-`_changed` to wait for one; a lane that finds nothing to do sleeps until then or until the swarm's own `wake_at`.
+What was held is kept and resumed by the next download. Readers and the sealing task meet at one condition, `change`. A lane
+that finds nothing to do sleeps until its own bell rings: with fifty peers a chunk is told fifty times, and if each time
+every lane looked whether there is something for it, that would be most of what a node does.
 """
 
 from __future__ import annotations
@@ -37,13 +38,12 @@ from p2pmodel.errors import (
     first_error,
 )
 from p2pmodel.limits import CHUNK_BYTES, CLAIM_REPEAT_S, COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
-from p2pmodel.swarm import HUB, Flight, SourceName, Swarm
+from p2pmodel.swarm import HUB, HUB_STREAMS, Flight, SourceName, Swarm
 from p2pmodel.wire.messages import Attest, Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
 from p2pmodel.wire.messages import Audit as AuditMessage
 
-HUB_LANES: Final = 4  # one connection rarely fills a long path
-PEER_LANES: Final = 2  # of a large blob: while one chunk is written the next comes in
-_LARGE_BLOB_BYTES: Final = 256 * MIB  # below, nodes that start together would ask one holder for the same chunks more often
+PEER_LANES: Final = 2  # of a fast peer: while one chunk is written the next comes in
+_FAST: Final = 200 * MIB  # bytes/s of one lane; below, a second one would only make each chunk take longer
 _SMALL_BLOB_BYTES: Final = 64 * MIB  # up to here one connection will do
 PAUSE_MIN_S: Final = 0.5  # after a failed order a lane pauses, doubling, so that the others get the chunk
 PAUSE_MAX_S: Final = 10.0
@@ -73,6 +73,8 @@ class Download:
         self._sharing = sharing
         self._court = court
         self._changed = trio.Event()
+        self._bells: dict[SourceName, trio.Event] = {}  # of lanes with nothing to do
+        self._followed: frozenset[NodeId] = frozenset()
         self._nursery: trio.Nursery | None = None
         self._started = False  # the sources are known
         self._hub_failure: P2pmodelError | None = None
@@ -88,8 +90,9 @@ class Download:
             rates=around.rates,
             rng=around.rng,
             now=trio.current_time(),
+            met_at=around.neighbours.met_at(),
         )
-        self.arrivals = Arrivals(stored, self.swarm, around, herald, statistics, court, self.wake)
+        self.arrivals = Arrivals(stored, self.swarm, around, herald, statistics, court, self._arrived)
         self.trial = self.arrivals.trial
         self.trial.can_read, self.trial.changed = self._can_read, self.wake
         self.audit = Audit(stored, self.swarm, self.trial, around, court, self.change)
@@ -115,9 +118,18 @@ class Download:
         return self.stored.sealed or chunk in self.stored.own
 
     def wake(self) -> None:
-        """Facts changed: everybody who waits looks again."""
+        """Facts changed that concern everybody: whoever waits looks again."""
+        self._ring(*self._bells)
+        self._change()
+
+    def _change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+    def _ring(self, *sources: SourceName) -> None:
+        for source in sources:
+            if source in self._bells:
+                self._bells.pop(source).set()
 
     async def change(self, until: float = inf) -> None:
         """Wait for a change of facts, at most until then."""
@@ -159,11 +171,11 @@ class Download:
         self.swarm.confirming(claimed)  # at once: a lane that starts first would ask the hub for them
         nursery.start_soon(self._confirm, claimed)
         nursery.start_soon(self._commit_now_and_then)
-        nursery.start_soon(self._give_up_when_hopeless)
+        nursery.start_soon(self._keep_time)
         nursery.start_soon(self._repeat_claims)
         if self.locations:
             source = self._around.upstreams.source(self.locations)
-            for _ in range(HUB_LANES if self.blob.size > _SMALL_BLOB_BYTES else 1):
+            for _ in range(HUB_STREAMS if self.blob.size > _SMALL_BLOB_BYTES else 1):
                 nursery.start_soon(self._lane, HUB, lambda: source)
             nursery.start_soon(partial(self._lane, HUB, lambda: source, urgent=True))
         for peer in self._around.neighbours.linked():
@@ -193,7 +205,7 @@ class Download:
             await turn.take(0)  # an order that our own limit would hold back only keeps its chunks from others
             flight = self.swarm.next_order(name, trio.current_time(), urgent=urgent)
             if flight is None:
-                await self.change(until=self.swarm.wake_at(trio.current_time()))
+                await self._bells.setdefault(name, trio.Event()).wait()
             elif await self._work(flight, source(), turn):
                 pause = PAUSE_MIN_S
             else:
@@ -204,6 +216,7 @@ class Download:
         """One order; false when the source failed and should pause."""
         hub = flight.source == HUB
         self._tell_claims(hub=hub)
+        self._change()  # it will have to be looked after
         order = Order(self.blob, flight.first, flight.count, private=self.stored.private)
         sink = FlightSink(self.arrivals, self._around, flight, turn)
         scope = self._scopes[flight.number] = trio.CancelScope()
@@ -223,13 +236,22 @@ class Download:
             elif not isinstance(error, SourceBusyError):
                 self.swarm.failed(flight, for_good=False)
         else:
+            if not hub:
+                self._add_lane_if_fast(flight)
             return True
         finally:
             del self._scopes[flight.number]
             self.swarm.ended(flight, trio.current_time())
             self._tell_claims(hub=hub)
-            self.wake()
+            if flight.left:
+                self.wake()
         return False
+
+    def _add_lane_if_fast(self, flight: Flight) -> None:
+        peer = NodeId(flight.source)
+        fast = flight.received >= _FAST * (trio.current_time() - flight.started_at)
+        if fast and self._lanes[peer] < PEER_LANES and self._nursery is not None:
+            self._nursery.start_soon(self._peer_lane, peer)
 
     def _tell_claims(self, *, hub: bool) -> None:
         if hub:
@@ -254,14 +276,18 @@ class Download:
         self.failure = self.failure or error
         self.scope.cancel()
 
-    async def _give_up_when_hopeless(self) -> None:
+    async def _keep_time(self) -> None:
+        """Wake the lanes when the swarm would decide otherwise although nothing happened; give up when it has no hope."""
         while True:
             now = trio.current_time()
             if not self.locations:
                 self.swarm.hub_rests(inf)
             if self.swarm.hopeless(now):
                 self._fail(self._why_hopeless())
-            await self.change(until=self.swarm.wake_at(now))
+            with trio.move_on_at(self.swarm.wake_at(now)) as alarm:
+                await self._changed.wait()
+            if alarm.cancelled_caught:
+                self.wake()
 
     def _why_hopeless(self) -> P2pmodelError:
         if isinstance(self._hub_failure, ShortAnswerError):  # one order's failure becomes everybody's
@@ -347,7 +373,7 @@ class Download:
     def _announce_sealed(self) -> None:
         full = ChunkMap.full(self.swarm.chunks).to_bytes()
         message = Have(blob=self.blob.id.to_bytes(), size=self.blob.size, sealed=True, wanted=False, chunks=full)
-        self._herald.tell(self.blob.id, message)
+        self._herald.complete(self.blob.id, message)
 
     # Peers
 
@@ -358,25 +384,32 @@ class Download:
         if not self.may_join(peer) or self._nursery is None or peer in self.swarm.availability.peers:
             return
         self.swarm.joined(peer, self._around.neighbours.weight(peer))
+        self.swarm.asked([peer], trio.current_time())
+        self._followed |= {peer}
         self._around.neighbours.send(peer, self.interest(on=True))
-        lanes = PEER_LANES if self.blob.size >= _LARGE_BLOB_BYTES else 1
-        for _ in range(lanes - self._lanes[peer]):
+        if not self._lanes[peer]:
             self._nursery.start_soon(self._peer_lane, peer)
 
     def peer_unlinked(self, peer: NodeId) -> None:
         self.swarm.left(peer)
         self.audit.joined(peer, 0)
-        self.wake()
+        self._followed -= {peer}
+        self._others_changed()
+
+    def peer_quiet(self, peer: NodeId, *, quiet: bool) -> None:
+        self.swarm.quiet(peer, quiet=quiet)
+        self._others_changed()
 
     def banned(self, node: NodeId) -> None:
         """It is left out from now on, and what rests on its word alone is fetched again."""
         if node in self.swarm.availability.peers:
             self._around.neighbours.send(node, self.interest(on=False))
         self.swarm.left(node)
+        self._followed -= {node}
         lost = self.trial.banned(node)
         if lost and self._nursery is not None and not self._finishing:
             self._nursery.start_soon(self._drop, lost)
-        self.wake()
+        self._others_changed()
 
     async def _drop(self, chunks: list[int]) -> None:
         await self._around.blocking(self.stored.drop, chunks)
@@ -386,8 +419,18 @@ class Download:
     def _can_read(self) -> bool:
         return bool(self.locations) and trio.current_time() >= self.swarm.hub_rests_until
 
-    def interest(self, *, on: bool) -> Interest:
-        return Interest(blob=self.blob.id.to_bytes(), size=self.blob.size, on=on)
+    def interest(self, *, on: bool, watch: bool = True) -> Interest:
+        return Interest(blob=self.blob.id.to_bytes(), size=self.blob.size, on=on, watch=watch)
+
+    def _others_changed(self) -> None:
+        """Who is there, and who wants it: everything may be different."""
+        followed = self.swarm.followed
+        self.swarm.asked(followed - self._followed, trio.current_time())
+        for peer in sorted(followed ^ self._followed):
+            self._around.neighbours.send(peer, self.interest(on=True, watch=peer in followed))
+        self._followed = followed
+        self._give_way()
+        self.wake()
 
     def told(self, peer: NodeId, message: Message) -> None:
         """What a peer says of this blob. Raises ValueError or IndexError for what cannot be true."""
@@ -395,23 +438,39 @@ class Download:
         match message:
             case Interest():
                 self.swarm.wants(peer, wanted=message.on)
+                self._others_changed()
             case Have() if message.size == self.blob.size:
-                chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
-                self.swarm.has(peer, chunks, sealed=message.sealed, wanted=message.wanted, now=now)
-                testimony = self.trial.testimony
-                if message.sealed and testimony.followed is None and testimony.wants(peer) and self._nursery is not None:
-                    self._nursery.start_soon(testimony.ask, peer)
+                self._told_all(peer, message, now)
             case Attest() if message.size == self.blob.size:
                 self.audit.heard(self.trial.heard(Attestation.take_all(message.words)))
+                self.wake()
             case AuditMessage():
                 self.audit.joined(peer, message.round)
+                self.wake()
             case Held():
                 came = unpack_indices(message.chunks)
                 self.swarm.got(peer, came, now)
                 self.intake.count(peer, len(came) * CHUNK_BYTES, now)
+                self._give_way()
+                self._ring(peer)
             case Claims():
-                for crossed in self.swarm.claims(peer, unpack_runs(message.runs), unpack_runs(message.coming), now):
-                    self._scopes[crossed.number].cancel()
-            case _:
-                return
-        self.wake()
+                runs, coming, firm = map(unpack_runs, (message.runs, message.coming, message.firm))
+                self.swarm.claims(peer, runs, coming, firm, now)
+                self._give_way()
+                self._ring(HUB)
+
+    def _told_all(self, peer: NodeId, message: Have, now: float) -> None:
+        chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
+        self.swarm.has(peer, chunks, sealed=message.sealed, wanted=message.wanted, now=now)
+        testimony = self.trial.testimony
+        if message.sealed and testimony.followed is None and testimony.wants(peer) and self._nursery is not None:
+            self._nursery.start_soon(testimony.ask, peer)
+        self._others_changed()
+
+    def _arrived(self) -> None:
+        self._give_way()
+        self._change()
+
+    def _give_way(self) -> None:
+        for flight in self.swarm.overtaken(trio.current_time()):
+            self._scopes[flight.number].cancel()

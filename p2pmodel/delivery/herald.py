@@ -1,4 +1,5 @@
-"""Tells the peers that watch a blob what has come and what we are reading from the hub: in batches, only to those who asked."""
+"""Tells peers what comes of a blob and what we are reading from the hub, in batches: those who watch it, everything; those who
+only want it, when it is whole."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from p2pmodel.content import BlobId, NodeId
 from p2pmodel.delivery.ports import Neighbours
 from p2pmodel.limits import RUNS_PER_MESSAGE_MAX, WATCHES_PER_PEER_MAX
 from p2pmodel.swarm import Swarm
-from p2pmodel.wire.messages import Claims, Held, Message, pack_indices, pack_runs
+from p2pmodel.wire.messages import Claims, Have, Held, Message, pack_indices, pack_runs
 
 BATCH_S: Final = 0.1  # a 10 Gbit/s node gets 300 chunks/s: ten frames instead of three hundred
+_WATCHERS_PER_BATCH: Final = 16  # more of them are told less often: what a node hears must not grow with the cluster
 _INDICES_PER_FRAME_MAX: Final = 8000
 
 
@@ -37,37 +39,45 @@ class Herald:
         self._neighbours = neighbours
         self._private = private
         self._admits = admits
-        self._watchers: dict[BlobId, dict[NodeId, None]] = {}
-        self._watched: dict[NodeId, dict[BlobId, None]] = {}  # the same, by peer
+        self._wanted: dict[BlobId, dict[NodeId, bool]] = {}  # by whom, and whether it watches
+        self._wants: dict[NodeId, dict[BlobId, None]] = {}  # the same, by peer
         self._arrived: dict[BlobId, list[int]] = {}
         self._ordered: dict[BlobId, Swarm] = {}
         self._news = trio.Event()
 
-    def watch(self, blob: BlobId, peer: NodeId) -> None:
-        """Until `unwatch`; of too many blobs that one peer watches, the first is forgotten."""
-        watched = self._watched.setdefault(peer, {})
-        watched[blob] = None
-        self._watchers.setdefault(blob, {})[peer] = None
-        if len(watched) > WATCHES_PER_PEER_MAX:
-            self.unwatch(next(iter(watched)), peer)
+    def wants(self, blob: BlobId, peer: NodeId, *, watch: bool) -> None:
+        """Until `wants_no_more`; of too many blobs that one peer wants, the first is forgotten."""
+        wants = self._wants.setdefault(peer, {})
+        wants[blob] = None
+        self._wanted.setdefault(blob, {})[peer] = watch
+        if len(wants) > WATCHES_PER_PEER_MAX:
+            self.wants_no_more(next(iter(wants)), peer)
 
-    def unwatch(self, blob: BlobId, peer: NodeId) -> None:
-        if (watchers := self._watchers.get(blob)) is not None and peer in watchers:
-            del watchers[peer], self._watched[peer][blob]
-            if not watchers:
-                del self._watchers[blob]
+    def wants_no_more(self, blob: BlobId, peer: NodeId) -> None:
+        if (wanted := self._wanted.get(blob)) is not None and peer in wanted:
+            del wanted[peer], self._wants[peer][blob]
+            if not wanted:
+                del self._wanted[blob]
 
     def forget(self, peer: NodeId) -> None:
-        for blob in list(self._watched.get(peer, ())):
-            self.unwatch(blob, peer)
-        self._watched.pop(peer, None)
+        for blob in list(self._wants.get(peer, ())):
+            self.wants_no_more(blob, peer)
+        self._wants.pop(peer, None)
 
     def watchers(self, blob: BlobId) -> list[NodeId]:
-        """Whom to tell of a blob."""
-        watchers = self._watchers.get(blob)
-        if not watchers:
-            return []
-        return [peer for peer in watchers if self._admits(peer, blob)] if self._private(blob) else list(watchers)
+        """Whom to tell of all that happens to a blob."""
+        return [peer for peer, watches in self._who_want(blob).items() if watches]
+
+    def _who_want(self, blob: BlobId) -> dict[NodeId, bool]:
+        wanted = self._wanted.get(blob, {})
+        if wanted and self._private(blob):
+            return {peer: watches for peer, watches in wanted.items() if self._admits(peer, blob)}
+        return wanted
+
+    def complete(self, blob: BlobId, have: Have) -> None:
+        """It is all here: told to whoever wants it."""
+        for peer in self._who_want(blob):
+            self._neighbours.send(peer, have)
 
     def arrived(self, blob: BlobId, chunk: int) -> None:
         """A chunk can be had here now; told with the next batch."""
@@ -97,8 +107,9 @@ class Herald:
         while True:
             await self._news.wait()
             self._news = trio.Event()
+            told = max((len(self.watchers(blob)) for blob in {*self._arrived, *self._ordered}), default=0)
             self.flush()
-            await trio.sleep(BATCH_S)
+            await trio.sleep(BATCH_S * max(1.0, told / _WATCHERS_PER_BATCH))
 
     def flush(self) -> None:
         for blob in list(self._arrived):
@@ -114,5 +125,6 @@ class Herald:
 
 
 def claims_of(swarm: Swarm) -> Claims:
-    runs, coming = (pack_runs(runs[:RUNS_PER_MESSAGE_MAX]) for runs in swarm.own_claims())
-    return Claims(blob=swarm.blob.id.to_bytes(), runs=runs, coming=coming)
+    claims = swarm.own_claims(trio.current_time())
+    runs, coming, firm = (pack_runs(runs[:RUNS_PER_MESSAGE_MAX]) for runs in claims)
+    return Claims(blob=swarm.blob.id.to_bytes(), runs=runs, coming=coming, firm=firm)

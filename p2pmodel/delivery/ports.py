@@ -289,6 +289,9 @@ class Neighbours(Protocol):
     def own_weight(self) -> str:
         """The same for this node, as its peers see it."""
 
+    def met_at(self) -> float:
+        """When those who are there will have been met: a daemon that began a moment ago knows few of its cluster."""
+
     def able(self, peer: NodeId, ability: str) -> bool:
         """Whether both ends of the link have this ability (protocol/evolution.md)."""
 
@@ -313,6 +316,9 @@ class PeerEvents(Protocol):
     def linked(self, peer: NodeId) -> None: ...
 
     def unlinked(self, peer: NodeId) -> None: ...
+
+    def quiet(self, peer: NodeId, *, quiet: bool) -> None:
+        """Nothing has been heard of a linked peer for QUIET_S; or it is heard again."""
 
     def received(self, peer: NodeId, message: Message) -> None:
         """Interest, Have, Held, Claims, BadChunk, HubBusy."""

@@ -147,6 +147,10 @@ class Seeding:
         self._herald.forget(peer)
         self._downloads.peer_unlinked(peer)
 
+    def quiet(self, peer: NodeId, *, quiet: bool) -> None:
+        for download in self._downloads.active:
+            download.peer_quiet(peer, quiet=quiet)
+
     def received(self, peer: NodeId, message: Message) -> None:
         if self._court.banned(peer):
             return
@@ -216,10 +220,11 @@ class Seeding:
     def _interest(self, peer: NodeId, message: Interest) -> None:
         blob = BlobId.from_bytes(message.blob)
         if not message.on:
-            self._herald.unwatch(blob, peer)
+            self._herald.wants_no_more(blob, peer)
         else:
-            self._herald.watch(blob, peer)
-            self._answer_interest(peer, Blob(blob, message.size))
+            self._herald.wants(blob, peer, watch=message.watch)
+            if message.watch:
+                self._answer_interest(peer, Blob(blob, message.size))
         self._downloads.told(peer, blob, message)
 
     def _answer_interest(self, peer: NodeId, blob: Blob) -> None:

@@ -32,6 +32,9 @@ class Alone:
     def own_weight(self) -> str:
         return self._node
 
+    def met_at(self) -> float:
+        return 0.0
+
     def able(self, peer: NodeId, ability: str) -> bool:  # noqa: ARG002  # the port's signature
         return False
 

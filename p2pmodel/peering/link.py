@@ -21,6 +21,7 @@ from p2pmodel.limits import (
     ANSWER_TIMEOUT_S,
     HEARTBEAT_S,
     HEARTBEATS_MISSED_MAX,
+    QUIET_S,
     REQUESTS_IN_FLIGHT_MAX,
     SEND_QUEUE_MESSAGES_MAX,
 )
@@ -54,6 +55,7 @@ Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private
 
 _SILENCE_MAX_S: Final = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
 _FAREWELL_TIMEOUT_S: Final = 1.0
+_LATE_S: Final = 1.0  # an event loop that comes so late was itself asleep
 _BATCH_MESSAGES_MAX: Final = 32
 
 
@@ -62,6 +64,7 @@ class Attention:
     """What a link tells its house. `heard` must not block or raise; `answer` gives the pages, or one Problem."""
 
     heard: Callable[[Link, Message], None]
+    quiet: Callable[[Link], None]  # `Link.quiet` changed
     answer: Callable[[Link, Question], Awaitable[Sequence[Message]]]
     inventory: Callable[[], tuple[int, bytes]]
     statistics: PeeringStatistics
@@ -105,6 +108,7 @@ class Link:
         self.rtt_s: float | None = None
         self.ended = ""  # why
         self.catching_up = False  # its inventory is being read
+        self.quiet = False  # nothing was heard for QUIET_S
         self.traffic = Traffic()
         self._attention = attention
         self._scope = trio.CancelScope()
@@ -192,6 +196,7 @@ class Link:
     async def _read(self) -> None:
         while (message := await self.connection.receive()) is not None:
             self._heard_at = trio.current_time()
+            self._be_quiet(quiet=False)
             if isinstance(message, Bye):
                 return self.cut("bye")
             self._received(message)
@@ -249,14 +254,29 @@ class Link:
         return messages
 
     async def _beat(self) -> None:
-        while True:
-            self._nonce += 1
-            self._pinged_at = trio.current_time()
-            sequence, digest = self._attention.inventory()
-            self.send(Ping(nonce=self._nonce, sequence=sequence, digest=digest))
-            await trio.sleep(HEARTBEAT_S)
-            if trio.current_time() - self._heard_at > _SILENCE_MAX_S:
-                return self.cut("silent")
+        now = next_ping = trio.current_time()
+        while now - self._heard_at <= _SILENCE_MAX_S:
+            if now >= next_ping:
+                self._ping(now)
+                next_ping = now + HEARTBEAT_S
+            self._be_quiet(quiet=now - self._heard_at >= QUIET_S)
+            wake_at = next_ping if self.quiet else min(next_ping, self._heard_at + QUIET_S)
+            await trio.sleep_until(wake_at)
+            now = trio.current_time()
+            if now - wake_at > _LATE_S:
+                self._heard_at = now  # what came meanwhile has not been read yet
+        self.cut("silent")
+
+    def _ping(self, now: float) -> None:
+        self._nonce += 1
+        self._pinged_at = now
+        sequence, digest = self._attention.inventory()
+        self.send(Ping(nonce=self._nonce, sequence=sequence, digest=digest))
+
+    def _be_quiet(self, *, quiet: bool) -> None:
+        if quiet != self.quiet:
+            self.quiet = quiet
+            self._attention.quiet(self)
 
     async def _answer_questions(self) -> None:
         async for question in self._to_answer:

@@ -86,7 +86,8 @@ class Peering:
     """`closed` says that TLS keeps strangers out: then peers may be anywhere, and count by id instead of by address.
 
     `inventory` tells where our own stands; `dice` must be unpredictable outside a simulation (`random.SystemRandom()`).
-    Without a `state_dir` no peer is remembered. `upload` paces the chunks that we send.
+    Without a `state_dir` no peer is remembered. `upload` paces the chunks that we send. `discovery_s` is how long discovery
+    takes to find those who are there.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Peering:
         abilities: Sequence[str] = (),
         near: Callable[[str], bool] | None = None,
         upload: Pace | None = None,
+        discovery_s: float = 0.0,
     ) -> None:
         self.statistics = PeeringStatistics()
         self.inventories = Inventories()
@@ -139,7 +141,9 @@ class Peering:
         self._answering = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
         self._catching_up = trio.CapacityLimiter(CATCH_UPS_AT_ONCE_MAX)
         self._doors = trio.CancelScope()
-        self._attention = Attention(self._heard, self._answer, inventory, self.statistics)
+        self._discovery_s = discovery_s
+        self._met_at = 0.0
+        self._attention = Attention(self._heard, self._quiet, self._answer, inventory, self.statistics)
         self._events: PeerEvents
         self._seeder: Seeder
 
@@ -158,6 +162,9 @@ class Peering:
     def own_weight(self) -> str:
         host = self._links.own_host()
         return self._node if self._closed or host is None else _address_weight(host, self._advertised_port())
+
+    def met_at(self) -> float:
+        return self._met_at
 
     def able(self, peer: NodeId, ability: str) -> bool:
         neighbour = self._links.find(peer)
@@ -209,6 +216,7 @@ class Peering:
     async def run(self, events: PeerEvents, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Starts with the bound port; raises ConfigError if that cannot be had."""
         self._events = events
+        self._met_at = trio.current_time() + self._discovery_s
         self._seeder = Seeder(events, self.statistics, self._upload, linked=self._links.__contains__)
         await self._recall()
         listener = await self._listen()
@@ -376,6 +384,9 @@ class Peering:
                 link.start(self._catch_up, link)
         else:
             self._events.received(link.peer, message)
+
+    def _quiet(self, link: Link) -> None:
+        self._events.quiet(link.peer, quiet=link.quiet)
 
     async def _catch_up(self, link: Link) -> None:
         """Read what is new in a peer's inventory."""

@@ -13,14 +13,13 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from p2pmodel.content import ChunkMap, NodeId
-from p2pmodel.delivery.download import HUB_LANES
 from p2pmodel.limits import BUFFERS, CLAIM_REPEAT_S
 from p2pmodel.plan.flows import Pipe
 from p2pmodel.plan.frames import FRAMES
 from p2pmodel.plan.line import Line, Place
 from p2pmodel.plan.telling import Telling
 from p2pmodel.plan.work import Work
-from p2pmodel.swarm import HUB, Flight, Rates, Standing, Swarm
+from p2pmodel.swarm import CROSSING_S, HUB, HUB_STREAMS, Flight, Rates, Standing, Swarm
 
 if TYPE_CHECKING:
     from p2pmodel.plan.simulation import World
@@ -97,7 +96,7 @@ class Member:
     def read(self) -> None:
         """From now on this node takes its turns at the hub."""
         if HUB not in self._idle:
-            self._idle[HUB] = HUB_LANES if self.world.real_chunks > _SMALL_CHUNKS else 1
+            self._idle[HUB] = HUB_STREAMS if self.world.real_chunks > _SMALL_CHUNKS else 1
             self.decide_soon()
 
     def link(self, other: Member) -> None:
@@ -157,16 +156,16 @@ class Member:
     def told_held(self, other: Member, chunks: list[int], news: ChunkMap) -> None:
         if self.wants:
             self._swarm.got(other.node, chunks, self.world.clock.now)
+            self._give_way()
             if self._idle.get(other.node) and self._open & news:
                 self.decide_soon()
 
-    def told_claims(self, other: Member, runs: ChunkMap, coming: ChunkMap) -> None:
+    def told_claims(self, other: Member, runs: ChunkMap, coming: ChunkMap, firm: ChunkMap) -> None:
         if not self.wants:
             return
         before = self._swarm.availability.peers[other.node].claims
-        crossed = self._swarm.claims(other.node, runs, coming, self.world.clock.now)  # type: ignore[arg-type]  # see SharingSwarm
-        for flight in crossed:
-            self._works[flight.number].cancel()
+        self._swarm.claims(other.node, runs, coming, firm, self.world.clock.now)  # type: ignore[arg-type]  # see SharingSwarm
+        self._give_way()
         if self._idle.get(HUB) and before - runs - other.held:
             self.decide_soon()
 
@@ -174,6 +173,10 @@ class Member:
         """What claims come to that name nothing from the hub; there are too many for a message's way each."""
         if self.wants and (view := self._swarm.availability.peers.get(other.node)) is not None:
             view.coming = coming
+
+    def _give_way(self) -> None:
+        for flight in self._swarm.overtaken(self.world.clock.now):
+            self._works[flight.number].cancel()
 
     def told_line(self, first: list[Place], givers: list[NodeId]) -> None:
         if self.wants and self.line is not None:
@@ -291,10 +294,11 @@ class Member:
         for work in list(self._works.values()):
             work.cancel()
 
-    def claims(self) -> tuple[ChunkMap, ChunkMap]:
-        """What comes from the hub, and what from peers."""
-        from_hub = self._swarm.ledger.pending(HUB)
-        return from_hub, self._swarm.ledger.pending() - from_hub
+    def claims(self) -> tuple[ChunkMap, ChunkMap, ChunkMap]:
+        """What comes from the hub, what from peers, and which of the hub's are firm."""
+        ledger = self._swarm.ledger
+        from_hub = ledger.pending(HUB)
+        return from_hub, ledger.pending() - from_hub, ledger.pending_since(HUB, self.world.clock.now - CROSSING_S)
 
     def _repeat_claims(self) -> None:
         if self.wants:

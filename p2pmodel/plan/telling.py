@@ -47,11 +47,11 @@ class Telling:
         self._tell_arrived()
         if not self.watchers:
             return
-        runs, coming = self._member.claims()
-        size = FRAMES.claims + RUN_BYTES * sum(1 for part in (runs, coming) for _ in part.runs())
+        runs, coming, firm = self._member.claims()
+        size = FRAMES.claims + RUN_BYTES * sum(1 for part in (runs, coming, firm) for _ in part.runs())
         if runs or self._claiming:
             self._claiming = bool(runs)
-            self._tell(size, partial(_tell_claims, self._member, runs, coming))
+            self._tell(size, partial(_tell_claims, self._member, runs, coming, firm))
         else:
             self.sent += size * len(self.watchers)
             for other in self.watchers.values():
@@ -88,6 +88,6 @@ def _tell_held(sender: Member, chunks: list[int], receivers: list[Member]) -> No
         each.told_held(sender, chunks, news)
 
 
-def _tell_claims(sender: Member, runs: ChunkMap, coming: ChunkMap, receivers: list[Member]) -> None:
+def _tell_claims(sender: Member, runs: ChunkMap, coming: ChunkMap, firm: ChunkMap, receivers: list[Member]) -> None:
     for each in receivers:
-        each.told_claims(sender, runs, coming)
+        each.told_claims(sender, runs, coming, firm)

@@ -1,8 +1,9 @@
 """Swarm: who is asked for which chunk of a blob. Pure: time and randomness are arguments, nothing here waits or sends.
 
 `Swarm` is one blob's meeting point: facts go in (a peer holds this, an order failed), one decision comes out
-(`next_order`). It keeps an `Availability` (what peers hold, want and claim), a `Ledger` (orders in flight) and asks the
-`picker`, where the policy stands. `Standing` is a node's memory of who lied or gave wrong bytes, shared by all its swarms.
+(`next_order`). It keeps an `Availability` (what peers hold, want and claim) and a `Ledger` (orders in flight); the policy
+stands in `picker` and `turns` (who reads a cold run from the hub). `Standing` is a node's memory of who lied or gave wrong
+bytes, shared by all its swarms.
 Trio runs one task at a time, so a plain object with synchronous methods needs no lock.
 """
 
@@ -12,10 +13,13 @@ from p2pmodel.swarm.rates import Rates
 from p2pmodel.swarm.reasons import HubReason
 from p2pmodel.swarm.rendezvous import run_length, run_owners
 from p2pmodel.swarm.standing import Ban, Standing, Why
-from p2pmodel.swarm.swarm import HUB, SourceName, Swarm
+from p2pmodel.swarm.swarm import CROSSING_S, HUB, SourceName, Swarm
+from p2pmodel.swarm.turns import HUB_STREAMS
 
 __all__ = [
+    "CROSSING_S",
     "HUB",
+    "HUB_STREAMS",
     "Availability",
     "Ban",
     "Flight",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from p2pmodel.content import ChunkMap, NodeId
+from p2pmodel.limits import LEASE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,11 +19,16 @@ class PeerView:
     weight: str
     held: ChunkMap
     claims: ChunkMap  # it is reading these from the hub
+    firm: ChunkMap  # of those, since a while
     coming: ChunkMap  # it is getting these from peers
     answered: bool = False
     wanted: bool = False
     sealed: bool = False
+    quiet: bool = False  # nothing was heard of it for a while
     progress_at: float = 0.0  # when it last claimed anew or told of a chunk: a claim without progress runs out
+
+    def claims_hold(self, now: float) -> bool:
+        return bool(self.claims) and not self.quiet and now - self.progress_at < LEASE_S
 
 
 @dataclass(slots=True)
@@ -31,7 +37,8 @@ class Availability:
     peers: dict[NodeId, PeerView] = field(default_factory=dict)
 
     def join(self, peer: NodeId, weight: str) -> None:
-        self.peers.setdefault(peer, PeerView(weight, ChunkMap(self.chunks), ChunkMap(self.chunks), ChunkMap(self.chunks)))
+        held, claims, firm, coming = (ChunkMap(self.chunks) for _ in range(4))
+        self.peers.setdefault(peer, PeerView(weight, held, claims, firm, coming))
 
     def leave(self, peer: NodeId) -> None:
         self.peers.pop(peer, None)
@@ -46,11 +53,11 @@ class Availability:
             union = union | self.peers[peer].held
         return union
 
-    def claimed(self, now: float, lease_s: float) -> ChunkMap:
+    def claimed(self, now: float) -> ChunkMap:
         """What peers are reading from the hub, with progress."""
         union = ChunkMap(self.chunks)
         for view in self.peers.values():
-            if view.claims and now - view.progress_at < lease_s:
+            if view.claims_hold(now):
                 union = union | view.claims
         return union
 
@@ -58,11 +65,6 @@ class Availability:
         """What each peer holds or is about to hold: a chunk that is on its way to others is not rare."""
         return [view.held | view.claims | view.coming for view in self.peers.values()]
 
-    @property
-    def settled(self) -> bool:
-        """Whether every peer has answered."""
-        return all(view.answered for view in self.peers.values())
-
-    def next_lease_end(self, now: float, lease_s: float) -> float | None:
-        ends = [view.progress_at + lease_s for view in self.peers.values() if view.claims]
+    def next_lease_end(self, now: float) -> float | None:
+        ends = [view.progress_at + LEASE_S for view in self.peers.values() if view.claims]
         return min((end for end in ends if end > now), default=None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from p2pmodel.content import ChunkMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(slots=True)
@@ -49,10 +49,16 @@ class Ledger:
 
     def pending(self, source: str | None = None) -> ChunkMap:
         """Chunks that are on their way (from one source, or from any)."""
+        return self._owed(flight for flight in self.flights.values() if source is None or flight.source == source)
+
+    def pending_since(self, source: str, then: float) -> ChunkMap:
+        """Chunks that one source was asked for before then."""
+        return self._owed(flight for flight in self.flights.values() if flight.source == source and flight.started_at < then)
+
+    def _owed(self, flights: Iterable[Flight]) -> ChunkMap:
         union = ChunkMap(self.chunks)
-        for flight in self.flights.values():
-            if source is None or flight.source == source:
-                union = union | flight.left
+        for flight in flights:
+            union = union | flight.left
         return union
 
     def progressed_since(self, source: str, then: float) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from p2pmodel.swarm.rendezvous import run_length
@@ -14,20 +13,8 @@ if TYPE_CHECKING:
     from p2pmodel.content import ChunkMap
 
 _RARITY_LEVELS: Final = 4  # beyond so many holders a chunk is not rare
-UNCLAIMED_S: Final = 3.0  # how long a run waits for its owner to claim it before the next in line may
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Whose turn a run is: how many nodes stand before this one, and since when nobody has claimed it."""
-
-    before: int
-    waiting_since: float
-
-
-def may_claim(turn: Turn, now: float) -> bool:
-    """The owner at once; the next in line when nobody before it has taken the run for a while; and so on."""
-    return now - turn.waiting_since >= turn.before * UNCLAIMED_S
+_WINDOW_CHUNKS_MIN: Final = 64
+_WINDOW_ORDERS: Final = 4
 
 
 def first_run(candidates: ChunkMap, limit: int, after: int = 0) -> tuple[int, int] | None:
@@ -41,9 +28,11 @@ def first_run(candidates: ChunkMap, limit: int, after: int = 0) -> tuple[int, in
     return head
 
 
-def rarest_run(candidates: ChunkMap, offers: Sequence[ChunkMap], limit: int, rng: Random) -> tuple[int, int] | None:
-    """A run among the candidates that the fewest sources offer, from a place drawn by lot, so that nodes that start
-    together fetch different chunks and have something to give each other.
+def rarest_run(
+    candidates: ChunkMap, offers: Sequence[ChunkMap], limit: int, window: range, rng: Random
+) -> tuple[int, int] | None:
+    """A run among the candidates that the fewest sources offer, from a place drawn by lot in the window, or the next larger
+    one that has any.
 
     Bitmaps are added up in unary (`at_least[k]`: offered by more than k sources), for a blob may have 36,000 chunks.
     """
@@ -56,8 +45,18 @@ def rarest_run(candidates: ChunkMap, offers: Sequence[ChunkMap], limit: int, rng
         more = at_least[level + 1] if level + 1 < _RARITY_LEVELS else None
         exactly = at_least[level] - more if more is not None else at_least[level]
         if rare := candidates & exactly:
-            return first_run(rare, limit, after=rng.randrange(candidates.count))
+            while not (within := rare & rare.span(rare.count, window)):
+                window = range(window.start, min(rare.count, window.stop + len(window)))
+            return first_run(within, limit, after=rng.choice(window))
     return None
+
+
+def window_from(missing: ChunkMap, chunks_at_once: int) -> range:
+    """Where to look for a run by lot: wide enough for nodes that start together to fetch different chunks, so that they have
+    something to give each other, but not far behind the first missing chunk: the blob's own hash is computed in order, and
+    what is far ahead of it must be read again. `chunks_at_once`: what all nodes ask for at a time."""
+    start = next(iter(missing), 0)
+    return range(start, min(missing.count, start + max(_WINDOW_CHUNKS_MIN, _WINDOW_ORDERS * chunks_at_once)))
 
 
 def peer_order_limit(chunks: int, sources: int) -> int:

@@ -3,8 +3,8 @@
 The rule, in the order in which `next_order` applies it:
   1. A client's own range comes before everything, in order.
   2. A chunk that a usable peer holds is asked of a peer, never of the hub, unless it must be our own read.
-  3. A cold chunk is read from the hub by the node whose turn its run is (rendezvous among the nodes that want the blob);
-     the others wait for it under a lease with progress.
+  3. A cold chunk is read from the hub by the node whose turn its run is (`turns`); the others wait for it under a lease
+     with progress. An order to the hub ends before a chunk that a peer holds by now, or reads with the better right.
   4. A chunk whose order stands still is hedged: asked of a second source. What peers together bring more slowly than the
      hub would, or failed to bring, the hub is asked for as well, by turns.
 To re-check when changing this: a chunk may never be asked twice without (4); nobody may wait for a node that is gone.
@@ -15,13 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from p2pmodel.content import Blob, ChunkMap, NodeId, chunk_count
-from p2pmodel.limits import LEASE_S, RUN_CHUNKS_MAX, SETTLE_S
+from p2pmodel.limits import LEASE_S, RUN_CHUNKS_MAX, SETTLE_MAX_S, SETTLE_S
 from p2pmodel.swarm.availability import Availability, PeerView
 from p2pmodel.swarm.ledger import Flight, Ledger
-from p2pmodel.swarm.picker import UNCLAIMED_S, Turn, first_run, may_claim, peer_order_limit, rarest_run
+from p2pmodel.swarm.picker import first_run, peer_order_limit, rarest_run, window_from
 from p2pmodel.swarm.rates import SLOW_AFTER_S, Rates
 from p2pmodel.swarm.reasons import HubReason
-from p2pmodel.swarm.rendezvous import run_length, run_owners
+from p2pmodel.swarm.rendezvous import Rings
+from p2pmodel.swarm.turns import FEW, READERS, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,11 +35,13 @@ Run = tuple[int, int]  # first chunk, count
 HUB: Final = "hub"
 SOLO_CHUNKS: Final = 4  # of a small blob at a time, while nobody else wants it: few requests, and something left for who joins
 CROSSING_S: Final = 1.0  # claims that far apart crossed on the way: a link's delay and a busy event loop's
+COLD: Final = frozenset({HubReason.NO_PEERS, HubReason.NOBODY_HOLDS, HubReason.MY_TURN, HubReason.PASSED_ON})
 HEDGE_S: Final = 3.0  # an order without a byte for so long is worth asking somebody else as well
 
 
 class Swarm:
-    """`held` and `own` are the store's live maps of the blob: what is here, and what of it we read from the hub ourselves."""
+    """`held` and `own` are the store's live maps of the blob: what is here, and what of it we read from the hub ourselves.
+    `met_at` is when this node will have met the others of its cluster."""
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Swarm:
         rates: Rates,
         rng: Random,
         now: float,
+        met_at: float = 0.0,
     ) -> None:
         self.blob = blob
         self.chunks = chunk_count(blob.size)
@@ -58,11 +62,14 @@ class Swarm:
         self.ledger = Ledger(self.chunks)
         self._held = held
         self._own = own
-        self._own_weight = own_weight
         self._standing = standing
         self._rates = rates
         self._rng = rng
         self._started_at = now
+        self._met_at = met_at
+        self.followed: frozenset[NodeId] = frozenset()  # the peers of which we want to hear what comes to them
+        self._asked_at = self._answer_at = now  # when peers were last asked what they hold, and when the last one said it
+        self._news_at = now  # when we last heard of any chunk of the blob
         self._unconfirmed = ChunkMap(self.chunks)
         self._own_wanted = ChunkMap(self.chunks)  # chunks that only our own read of the hub will do for
         self._from_hub = ChunkMap(self.chunks)  # in this download: a mirror's bytes do not get better by reading them twice
@@ -71,10 +78,9 @@ class Swarm:
         self.disputed = ChunkMap(self.chunks)  # two signers differ over their digests: our own read of the hub settles it
         self._refused: dict[SourceName, ChunkMap] = {}  # chunks that a source failed to give: not asked of it again
         self._failed = ChunkMap(self.chunks)  # a peer holds them and an order for them has failed
-        self._run_length = run_length(self.chunks)
-        self._waiting_since: dict[int, float] = {}  # run → since when it is nobody's
-        self._line_of: frozenset[str] = frozenset()
-        self._places: dict[int, int] = {}  # run → our place in its line among `_line_of`
+        self._own_weight = own_weight
+        self._rings = Rings(blob.id, own_weight)
+        self._turns = Turns(blob.id, self.chunks, own_weight, rng)
         self.hub_rests_until = 0.0
 
     # Facts
@@ -88,16 +94,33 @@ class Swarm:
 
     def joined(self, peer: NodeId, weight: str) -> None:
         self.availability.join(peer, weight)
+        self._others_changed()
+
+    def asked(self, peers: Iterable[NodeId], now: float) -> None:
+        """They were asked what they hold and do."""
+        for peer in peers:
+            self.availability.peers[peer].answered = False
+            self._asked_at = now
 
     def left(self, peer: NodeId) -> None:
         self.availability.leave(peer)
+        self._others_changed()
         self._refused.pop(peer, None)
+
+    def quiet(self, peer: NodeId, *, quiet: bool) -> None:
+        """Nothing was heard of a peer for a while: what it holds, claims and wants does not count until it is heard again."""
+        if (view := self.availability.peers.get(peer)) is not None:
+            view.quiet = quiet
+            self._others_changed()
 
     def has(self, peer: NodeId, chunks: ChunkMap, *, sealed: bool, wanted: bool, now: float) -> None:
         """A peer's whole chunk map."""
         if (view := self.availability.peers.get(peer)) is not None:
+            if not view.answered:
+                self._answer_at = now
             view.held, view.sealed, view.wanted, view.answered, view.progress_at = chunks, sealed, wanted, True, now
             self._refused.pop(peer, None)
+            self._others_changed()
 
     def got(self, peer: NodeId, chunks: Iterable[int], now: float) -> None:
         """A peer holds more chunks than before. Indices outside the blob raise IndexError: a protocol error of the peer."""
@@ -107,28 +130,45 @@ class Swarm:
                 if chunk in self._refused.get(peer, ()):  # it had lost it, and has it again
                     self._refused[peer].discard(chunk)
                 view.claims.discard(chunk)
-            view.progress_at = now
+            view.progress_at = self._news_at = now
 
     def wants(self, peer: NodeId, *, wanted: bool) -> None:
         if (view := self.availability.peers.get(peer)) is not None:
             view.wanted = wanted
+            self._others_changed()
 
-    def claims(self, peer: NodeId, runs: Iterable[Run], coming: Iterable[Run], now: float) -> list[Flight]:
-        """A peer says what it is receiving, from the hub and from peers. Runs outside the blob raise IndexError. Returns our
-        own orders to the hub that crossed with its claims and that are ours to give up."""
-        if (view := self.availability.peers.get(peer)) is None:
+    def claims(self, peer: NodeId, runs: Iterable[Run], coming: Iterable[Run], firm: Iterable[Run], now: float) -> None:
+        """A peer says what it is receiving, from the hub and from peers; what of the hub's it began a while ago is firm. Runs
+        outside the blob raise IndexError. See `overtaken`."""
+        if (view := self.availability.peers.get(peer)) is not None:
+            view.claims, view.coming, view.firm = self._map_of(runs), self._map_of(coming), self._map_of(firm)
+            view.progress_at = self._news_at = now
+
+    def overtaken(self, now: float) -> list[Flight]:
+        """Our orders to the hub that are to be given up: their next chunk is held by a peer by now, or another node reads it
+        as well and has the better right."""
+        to_hub = [flight for flight in self.ledger.flights.values() if flight.source == HUB and flight.reason in COLD]
+        if not to_hub:
             return []
-        view.claims, view.coming, view.progress_at = self._map_of(runs), self._map_of(coming), now
-        return [flight for flight in self.ledger.flights.values() if self._crossed(flight, view, now)]
+        held = self._on_peers(now) - self._failed
+        return [flight for flight in to_hub if self._is_overtaken(flight, held, now)]
 
-    def _crossed(self, flight: Flight, view: PeerView, now: float) -> bool:
-        """Two nodes began to read one run within a moment: the one that stands behind in its line gives up."""
-        if flight.source != HUB or now - flight.started_at > CROSSING_S or not flight.left & view.claims:
+    def _is_overtaken(self, flight: Flight, held: ChunkMap, now: float) -> bool:
+        following = next(iter(flight.left), None)
+        if following is None or following in self._own_wanted | self.disputed:
             return False
-        if flight.left & self._own_wanted:
-            return False
-        line = run_owners(self.blob.id, flight.first // self._run_length, {self._own_weight, view.weight})
-        return line[0] == view.weight != self._own_weight
+        return following in held or any(
+            following in view.claims and self._gives_way(flight, following, view, now)
+            for view in self.availability.peers.values()
+            if view.claims_hold(now)
+        )
+
+    def _gives_way(self, flight: Flight, chunk: int, view: PeerView, now: float) -> bool:
+        """Two nodes read one chunk. An order of which others have long heard goes before a young one; else the line decides."""
+        ours, theirs = now - flight.started_at > CROSSING_S, chunk in view.firm
+        if ours != theirs:
+            return theirs
+        return view.weight != self._own_weight and self._turns.yields(chunk // self._turns.run_length, view.weight)
 
     def hub_rests(self, until: float) -> None:
         """The hub did not answer, or asked for patience."""
@@ -172,7 +212,19 @@ class Swarm:
 
     def settled(self, now: float) -> bool:
         """Whether the peers had their chance to say what they hold and want."""
-        return self.availability.settled or now - self._started_at >= SETTLE_S
+        if now < self._met_at:
+            return False
+        return self.answered or now >= self._settled_by()
+
+    @property
+    def answered(self) -> bool:
+        """Whether all whom we follow have said what they hold."""
+        views = [self.availability.peers[peer] for peer in self.followed]
+        return all(view.answered or view.quiet for view in views)
+
+    def _settled_by(self) -> float:
+        """Whoever has not answered until then is not waited for: longer where many are still answering."""
+        return max(self._met_at, min(self._asked_at + SETTLE_MAX_S, max(self._asked_at, self._answer_at) + SETTLE_S))
 
     def hopeless(self, now: float) -> bool:
         """Whether something is missing that nobody can give now: no usable peer holds or fetches it, the hub rests."""
@@ -181,7 +233,7 @@ class Swarm:
         if self.distrusted - self.ledger.pending(HUB):
             return True
         lost = self._held.missing() - self._unconfirmed - self._on_peers(now) - self.ledger.pending()
-        lost = lost - self.availability.claimed(now, LEASE_S)
+        lost = lost - self.availability.claimed(now)
         return bool(lost) and not any(view.wanted for view in self.availability.peers.values())
 
     def next_order(self, source: SourceName, now: float, *, urgent: bool = False) -> Flight | None:
@@ -197,7 +249,7 @@ class Swarm:
 
     def progress(self, flight: Flight, received: int, now: float) -> None:
         """So many more bytes came."""
-        flight.progress_at = now
+        flight.progress_at = self._news_at = now
         flight.received += received
 
     def arrived(self, chunk: int, *, hub: bool) -> None:
@@ -209,7 +261,7 @@ class Swarm:
             self.disputed.discard(chunk)
         self._failed.discard(chunk)
         self.ledger.arrived(chunk)
-        self._waiting_since.pop(chunk // self._run_length, None)
+        self._turns.arrived(chunk)
 
     def ended(self, flight: Flight, now: float) -> None:
         """An order is over; what it still owed is open again."""
@@ -231,31 +283,35 @@ class Swarm:
         elif owed is not None:
             self._failed.add(owed)
 
-    def own_claims(self) -> tuple[list[Run], list[Run]]:
-        """What we are receiving: runs from the hub, and runs from peers. While we read for a client who needs our own read
-        of the hub, the rest of that range is coming too: it would be read twice if others began it."""
-        from_hub = self.ledger.pending(HUB)
+    def own_claims(self, now: float) -> tuple[list[Run], list[Run], list[Run]]:
+        """What we are receiving: runs from the hub, runs from peers, and which of the hub's are firm. While we read for a
+        client who needs our own read of the hub, the rest of that range is coming too: it would be read twice if others began
+        it."""
+        from_hub = firm = self.ledger.pending(HUB)
         if from_hub:
             from_hub = from_hub | (self._own_wanted - self._own)
-        return list(from_hub.runs()), list((self.ledger.pending() - from_hub).runs())
+            firm = from_hub & (self.ledger.pending_since(HUB, now - CROSSING_S) | self._own_wanted)
+        return list(from_hub.runs()), list((self.ledger.pending() - from_hub).runs()), list(firm.runs())
 
     def wake_at(self, now: float) -> float:
         """When `next_order` may answer differently although nothing happened."""
         times = [
-            self._started_at + SETTLE_S,
+            self._settled_by(),
             self.hub_rests_until,
-            self.availability.next_lease_end(now, LEASE_S),
+            self.availability.next_lease_end(now),
             self.ledger.next_stall(now, HEDGE_S),
             self.ledger.next_stall(now, LEASE_S),
             self.ledger.next_age(now, SLOW_AFTER_S),
+            self._news_at + HEDGE_S,
         ]
-        times += [since + step * UNCLAIMED_S for since in self._waiting_since.values() for step in (1, 2, 3)]
+        times += self._turns.wake_times(self._news_at)
         return min((at for at in times if at is not None and at > now), default=now + LEASE_S)
 
     # Policy
 
     def _usable(self, now: float) -> list[NodeId]:
-        return [peer for peer in self.availability.peers if not self._standing.is_banned(peer, now)]
+        peers = self.availability.peers.items()
+        return [peer for peer, view in peers if not view.quiet and not self._standing.is_banned(peer, now)]
 
     def _offers(self, peer: NodeId) -> ChunkMap:
         """What a peer holds and has not failed to give."""
@@ -275,7 +331,7 @@ class Swarm:
         return self.missing - self._unconfirmed - pending
 
     def _peer_run(self, peer: NodeId, now: float) -> Run | None:
-        if peer not in self.availability.peers:
+        if not self._may_ask(peer, now):
             return None
         candidates = (self._open(now) & self._held.missing() & self._offers(peer)) - self.ledger.pending(peer)
         if now >= self.hub_rests_until:  # else a peer's is all there is, and waits for the blob's own hash
@@ -286,7 +342,26 @@ class Swarm:
         for wanted in self._readers.values():
             if urgent := candidates & ChunkMap.span(self.chunks, wanted):
                 return first_run(urgent, limit)
-        return rarest_run(candidates, self.availability.soon_held(), limit, self._rng)
+        candidates = candidates - self._soon_from_others(peer, now)
+        window = window_from(self._held.missing(), limit * (len(self._rivals()) + 1))
+        return rarest_run(candidates, self.availability.soon_held(), limit, window, self._rng)
+
+    def _may_ask(self, peer: NodeId, now: float) -> bool:
+        """Where there are many, fifty do not all ask the one that holds it: they are few steps from it."""
+        view = self.availability.peers.get(peer)
+        if view is None or view.quiet:
+            return False
+        return peer in self.followed or now - self._news_at >= HEDGE_S or bool(self._readers)
+
+    def _soon_from_others(self, giver: NodeId, now: float) -> ChunkMap:
+        """What only one peer holds and is giving to another node already: asked of that one, when it has it."""
+        soon, held = ChunkMap(self.chunks), ChunkMap(self.chunks)
+        for peer, view in self.availability.peers.items():
+            if peer != giver and not view.quiet:
+                held = held | view.held
+                if peer in self.followed and now - view.progress_at < LEASE_S:
+                    soon = soon | view.coming
+        return soon - held
 
     def _hub_run(self, now: float, *, urgent: bool) -> tuple[tuple[int, int], HubReason] | None:
         """What to read from the hub, and why."""
@@ -294,17 +369,17 @@ class Swarm:
             return None
         own = ((self._own_wanted | self.disputed) - self._own) - self.ledger.pending(HUB)
         if own:
-            run = first_run(own, max(self._run_length, RUN_CHUNKS_MAX // 2))
+            run = first_run(own, max(self._turns.run_length, RUN_CHUNKS_MAX // 2))
             return run and (run, HubReason.DISTRUST if run[0] in self.distrusted | self.disputed else HubReason.OWN_READ)
-        if urgent or not self.settled(now):
+        if urgent or not self.settled(now) or self._orders_to_hub() >= self._turns.streams:
             return None
         cold = self._open(now) - (self._on_peers(now) - self._failed) - self.ledger.pending(HUB)
         stalled = self.ledger.stalled(now, LEASE_S) & self.missing  # peers hold it and do not give it
         slow = self._too_slow(now)
-        candidates = (cold | stalled | slow) - self.availability.claimed(now, LEASE_S) - self.ledger.pending(HUB)
-        mine = self._my_turn(candidates, now)
+        candidates = (cold | stalled | slow) - self.availability.claimed(now) - self.ledger.pending(HUB)
+        mine = self._turns.mine(candidates, self._news_at, now)
         after = min((wanted.start for wanted in self._readers.values()), default=0)
-        run = first_run(mine, max(self._run_length, SOLO_CHUNKS if self.solo else 1), after)
+        run = first_run(mine, max(self._turns.run_length, SOLO_CHUNKS if self.solo else 1), after)
         if run is None or run[0] in cold:
             return run and (run, self._why_cold(run[0]))
         return run, HubReason.STALLED if run[0] in stalled else HubReason.SLOW
@@ -322,40 +397,35 @@ class Swarm:
             return HubReason.NO_PEERS
         if any(chunk in view.held for view in views):
             return HubReason.REFUSED
-        weights = self._rivals()
-        if not weights:
+        if not self._rivals():
             return HubReason.NOBODY_HOLDS
-        return HubReason.PASSED_ON if self._before(chunk // self._run_length, weights) else HubReason.MY_TURN
+        return HubReason.PASSED_ON if self._turns.before(chunk // self._turns.run_length) else HubReason.MY_TURN
+
+    def _orders_to_hub(self) -> int:
+        return sum(flight.source == HUB for flight in self.ledger.flights.values())
 
     def _rivals(self) -> frozenset[str]:
         """The weights of the other nodes that want the blob."""
-        return frozenset(view.weight for view in self.availability.peers.values() if view.wanted)
+        return frozenset(view.weight for view in self.availability.peers.values() if view.wanted and not view.quiet)
 
-    def _before(self, run: int, weights: frozenset[str]) -> int:
-        """How many nodes stand before this one in a run's line. Remembered: a large blob has thousands of runs, and every
-        chunk that comes makes the lanes look again."""
-        if weights != self._line_of:
-            self._line_of, self._places = weights, {}
-        if run not in self._places:
-            self._places[run] = run_owners(self.blob.id, run, {self._own_weight, *weights}).index(self._own_weight)
-        return self._places[run]
+    def _others_changed(self) -> None:
+        self._turns.meet(self._rivals())
+        self.followed = self._to_follow()
 
-    def _my_turn(self, candidates: ChunkMap, now: float) -> ChunkMap:
-        """The candidates in runs that this node may claim now: its own, else one that nobody before it in line has taken for
-        a while; drawn by lot, so that two nodes that have nothing left to do do not take the same one."""
-        weights = self._rivals()
-        if not candidates or not weights:
-            return candidates
-        runs = sorted({chunk // self._run_length for chunk in candidates})
-        self._waiting_since = {run: self._waiting_since.get(run, now) for run in runs}
-        turns = {run: Turn(self._before(run, weights), self._waiting_since[run]) for run in runs}
-        own = [run for run, turn in turns.items() if turn.before == 0]
-        left_over = [run for run, turn in turns.items() if may_claim(turn, now)]
-        mine = ChunkMap(self.chunks)
-        for run in own or ([self._rng.choice(left_over)] if left_over else []):
-            stop = min((run + 1) * self._run_length, self.chunks)
-            mine = mine | ChunkMap.span(self.chunks, range(run * self._run_length, stop))
-        return mine & candidates
+    def _to_follow(self) -> frozenset[NodeId]:
+        """Of few all; of many those beside us, so that what a node hears does not grow with the cluster. Readers of the hub
+        follow each other too, and those who hold it all from the start."""
+        views = {peer: view for peer, view in self.availability.peers.items() if not view.quiet and (view.wanted or view.held)}
+        if len(views) < FEW:
+            return frozenset(self.availability.peers)
+        chosen = self._rings.beside({view.weight for view in views.values()})
+        if self._own_weight in self._turns.readers:
+            chosen = chosen | set(self._turns.readers) | self._givers(views.values())
+        return frozenset(peer for peer, view in views.items() if view.weight in chosen)
+
+    def _givers(self, views: Iterable[PeerView]) -> set[str]:
+        """A few who hold it all: the readers fetch from them, and everybody else from whom they follow."""
+        return set(sorted(view.weight for view in views if view.sealed)[:READERS])
 
     def _map_of(self, runs: Iterable[Run]) -> ChunkMap:
         union = ChunkMap(self.chunks)

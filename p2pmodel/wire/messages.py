@@ -149,11 +149,13 @@ class Inventory(Message, tag="inventory", frozen=True, kw_only=True):
 
 
 class Interest(Message, tag="interest", frozen=True, kw_only=True):
-    """The sender wants (or no longer wants) a blob; answered with `Have`, then `Held` and `Claims` as they change."""
+    """The sender wants (or no longer wants) a blob; answered with `Have`, then `Held` and `Claims` as they change, unless it
+    does not care to `watch`: in a large cluster it hears enough from others."""
 
     blob: BlobName
     size: BlobSize
     on: bool
+    watch: bool = True
 
 
 class Have(Message, tag="have", frozen=True, kw_only=True):
@@ -175,11 +177,13 @@ class Held(Message, tag="held", frozen=True, kw_only=True):
 
 class Claims(Message, tag="claims", frozen=True, kw_only=True):
     """What the sender is receiving now, as packed (u32 first, u32 count): `runs` from a hub, so that nobody else reads them
-    there, `coming` from peers, so that others fetch other chunks. Replaces what it said before; repeated while bytes flow."""
+    there, `coming` from peers, so that others fetch other chunks; `firm` are those of `runs` that it began more than a second
+    ago, for which whoever began later gives way. Replaces what it said before; repeated while bytes flow."""
 
     blob: BlobName
     runs: Annotated[bytes, Meta(max_length=8 * RUNS_PER_MESSAGE_MAX)]
     coming: Annotated[bytes, Meta(max_length=8 * RUNS_PER_MESSAGE_MAX)] = b""
+    firm: Annotated[bytes, Meta(max_length=8 * RUNS_PER_MESSAGE_MAX)] = b""
 
 
 class BadChunk(Message, tag="bad_chunk", frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Peers without a wire: messages of one node reach the other's `PeerEvents` after a delay, chunks come out of its store."""
 
 import os
+from collections import deque
 
 import trio
 
@@ -67,6 +68,7 @@ class MemoryNeighbours:
     def __init__(self, lan, node):
         self.lan = lan
         self.node = node
+        self._under_way = {}  # messages by peer
 
     def linked(self):
         return [other for other in self.lan.nodes if other != self.node and self.lan.reach(self.node, other)]
@@ -76,6 +78,9 @@ class MemoryNeighbours:
 
     def own_weight(self):
         return self.node
+
+    def met_at(self):
+        return 0.0
 
     def able(self, peer, ability):
         return ability not in self.lan.unable.get(peer, ())
@@ -87,10 +92,12 @@ class MemoryNeighbours:
         return f"{peer}.lan"
 
     def send(self, peer, message):
-        self.lan.nursery.start_soon(self._send, peer, message)
+        self._under_way.setdefault(peer, deque()).append(message)
+        self.lan.nursery.start_soon(self._send, peer)
 
-    async def _send(self, peer, message):
+    async def _send(self, peer):
         await trio.sleep(self.lan.delay)
+        message = self._under_way[peer].popleft()  # in order, whichever task wakes first
         if self.lan.reach(self.node, peer):
             self.lan.nodes[peer].received(self.node, message)
 

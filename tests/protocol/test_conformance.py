@@ -68,6 +68,8 @@ class OneBlob:
 
     def unlinked(self, peer: NodeId) -> None: ...
 
+    def quiet(self, peer: NodeId, *, quiet: bool) -> None: ...
+
     def received(self, peer: NodeId, message: Message) -> None:
         if isinstance(message, Interest) and message.on:
             here = message.blob == self.blob.id.to_bytes()

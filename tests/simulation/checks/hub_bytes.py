@@ -5,8 +5,8 @@ off when its reader leaves, a chunk that is not complete.
 """
 
 from p2pmodel.content import chunk_size, chunks_covering
-from p2pmodel.delivery.download import HUB_LANES
 from p2pmodel.limits import CHUNK_BYTES, SMALL_RANGE_BYTES
+from p2pmodel.swarm import HUB_STREAMS
 
 CALM = 1.02  # × what is wanted
 TROUBLED = 1.5  # × what all nodes want one by one: what was lost is read again
@@ -28,13 +28,13 @@ def check(world):
 def _in_vain(world):
     """A full disk shows at the first write: what the lanes had read by then is read again when the client asks again."""
     tries = sum(outcome.errors["StoreFullError"] for outcome in world.outcomes.values())
-    return tries * (HUB_LANES + 1) * CHUNK_BYTES  # and the lane for what is urgent
+    return tries * (HUB_STREAMS + 1) * CHUNK_BYTES  # and the lane for what is urgent
 
 
 def _besides(world, outcome):
     job, cut_off = outcome.job, 0
     if outcome.given_up or not job.whole(world.plan):
-        cut_off = HUB_LANES * CHUNK_BYTES * len(world.wanted([job]))
+        cut_off = HUB_STREAMS * CHUNK_BYTES * len(world.wanted([job]))
     if job.path is None or job.stop - job.start > SMALL_RANGE_BYTES:
         return cut_off
     size = world.plan.sizes[job.path]

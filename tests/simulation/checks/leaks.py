@@ -16,8 +16,8 @@ def _delivery(node):
     delivery, buffers = node.delivery, node.around.buffers
     if delivery.downloads.active:
         yield f"{node} still downloads {[str(each.blob.id) for each in delivery.downloads.active]}"
-    if delivery._herald._watchers:
-        yield f"{node} still has watchers {delivery._herald._watchers}"
+    if delivery._herald._wanted:
+        yield f"{node} still has watchers {delivery._herald._wanted}"
     if delivery._herald._arrived:
         yield f"{node} still has news to tell"
     if taken := BUFFERS - buffers._places.value:

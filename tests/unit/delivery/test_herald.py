@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from p2pmodel.content import Blob, BlobId
 from p2pmodel.delivery.herald import Herald
-from p2pmodel.wire.messages import Claims, Held
+from p2pmodel.wire.messages import Claims, Have, Held
 
 BLOB = Blob(BlobId("sha256", "ab" * 32), 1)
 
@@ -17,10 +17,21 @@ class Told:
         self.messages.append((peer, type(message)))
 
 
-def test_a_claim_does_not_end_before_the_chunk_is_told_to_be_here():
+async def test_a_claim_does_not_end_before_the_chunk_is_told_to_be_here():
     neighbours = Told()
     herald = Herald(neighbours)
-    herald.watch(BLOB.id, "peer")
+    herald.wants(BLOB.id, "peer", watch=True)
     herald.arrived(BLOB.id, 0)
-    herald.claims(SimpleNamespace(blob=BLOB, own_claims=lambda: ([], [])))
+    herald.claims(SimpleNamespace(blob=BLOB, own_claims=lambda _now: ([], [], [])))
     assert neighbours.messages == [("peer", Held), ("peer", Claims)]
+
+
+def test_who_wants_a_blob_and_does_not_watch_it_hears_only_that_it_is_whole():
+    neighbours = Told()
+    herald = Herald(neighbours)
+    herald.wants(BLOB.id, "peer", watch=False)
+    herald.arrived(BLOB.id, 0)
+    herald.flush()
+    assert neighbours.messages == []
+    herald.complete(BLOB.id, Have(blob=BLOB.id.to_bytes(), size=BLOB.size, sealed=True, wanted=False, chunks=b"\1"))
+    assert neighbours.messages == [("peer", Have)]

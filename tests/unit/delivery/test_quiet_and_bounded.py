@@ -65,11 +65,11 @@ async def test_a_peer_that_knows_a_private_blobs_name_learns_nothing_by_watching
 def test_a_peer_that_watches_and_watches_fills_no_memory():
     herald = Herald(None)
     for number in range(3 * WATCHES_PER_PEER_MAX):
-        herald.watch(BlobId("sha256", f"{number:064x}"), "peer")
-    assert len(herald._watchers) == WATCHES_PER_PEER_MAX
+        herald.wants(BlobId("sha256", f"{number:064x}"), "peer", watch=True)
+    assert len(herald._wanted) == WATCHES_PER_PEER_MAX
     assert herald.watchers(BlobId("sha256", f"{3 * WATCHES_PER_PEER_MAX - 1:064x}")) == ["peer"]
     herald.forget("peer")
-    assert (herald._watchers, herald._watched) == ({}, {})
+    assert (herald._wanted, herald._wants) == ({}, {})
 
 
 async def test_a_question_that_our_disk_cannot_answer_is_a_problem_for_the_peer_alone(hub, autojump_clock, monkeypatch):

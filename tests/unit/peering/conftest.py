@@ -45,6 +45,9 @@ class Events:
     def unlinked(self, peer):
         self._note("unlinked", peer)
 
+    def quiet(self, peer, *, quiet):
+        self._note("quiet" if quiet else "heard again", peer)
+
     def received(self, peer, message):
         self._note("received", peer, message)
 

@@ -1,12 +1,13 @@
 import random
+from itertools import pairwise
 
 import pytest
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId
 from p2pmodel.limits import BAN_MIN_S, CHUNK_BYTES, LEASE_S, SETTLE_S, STRIKES_MAX
 from p2pmodel.swarm import HUB, HubReason, Rates, Standing, Swarm, run_length, run_owners
-from p2pmodel.swarm.picker import UNCLAIMED_S
 from p2pmodel.swarm.swarm import HEDGE_S, SOLO_CHUNKS
+from p2pmodel.swarm.turns import READERS, UNCLAIMED_S
 
 CHUNKS = 32
 BLOB = Blob(BlobId("sha256", "ab" * 32), CHUNKS * CHUNK_BYTES)
@@ -16,7 +17,7 @@ A, B = NodeId("a" * 40), NodeId("b" * 40)
 class Node:
     """A swarm and the maps that its store would keep."""
 
-    def __init__(self, weight="me", seed=1, chunks=CHUNKS):
+    def __init__(self, weight="me", seed=1, chunks=CHUNKS, met_at=0.0):
         self.held, self.own = ChunkMap(chunks), ChunkMap(chunks)
         self.standing, self.rates = Standing(), Rates()
         blob = Blob(BLOB.id, chunks * CHUNK_BYTES)
@@ -29,6 +30,7 @@ class Node:
             rates=self.rates,
             rng=random.Random(seed),
             now=0.0,
+            met_at=met_at,
         )
 
     def peer(self, peer, chunks=(), *, wanted=False, now=0.0):
@@ -40,6 +42,17 @@ class Node:
         if own:
             self.own.add(chunk)
         self.swarm.arrived(chunk, hub=own)
+
+
+def all_from_hub(node, now):
+    """The chunks that a node reads from the hub, order after order, each of which ends well."""
+    chunks = []
+    while flight := node.swarm.next_order(HUB, now):
+        chunks += sorted(asked(flight))
+        for chunk in asked(flight):
+            node.take(chunk, own=True)
+        node.swarm.ended(flight, now)
+    return chunks
 
 
 def asked(flight):
@@ -89,10 +102,9 @@ def test_nodes_that_want_a_cold_blob_share_it_without_overlap():
     for weight, node in nodes.items():
         for other in nodes.keys() - {weight}:
             node.peer(NodeId(other), wanted=True)
-        while flight := node.swarm.next_order(HUB, 0.0):
-            for chunk in asked(flight):
-                assert chunk not in taken, "two nodes read one chunk from the hub"
-                taken[chunk] = weight
+        for chunk in all_from_hub(node, 0.0):
+            assert chunk not in taken, "two nodes read one chunk from the hub"
+            taken[chunk] = weight
     assert set(taken) == set(range(CHUNKS))
     assert set(taken.values()) == set(nodes)
 
@@ -100,20 +112,16 @@ def test_nodes_that_want_a_cold_blob_share_it_without_overlap():
 def test_a_run_that_its_owner_never_claims_goes_to_the_next_in_line():
     node = Node("me")
     node.peer(A, wanted=True)
-    mine = set()
-    while flight := node.swarm.next_order(HUB, 0.0):
-        mine |= asked(flight)
+    mine = set(all_from_hub(node, 0.0))
     assert mine != set(range(CHUNKS))
     assert node.swarm.wake_at(0.0) <= UNCLAIMED_S
-    while flight := node.swarm.next_order(HUB, UNCLAIMED_S):
-        mine |= asked(flight)
-    assert mine == set(range(CHUNKS))
+    assert mine | set(all_from_hub(node, UNCLAIMED_S)) == set(range(CHUNKS))
 
 
 def test_a_claim_with_progress_is_respected_and_one_without_runs_out():
     node = Node()
     node.peer(A, wanted=True)
-    node.swarm.claims(A, [(0, CHUNKS)], [], 0.0)
+    node.swarm.claims(A, [(0, CHUNKS)], [], [], 0.0)
     node.swarm.got(A, [0], LEASE_S - 1)
     assert node.swarm.next_order(HUB, LEASE_S) is None
     late = 2 * LEASE_S + UNCLAIMED_S
@@ -129,15 +137,141 @@ def test_of_two_claims_that_crossed_exactly_one_is_given_up():
     for weight, other in (("x", "y"), ("y", "x")):
         nodes[weight].peer(NodeId(other), wanted=True)
         theirs = flights[other]
-        given_up += len(nodes[weight].swarm.claims(NodeId(other), [(theirs.first, theirs.count)], [], 0.1))
+        nodes[weight].swarm.claims(NodeId(other), [(theirs.first, theirs.count)], [], [], 0.1)
+        given_up += len(nodes[weight].swarm.overtaken(0.1))
     assert given_up == 1
 
 
-def test_a_claim_that_comes_late_does_not_cost_an_order_that_is_well_under_way():
-    node = Node("me")
+def test_an_order_that_others_have_long_heard_of_goes_before_a_young_one():
+    old, young = Node("old"), Node("young")
+    first, second = old.swarm.next_order(HUB, 0.0), young.swarm.next_order(HUB, 4.9)
+    run = [(first.first, first.count)]
+    old.peer(NodeId("young"), wanted=True)
+    young.peer(NodeId("old"), wanted=True)
+    assert old.swarm.own_claims(5.0) == (run, [], run)
+    assert young.swarm.own_claims(5.0) == (run, [], [])
+    old.swarm.claims(NodeId("young"), run, [], [], 5.0)
+    young.swarm.claims(NodeId("old"), run, [], run, 5.0)
+    assert old.swarm.overtaken(5.0) == []
+    assert young.swarm.overtaken(5.0) == [second]
+
+
+def test_an_order_to_the_hub_ends_before_a_chunk_that_a_peer_holds_by_now():
+    node = Node()
     flight = node.swarm.next_order(HUB, 0.0)
+    assert asked(flight) == {0, 1, 2, 3}
+    node.peer(A, [1], now=3.0)
+    assert node.swarm.overtaken(3.0) == [], "the chunk that is coming is of use"
+    node.take(0, own=True)
+    assert node.swarm.overtaken(3.0) == [flight]
+
+
+def test_what_a_client_needs_from_the_hub_itself_is_read_on_although_a_peer_holds_it():
+    node = Node()
+    node.swarm.read_begins(1, range(4), own=True)
+    node.swarm.next_order(HUB, 0.0)
+    node.peer(A, range(4), now=1.0)
+    assert node.swarm.overtaken(1.0) == []
+
+
+def test_the_more_nodes_read_from_the_hub_the_fewer_orders_each_has_there():
+    for rivals, orders in ((0, 4), (1, 2), (3, 1), (8, 1)):
+        node = Node(chunks=256)
+        for number in range(rivals):
+            node.peer(NodeId(f"{number}"), wanted=True)
+        flights = 0
+        while node.swarm.next_order(HUB, UNCLAIMED_S * 20):
+            flights += 1
+        assert flights == orders, rivals
+
+
+def cluster(size):
+    """Nodes that all want a blob that nobody has, and know each other."""
+    names = [NodeId(f"{number:040x}") for number in range(size)]
+    nodes = {name: Node(name) for name in names}
+    for name, node in nodes.items():
+        for other in names:
+            if other != name:
+                node.peer(other, wanted=True)
+    return nodes
+
+
+def test_of_many_nodes_four_read_from_the_hub_and_the_rest_leave_it_alone():
+    nodes = cluster(50)
+    taken = {name: all_from_hub(node, 0.0) for name, node in nodes.items()}
+    chunks = [chunk for chunks in taken.values() for chunk in chunks]
+    assert sorted(chunks) == list(range(CHUNKS))
+    assert sum(map(bool, taken.values())) == READERS
+
+
+def test_if_none_of_the_four_can_read_others_do_one_after_the_other():
+    nodes = cluster(50)
+    helped = sorted(
+        next(second for second in range(300) if node.swarm.next_order(HUB, float(second))) for node in nodes.values()
+    )
+    assert helped[:READERS] == [0] * READERS
+    assert helped[READERS] >= LEASE_S
+    assert all(later - earlier >= UNCLAIMED_S - 1 for earlier, later in pairwise(helped[READERS:]))
+
+
+def test_of_many_nodes_each_follows_few_and_all_are_within_a_few_steps():
+    nodes = cluster(60)
+    followed = {name: node.swarm.followed for name, node in nodes.items()}
+    assert max(map(len, followed.values())) <= 8 + READERS
+    reached = {next(iter(nodes))}
+    for _ in range(4):
+        reached |= {other for name in reached for other in followed[name]}
+    assert reached == set(nodes)
+
+
+def test_of_few_nodes_each_follows_all():
+    assert all(len(node.swarm.followed) == 9 for node in cluster(10).values())
+
+
+def test_a_node_that_becomes_a_reader_hears_the_others_before_it_reads():
+    node = Node()
     node.peer(A, wanted=True)
-    assert node.swarm.claims(A, [(flight.first, flight.count)], [], 5.0) == []
+    node.swarm.asked([A], 100.0)
+    assert node.swarm.next_order(HUB, 100.0) is None
+    node.swarm.has(A, ChunkMap.full(CHUNKS), sealed=True, wanted=False, now=100.1)
+    assert node.swarm.next_order(HUB, 100.1) is None
+    assert node.swarm.next_order(A, 100.1)
+
+
+def test_the_work_of_a_peer_that_is_quiet_is_taken_over():
+    node = Node()
+    node.peer(A, range(4), wanted=True)
+    node.swarm.claims(A, [(4, 28)], [], [], 0.0)
+    assert node.swarm.next_order(HUB, 1.0) is None
+    node.swarm.quiet(A, quiet=True)
+    assert node.swarm.next_order(A, 1.0) is None
+    assert sorted(all_from_hub(node, 1.0)) == list(range(CHUNKS))
+
+
+def test_a_quiet_peer_that_is_heard_again_is_asked_again():
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    node.swarm.quiet(A, quiet=True)
+    node.swarm.quiet(A, quiet=False)
+    assert node.swarm.next_order(HUB, 1.0) is None
+    assert node.swarm.next_order(A, 1.0)
+
+
+def test_a_young_daemon_asks_no_hub_before_it_has_met_the_others():
+    node = Node(met_at=3.0)
+    assert node.swarm.next_order(HUB, 2.9) is None
+    assert node.swarm.wake_at(0.0) == 3.0
+    assert node.swarm.next_order(HUB, 3.0)
+
+
+def test_what_the_only_holder_is_giving_to_another_is_waited_for():
+    """Its link is what all wait for: nothing should go over it twice."""
+    node = Node()
+    node.peer(A, range(CHUNKS))
+    node.peer(B, wanted=True)
+    node.swarm.claims(B, [], [(0, CHUNKS)], [], 0.0)
+    assert node.swarm.next_order(A, 1.0) is None
+    assert node.swarm.next_order(A, LEASE_S + 1)
 
 
 def test_peers_that_are_slower_than_the_hub_are_helped_by_it():
@@ -169,7 +303,7 @@ def test_what_is_coming_to_others_is_not_rare():
     node = Node(chunks=256)
     node.peer(A, range(256))
     node.peer(B)
-    node.swarm.claims(B, [], [(0, 255)], 0.0)
+    node.swarm.claims(B, [], [(0, 255)], [], 0.0)
     assert asked(node.swarm.next_order(A, 0.0)) == {255}
 
 
@@ -217,16 +351,13 @@ def test_a_range_that_must_be_our_own_read_is_asked_of_the_hub_although_a_peer_h
 def test_what_a_reader_takes_from_the_hub_itself_is_claimed_to_the_end_of_its_range():
     reader, other = Node("reader"), Node("other")
     reader.swarm.read_begins(1, range(4, CHUNKS), own=True)
-    assert reader.swarm.own_claims() == ([], []), "a hub that rests brings nothing"
+    assert reader.swarm.own_claims(0.0) == ([], [], []), "a hub that rests brings nothing"
     reader.swarm.next_order(HUB, 0.0)
-    runs, coming = reader.swarm.own_claims()
+    runs, coming, firm = reader.swarm.own_claims(0.0)
     assert (runs, coming) == ([(4, CHUNKS - 4)], [])
     other.peer(A, wanted=True)
-    other.swarm.claims(A, runs, coming, 0.0)
-    wanted_of_hub = set()
-    while flight := other.swarm.next_order(HUB, LEASE_S / 2):
-        wanted_of_hub |= asked(flight)
-    assert wanted_of_hub <= set(range(4))
+    other.swarm.claims(A, runs, coming, firm, 0.0)
+    assert set(all_from_hub(other, LEASE_S / 2)) <= set(range(4))
 
 
 def test_what_a_mirror_gave_is_not_read_again_for_the_same_reader():
@@ -341,7 +472,7 @@ def test_a_claim_outside_the_blob_is_refused(runs):
     node = Node()
     node.peer(A)
     with pytest.raises(IndexError):
-        node.swarm.claims(A, runs, [], 0.0)
+        node.swarm.claims(A, runs, [], [], 0.0)
 
 
 def test_distrusted_chunks_are_read_again_from_the_hub_alone():
