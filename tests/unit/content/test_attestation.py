@@ -35,6 +35,7 @@ def test_a_word_is_heard_where_it_belongs():
     assert word().refusal(BLOB, HERE) is None
 
 
+@pytest.mark.scorecard("S7")
 @pytest.mark.parametrize(
     ("blob", "circle", "reason"),
     [
@@ -48,6 +49,7 @@ def test_a_word_from_elsewhere_is_refused_for_its_own_reason(blob, circle, reaso
     assert word().refusal(blob, circle) is reason
 
 
+@pytest.mark.scorecard("S7")
 def test_during_a_rotation_both_keys_count():
     assert word(circle=Circle(b"cluster2")).refusal(BLOB, HERE) is None
 

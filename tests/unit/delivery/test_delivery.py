@@ -130,6 +130,7 @@ async def test_a_small_range_of_a_large_cold_file_is_read_at_once(hub, autojump_
         assert trio.current_time() - began < 15, "not the 36 s that the whole file takes"
 
 
+@pytest.mark.scorecard("S5")
 async def test_a_peer_that_flips_bits_loses_its_standing_and_the_fetch_goes_on(hub, autojump_clock):
     lan = Lan()
     async with cluster(hub, "a", "b", "c", lan=lan) as [a, b, c]:

@@ -2,12 +2,15 @@
 
 from math import inf
 
+import pytest
+
 from p2pmodel.limits import BAN_MAX_S, BAN_MIN_S, SOURCES_REMEMBERED_MAX, STRIKES_S
 from p2pmodel.swarm import Standing, Why
 
 PEER = "a" * 40
 
 
+@pytest.mark.scorecard("S5")
 def test_two_wrong_chunks_of_one_blob_ban_their_giver():
     standing = Standing()
     assert standing.strike(PEER, 0.0, "one") is None
@@ -15,6 +18,7 @@ def test_two_wrong_chunks_of_one_blob_ban_their_giver():
     assert (ban.why, ban.until) == (Why.WRONG_BYTES, 1.0 + BAN_MIN_S)
 
 
+@pytest.mark.scorecard("S5")
 def test_three_wrong_chunks_of_different_blobs_do_as_well():
     standing = Standing()
     assert [standing.strike(PEER, 0.0, blob) is None for blob in "abc"] == [True, True, False]
