@@ -10,15 +10,16 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SEEDS = 40
-PLANTED = {  # a bug, the check that finds it, and in which worlds
-    "lost-wake-up": ("finish_time", range(8)),
-    "claims-ignored": ("hub_bytes", range(16, 80)),
-    "hearsay-served": ("wrong_bytes", range(30, 90)),
-    "sealed-unseen": ("wrong_bytes", range(20, 80)),
-    "watchers-kept": ("leaks", range(4)),
-    "never-awake": ("endings", range(26, 80)),
-    "honest-blamed": ("honest_peers", range(2, 40)),
-}
+PLANTED = [  # a bug, the check that finds it, and in which worlds
+    ("lost-wake-up", "finish_time", range(8)),
+    ("claims-ignored", "hub_bytes", range(16, 80)),
+    ("hearsay-served", "wrong_bytes", range(30, 90)),
+    ("sealed-unseen", "wrong_bytes", range(20, 80)),
+    ("watchers-kept", "leaks", range(4)),
+    ("never-awake", "endings", range(26, 80)),
+    ("honest-blamed", "honest_peers", range(2, 40)),
+    ("claims-ignored", "deceit", range(2, 20), "--deceit", "one"),
+]
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine
 
@@ -46,7 +47,7 @@ def test_a_seed_is_the_same_world_in_every_process(worlds):
 
 def test_every_check_has_a_bug_that_it_finds():
     checks = {file.stem for file in (Path(__file__).parent / "checks").glob("*.py")}
-    assert {found_by for found_by, _ in PLANTED.values()} == checks
+    assert {found_by for _, found_by, *_ in PLANTED} == checks
 
 
 def test_several_processes_tell_of_the_same_worlds():
@@ -62,9 +63,9 @@ def test_liars_cost_the_hub_little_and_no_honest_node_is_banned(liars, seed):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("bug", PLANTED)
-def test_a_planted_bug_is_found(bug):
-    found_by, seeds = PLANTED[bug]
-    run = simulate("--plant", bug, "--first", seeds.start, "--seeds", len(seeds), "--stop")
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: f"{planted[0]}-{planted[1]}")
+def test_a_planted_bug_is_found(planted):
+    bug, found_by, seeds, *worlds = planted
+    run = simulate("--plant", bug, "--first", seeds.start, "--seeds", len(seeds), "--stop", *worlds)
     assert run.returncode == 1
     assert f"{found_by}:" in run.stdout + run.stderr
