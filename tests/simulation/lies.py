@@ -45,7 +45,8 @@ class Events:
 
     def received(self, peer, message):
         if self._lies.conspires and isinstance(message, Audit) and message.round:
-            self._conspire(peer, message)
+            if peer not in {node.id for node in self._node.world.nodes if node.lies.conspires}:
+                self._conspire(peer, message)
         else:
             self._seeding.received(peer, message)
 

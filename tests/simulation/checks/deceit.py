@@ -1,11 +1,13 @@
 """Lies cost the hub little, and whoever found its file wrong found out who had lied."""
 
-from simulation.deceit import FILES_MAX
+from simulation.deceit import FAULTS, FILES_MAX
+
+WRONG_MAX = 3  # chunks that a node takes from one that flips bits before it is banned
 
 
 def check(world):
     [fault] = world.plan.faults
-    kind = "one" if fault.kind == "liar" else "half"
+    kind = next(kind for kind, name in FAULTS.items() if name == fault.kind)
     files = world.hub.bytes_sent / sum(world.plan.sizes.values())
     if files > FILES_MAX[kind]:
         yield f"the hub sent {files:.2f} files, more than {FILES_MAX[kind]}"
@@ -14,3 +16,6 @@ def check(world):
         caught = liars & {ban.source for ban in node.bans()}
         if number not in fault.nodes and node.delivery.downloads.statistics.mismatches and not caught:
             yield f"{node} found its file wrong and banned nobody"
+        wrong = node.delivery.downloads.statistics.chunks.get(("peer", "wrong"), 0)
+        if kind == "flips" and wrong > WRONG_MAX:
+            yield f"{node} was given {wrong} wrong chunks"
