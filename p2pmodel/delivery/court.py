@@ -85,6 +85,9 @@ class Court:
     def banned(self, node: str) -> bool:
         return self._around.standing.is_banned(node, trio.current_time())
 
+    def convicted(self, node: str) -> bool:
+        return self._around.standing.is_convicted(node)
+
     def strike(self, peer: NodeId, blob: Blob) -> None:
         """It gave other bytes than those of the digest that came with them."""
         self._pronounce(self._around.standing.strike(peer, trio.current_time(), str(blob.id)))

@@ -406,7 +406,7 @@ class Download:
             self._around.neighbours.send(node, self.interest(on=False))
         self.swarm.left(node)
         self._followed -= {node}
-        lost = self.trial.banned(node)
+        lost = self.trial.banned(node) if self._court.convicted(node) else []
         if lost and self._nursery is not None and not self._finishing:
             self._nursery.start_soon(self._drop, lost)
         self._others_changed()

@@ -46,7 +46,7 @@ class Evidence:
                 await self._hold_against(here, blob, words)
 
     def _counts(self, word: Attestation, blob: Blob) -> bool:
-        member = word.accountable and self._around.standing.is_member(word.node) and not self._court.banned(word.node)
+        member = word.accountable and self._around.standing.is_member(word.node) and not self._court.convicted(word.node)
         return member and word.refusal(blob, self._around.circle()) is None
 
     async def _hold_against(self, here: BlobState, blob: Blob, words: list[Attestation]) -> None:

@@ -78,12 +78,12 @@ class Trial:
                 self._court.show(peer, word.node)
             raise RefusedError(f"came with a word that is not heard ({refusal})", blame=refusal in _BLAMED)
         self._hear(word)
-        if self._court.banned(word.node):
+        if self._court.convicted(word.node):
             raise RefusedError("are vouched for by a node that signed two digests for one chunk")
         return word
 
     def _refusal(self, word: Attestation) -> Refusal | None:
-        if self._court.banned(word.node):
+        if self._court.convicted(word.node):
             return Refusal.BANNED
         if self.testimony.has(word):
             return None
@@ -185,7 +185,7 @@ class Trial:
             if word.node == self._court.node or not self._answers(word) or self._refusal(word) is not None:
                 continue
             self._hear(word)
-            if not self._court.banned(word.node):
+            if not self._court.convicted(word.node):
                 counted.append(word)
                 self._compare(word)
         return counted
@@ -211,7 +211,7 @@ class Trial:
             digest = self._stored.digest(index)
             if signer != node or digest is None or index in self._stored.own:
                 continue
-            others = [other for other in self.testimony.signers(index, digest) if not self._court.banned(other)]
+            others = [other for other in self.testimony.signers(index, digest) if not self._court.convicted(other)]
             del self._leans[index]
             if others:
                 self._leans[index] = others[0]
@@ -229,7 +229,7 @@ class Trial:
             return ours
         digest = self._stored.digest(index)
         word = self.testimony.word_for(index, digest) if digest else None
-        return None if word is None or self._court.banned(word.node) else word
+        return None if word is None or self._court.convicted(word.node) else word
 
     def servable(self) -> ChunkMap:
         """What of it may be handed to peers."""

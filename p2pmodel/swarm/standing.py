@@ -90,6 +90,11 @@ class Standing:
         ban = self._bans.get(source)
         return ban is not None and ban.until > now
 
+    def is_convicted(self, source: str) -> bool:
+        """Its signature is worth nothing. Who only gave wrong bytes, as bad memory does, may have signed for right ones."""
+        ban = self._bans.get(source)
+        return ban is not None and ban.until == inf
+
     def bans(self, now: float) -> list[Ban]:
         return [ban for ban in self._bans.values() if ban.until > now]
 
