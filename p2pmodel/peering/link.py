@@ -259,7 +259,7 @@ class Link:
             if now >= next_ping:
                 self._ping(now)
                 next_ping = now + HEARTBEAT_S
-            self._be_quiet(quiet=now - self._heard_at >= QUIET_S)
+            self._be_quiet(quiet=now >= self._heard_at + QUIET_S)
             wake_at = next_ping if self.quiet else min(next_ping, self._heard_at + QUIET_S)
             await trio.sleep_until(wake_at)
             now = trio.current_time()
