@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from math import inf
 from unittest.mock import patch
 
-from p2pmodel.content import ChunkMap
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.sealing import Sealing
-from p2pmodel.swarm.availability import Availability
+from p2pmodel.swarm.availability import PeerView
 from p2pmodel.swarm.standing import Why
 from p2pmodel.swarm.swarm import Swarm
 
@@ -32,11 +31,11 @@ class Plant:
 
 def _told_asleep(self, peer, message):
     """What a peer says is noted, and wakes nobody: the lanes find out when they next look."""
-    self.wake = lambda: None
+    self._ring = lambda *sources: None
     try:
         right_told(self, peer, message)
     finally:
-        del self.wake
+        del self._ring
 
 
 def _held_is_enough(self, chunks):
@@ -51,10 +50,10 @@ def _blamed_for_breaking_off(self, flight, *, for_good):
 
 PLANTS = {
     "lost-wake-up": Plant(Download, "told", _told_asleep),
-    "claims-ignored": Plant(Availability, "claimed", lambda self, now, lease_s: ChunkMap(self.chunks)),
+    "claims-ignored": Plant(PeerView, "claims_hold", lambda self, now: False),
     "hearsay-served": Plant(BlobReader, "_may_leave", _held_is_enough),
     "sealed-unseen": Plant(Sealing, "right", True),
     "never-awake": Plant(Swarm, "wake_at", lambda self, now: inf),
     "honest-blamed": Plant(Swarm, "failed", _blamed_for_breaking_off),
-    "watchers-kept": Plant(Herald, "unwatch", lambda self, blob, peer: None),
+    "watchers-kept": Plant(Herald, "wants_no_more", lambda self, blob, peer: None),
 }
