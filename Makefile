@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The figures of the README; some minutes, on a machine with nothing else to do.
 BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing hub_read
 
-.PHONY: demo test test-slow simulate clients matrix lab scorecard bench lint format clean
+.PHONY: demo test test-houses test-slow simulate clients matrix lab scorecard bench lint format clean
 
 demo: .venv/ready
 	@$(BIN)/p2pmodel demo
@@ -15,9 +15,13 @@ demo: .venv/ready
 test: .venv/ready
 	@$(BIN)/pytest -q
 
+# Many daemons side by side: a minute more.
+test-houses: .venv/ready
+	@$(BIN)/pytest -q -m houses
+
 # What takes minutes, other people's clients, or root: each skips with its reason where it cannot run.
 test-slow: .venv/ready .venv/clients .venv/fuzz
-	@$(BIN)/pytest -q -n0 -m 'clients or lab or soak or attacks'
+	@$(BIN)/pytest -q -n0 -m 'clients or lab or soak or attacks or houses'
 
 # Whole nodes under virtual time, with faults (tests/simulation): some 0.35 CPU-seconds a world.
 simulate: .venv/ready

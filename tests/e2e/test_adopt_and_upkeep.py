@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from daemons import MIB, files_in, noise, until
 
+pytestmark = pytest.mark.houses
+
 FILES = {"config.json": b'{"a": 1}', "model.safetensors": noise(31, 9 * MIB), "deep/w.bin": noise(32, 11 * MIB)}
 SIZE = sum(map(len, FILES.values()))
 

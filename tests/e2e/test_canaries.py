@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from daemons import MIB, House, finish, noise, until
 
-pytestmark = pytest.mark.scorecard("S21")
+pytestmark = [pytest.mark.scorecard("S21"), pytest.mark.houses]
 
 HEADER, COOKIE, COMMAND = "canary-in-a-header", "canary-in-a-cookie", "canary-of-a-command"
 UPSTREAM, ENVIRONMENT, GATEWAY = "canary-of-an-upstream", "canary-in-the-environment", "canary-of-the-gateway"

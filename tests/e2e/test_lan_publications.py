@@ -3,6 +3,8 @@
 import pytest
 from daemons import MIB, files_in, noise, until
 
+pytestmark = pytest.mark.houses
+
 FILES = {"config.json": b'{"a": 1}', "deep/w.safetensors": noise(91, 9 * MIB)}
 
 

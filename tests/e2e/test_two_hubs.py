@@ -6,6 +6,8 @@ from contextlib import ExitStack
 import pytest
 from daemons import MIB, House, Site, noise
 
+pytestmark = pytest.mark.houses
+
 WEIGHTS = noise(1, 9 * MIB + 5)
 FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS}
 
