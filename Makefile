@@ -17,7 +17,7 @@ test: .venv/ready
 
 # Many daemons side by side: a minute more.
 test-houses: .venv/ready
-	@$(BIN)/pytest -q -m houses
+	@$(BIN)/pytest -q -m 'houses and not soak'
 
 # What takes minutes, other people's clients, or root: each skips with its reason where it cannot run.
 test-slow: .venv/ready .venv/clients .venv/fuzz

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from p2pmodel.content import ChunkMap
 
 _RARITY_LEVELS: Final = 4  # beyond so many holders a chunk is not rare
-_WINDOW_CHUNKS_MIN: Final = 64
-_WINDOW_ORDERS: Final = 4
+_WINDOW_CHUNKS_MIN: Final = 256
+_WINDOW_ORDERS: Final = 16
 
 
 def first_run(candidates: ChunkMap, limit: int, after: int = 0) -> tuple[int, int] | None:

@@ -14,6 +14,8 @@ from daemons import MIB, House, noise
 from p2pmodel.limits import REVISION_FRESH_S
 from p2pmodel.peering.membership import new_join_token
 
+pytestmark = pytest.mark.houses
+
 FILES = {
     "config.json": b"{}",
     "model.safetensors.index.json": b"[]",

@@ -20,6 +20,8 @@ from p2pmodel.peering.membership import sharing_key
 from p2pmodel.settings import HostPort, PeeringSettings
 from p2pmodel.wire.messages import AskManifest, AskPrivate, Have, Interest, Problem
 
+pytestmark = pytest.mark.houses
+
 SAMPLED = 4 * 16 * 1024  # what a proof takes from the hub
 ALICE, BOB, EVE = "hf_aliceOfTheFirstNode", "hf_bobOfTheSecondNode", "hf_eveWhomNobodyLetIn"
 

@@ -5,6 +5,8 @@ import re
 import pytest
 from daemons import MIB, files_in, noise, until
 
+pytestmark = pytest.mark.houses
+
 FILES = {"config.json": b"{}", "model.safetensors": noise(21, 13 * MIB)}
 SIZE = sum(map(len, FILES.values()))
 
