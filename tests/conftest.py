@@ -48,7 +48,7 @@ def pytest_terminal_summary(terminalreporter, config):
     table = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.getreports(outcome):
-            for name, row in report.user_properties:
+            for name, row in getattr(report, "user_properties", ()):  # a module that was skipped whole has none
                 if name == ROW:
                     table.setdefault(row, Counter())[outcome] += 1
     for row, outcomes in sorted(table.items(), key=lambda entry: int(entry[0][1:])):
