@@ -10,7 +10,6 @@ wrong one. A member whom the hub has proven wrong is not asked for a while.
 from __future__ import annotations
 
 import re
-import zlib
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +17,17 @@ from typing import Final
 
 import msgspec
 import trio
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pmodel.content import Blob, BlobId, FileEntry, Hub, NodeId, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.ports import Surroundings
+from p2pmodel.delivery.signed import read_document, sign_document
 from p2pmodel.errors import SourceError, UnavailableError
-from p2pmodel.limits import LISTING_WITNESSES, MEMBERS_LISTING_S, SNAPSHOT_BYTES_MAX
+from p2pmodel.limits import LISTING_WITNESSES, MEMBERS_LISTING_S
 from p2pmodel.wire.messages import AskSnapshot, Message, SnapshotPage
 
 _PREFIX: Final = b"p2pmodel listing v1\0"
 _PAGE_BYTES: Final = 60_000
-_KEY_BYTES: Final = 32
-_SIGNATURE_BYTES: Final = 64
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
@@ -49,23 +46,12 @@ def sign_listing(snapshot: Snapshot, revision: str, key: Ed25519PrivateKey) -> b
     repo = snapshot.repo
     files = [(entry.path, entry.size, str(entry.blob.id) if entry.blob else None) for entry in snapshot.files]
     listing = _Listing(repo.hub, repo.kind, repo.name, revision, snapshot.commit, files, snapshot.listing)
-    body = zlib.compress(msgspec.json.encode(listing), 6)
-    return key.public_key().public_bytes_raw() + key.sign(_PREFIX + body) + body
+    return sign_document(listing, _PREFIX, key)
 
 
 def read_listing(document: bytes, repo: Repo, revision: str) -> Snapshot:
     """Raises ValueError unless it is well signed, well formed and about what was asked."""
-    signer, rest = document[:_KEY_BYTES], document[_KEY_BYTES:]
-    signature, body = rest[:_SIGNATURE_BYTES], rest[_SIGNATURE_BYTES:]
-    try:
-        Ed25519PublicKey.from_public_bytes(signer).verify(signature, _PREFIX + body)
-        inflater = zlib.decompressobj()
-        text = inflater.decompress(body, SNAPSHOT_BYTES_MAX)
-        if inflater.unconsumed_tail:
-            raise ValueError("a listing larger than any hub's")
-        listing = msgspec.json.decode(text, type=_Listing)
-    except (InvalidSignature, zlib.error, UnicodeError, msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(f"a listing that cannot be believed: {error}") from None
+    _, listing = read_document(document, _PREFIX, _Listing, "listing")
     if not _COMMIT.fullmatch(listing.commit):
         raise ValueError("a listing of what is no commit")
     if Repo(Hub(listing.hub), RepoKind(listing.kind), listing.name) != repo or listing.revision != revision:

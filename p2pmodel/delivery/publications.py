@@ -10,18 +10,17 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import zlib
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import trio
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pmodel.content import Blob, BlobId, FileEntry, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery.ports import Surroundings
+from p2pmodel.delivery.signed import read_document, sign_document
 from p2pmodel.errors import (
     ConfigError,
     RepoNotFoundError,
@@ -34,8 +33,6 @@ from p2pmodel.limits import MEMBERS_LISTING_S, PUBLICATION_S_MAX, REVISION_FRESH
 from p2pmodel.wire.messages import AskSnapshot, SnapshotPage
 
 _PREFIX: Final = b"p2pmodel publication v1\0"
-_KEY_BYTES: Final = 32
-_SIGNATURE_BYTES: Final = 64
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _POINTER: Final = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n"
 _BRANCHES: Final = frozenset({"main", "HEAD"})
@@ -71,23 +68,12 @@ class Signed(msgspec.Struct, frozen=True):
 
 def sign(publication: Publication, key: Ed25519PrivateKey) -> bytes:
     """public key ‖ signature ‖ deflated JSON (protocol/snapshots.md)."""
-    body = zlib.compress(msgspec.json.encode(publication), 6)
-    return key.public_key().public_bytes_raw() + key.sign(_PREFIX + body) + body
+    return sign_document(publication, _PREFIX, key)
 
 
 def read(document: bytes, repo: Repo) -> Signed:
     """Raises ValueError unless it is well signed, well formed and about that repo."""
-    signer, rest = document[:_KEY_BYTES], document[_KEY_BYTES:]
-    signature, body = rest[:_SIGNATURE_BYTES], rest[_SIGNATURE_BYTES:]
-    try:
-        Ed25519PublicKey.from_public_bytes(signer).verify(signature, _PREFIX + body)
-        inflater = zlib.decompressobj()
-        text = inflater.decompress(body, SNAPSHOT_BYTES_MAX)
-        if inflater.unconsumed_tail:
-            raise ValueError("a publication larger than any")
-        publication = msgspec.json.decode(text, type=Publication)
-    except (InvalidSignature, zlib.error, UnicodeError, msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(f"a publication that cannot be believed: {error}") from None
+    signer, publication = read_document(document, _PREFIX, Publication, "publication")
     if publication.repo != repo or not 0 < publication.expires - publication.published <= PUBLICATION_S_MAX:
         raise ValueError("a publication of something else, or for ever")
     publication.snapshot()  # every path, name and size is checked there
