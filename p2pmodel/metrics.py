@@ -65,9 +65,10 @@ class Metrics(Collector):
         rooms = self._sources
         yield _counter(
             "p2pmodel_bytes",
-            "Bytes of files in and out, by who is at the other end.",
+            "Bytes of files that were asked for, by where they came from (store: they were here), and that went out.",
             ("direction", "source"),
             {
+                ("in", "store"): rooms.arrivals.received.get("store", 0),
                 ("in", "peer"): rooms.arrivals.received.get("peer", 0),
                 ("in", "upstream"): rooms.arrivals.received.get("upstream", 0),
                 ("out", "peer"): rooms.peering.traffic.sent,
@@ -76,10 +77,11 @@ class Metrics(Collector):
         )
         chunks = rooms.arrivals.chunks
         yield _counter("p2pmodel_chunks", "Chunks received, by what became of them.", ("source", "result"), chunks)
-        mismatches = {("blob", ""): rooms.arrivals.mismatches} if rooms.arrivals.mismatches else {}
-        wrong = mismatches | {("chunk", source): count for (source, result), count in chunks.items() if result == "wrong"}
+        wrong = {("chunk", source): chunks.get((source, "wrong"), 0) for source in ("peer", "upstream")}
+        wrong["blob", ""] = rooms.arrivals.mismatches
         yield _counter("p2pmodel_verify_failures", "Bytes that were not those of their digest.", ("kind", "source"), wrong)
-        yield _gauge("p2pmodel_peers", "Other daemons, by state.", "state", rooms.peers())
+        peers = {"linked": 0, **rooms.peers()}  # said when it is none, too: somebody waits for that
+        yield _gauge("p2pmodel_peers", "Other daemons, by state.", "state", peers)
         yield GaugeMetricFamily("p2pmodel_downloads_active", "Blobs on their way in.", rooms.downloads())
         yield CounterMetricFamily(
             "p2pmodel_bans", "Bans of peers: for wrong bytes, or by proof of a false digest.", rooms.bans()

@@ -25,14 +25,17 @@ from p2pmodel.wire.messages import BadChunk
 
 @dataclass(slots=True)
 class ArrivalStatistics:
-    """Chunks and bytes of all downloads by kind of source ("peer", "upstream"), for metrics."""
+    """What this node was asked for, by kind of source ("peer", "upstream"; "store": it was here), for metrics."""
 
     chunks: dict[tuple[str, str], int]  # (source kind, "ok" | "wrong" | "twice")
-    received: dict[str, int]
+    received: dict[str, int]  # bytes
     mismatches: int = 0  # blobs that were complete and did not have their own hash
 
     def count(self, kind: str, result: str) -> None:
         self.chunks[kind, result] = self.chunks.get((kind, result), 0) + 1
+
+    def came(self, kind: str, size: int) -> None:
+        self.received[kind] = self.received.get(kind, 0) + size
 
 
 class Arrivals:
@@ -109,7 +112,7 @@ class FlightSink:
         self._arrivals.swarm.progress(self._flight, received, now)
         self._arrivals.meter.count(self._flight.source, received, now)
         self.bytes += received
-        self._statistics.received[self._kind] = self._statistics.received.get(self._kind, 0) + received
+        self._statistics.came(self._kind, received)
 
     def answered_by(self, upstream: str) -> None:
         self.place = self._arrivals.upstream = upstream

@@ -102,6 +102,7 @@ class Delivery:
         private = not snapshot.public
         async with self._shelf.borrow(entry.blob, private=private) as stored:
             if stored.sealed:
+                self.downloads.statistics.came("store", stop - start)
                 yield BlobReader(stored, None, start, stop, self._around.blocking)
                 return
             location = None if snapshot.repo.on_lan else Location(snapshot.repo, snapshot.commit, entry.path, access)

@@ -109,6 +109,7 @@ class Fetch:
         await self._catalog.check_readable(self._snapshot, entry, self._access, offline=self._offline)
         state = self._around.store.find(entry.blob.id)
         if state is not None and state.sealed and (not state.private or not self._snapshot.public):
+            self._downloads.statistics.came("store", entry.size)
             self._here += entry.size
         else:
             await self._download(entry)

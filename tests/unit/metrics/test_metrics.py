@@ -1,5 +1,8 @@
 """What Prometheus reads, parsed by its own parser."""
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -49,10 +52,11 @@ def test_every_promised_metric_is_there_before_anything_has_happened(sources):
 
 
 def test_bytes_are_told_apart_by_direction_and_other_end(sources):
-    sources.arrivals.received.update(peer=10, upstream=20)
+    sources.arrivals.received.update(peer=10, upstream=20, store=50)
     sources.peering.traffic.sent = 30
     sources.gateway.bytes_out = 40
-    for direction, source, count in (("in", "peer", 10), ("in", "upstream", 20), ("out", "peer", 30), ("out", "client", 40)):
+    promised = {("in", "peer"): 10, ("in", "upstream"): 20, ("in", "store"): 50, ("out", "peer"): 30, ("out", "client"): 40}
+    for (direction, source), count in promised.items():
         assert _value(sources, "p2pmodel_bytes_total", direction=direction, source=source) == count
 
 
@@ -83,3 +87,15 @@ def test_facts_are_asked_for_when_somebody_looks(sources):
     assert _value(sources, "p2pmodel_store_bytes", state="partial") == 50
     assert _value(sources, "p2pmodel_store_quota_bytes") == 1000
     assert _value(sources, "p2pmodel_build_info", version=__version__) == 1
+
+
+@pytest.mark.parametrize("file", ["grafana.json", "alerts.yml", "monitoring.md"])
+def test_what_operators_are_given_asks_for_metrics_that_there_are(sources, file):
+    there = {name for name, _ in _samples(sources)}
+    for family in ("upstream_latency_seconds", "gateway_seconds"):
+        there |= {f"p2pmodel_{family}"}  # by its family's name
+    text = (Path(__file__).parents[3] / "docs" / file).read_text()
+    asked = set(re.findall(r"p2pmodel_[a-z_]+", text))
+    labelled = {"p2pmodel_chunks_total", "p2pmodel_upstream_requests_total", "p2pmodel_gateway_requests_total"}  # none before an event
+    assert asked
+    assert asked <= there | labelled
