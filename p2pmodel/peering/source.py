@@ -70,6 +70,7 @@ class PeerSource:
                     if kept.received > before:
                         raise
                     await self._close_idle()  # the peer has tired of waiting, which costs the order nothing
+            await self._make_room()
             return await self._fetch_over(await self._connect(private=order.private), order, sink)
 
     async def expire(self, now: float) -> None:
@@ -89,6 +90,11 @@ class PeerSource:
                 self._idle.remove(idle)
                 return idle.connection
         return None
+
+    async def _make_room(self) -> None:
+        """Idle connections count at the peer: when it serves as many as it will, one that does not do for this order goes."""
+        while len(self._idle) > self._free.value:
+            await self._idle.pop(0).connection.aclose()
 
     async def _close_idle(self) -> None:
         with trio.CancelScope(shield=True):

@@ -164,6 +164,17 @@ async def test_a_private_chunk_travels_over_tls_alone(pair, order, sink, blob_fi
     await source.fetch(order, sink)
 
 
+async def test_a_private_order_gets_a_connection_though_plain_ones_fill_the_peers_count(pair, order, sink, blob_file):
+    one, two = await pair()
+    source = one.peering.source(two.id)
+    async with trio.open_nursery() as fetches:  # as a snapshot of small files leaves them
+        for _ in range(CONNECTIONS_PER_PEER_MAX):
+            fetches.start_soon(source.fetch, Order(order.blob, 0, 1), type(sink)())
+    assert len(source._idle) == CONNECTIONS_PER_PEER_MAX
+    await source.fetch(replace(order, private=True), sink)
+    assert whole(sink) == blob_file[2]
+
+
 async def test_a_data_connection_does_not_outlive_its_link(pair, order, sink):
     """A node that is not trusted any more must not go on reading."""
     one, two = await pair()
