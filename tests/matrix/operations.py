@@ -26,8 +26,8 @@ _PROBES: Final = 8
 #: A range that a client waits for is read from the hub at once, where only the whole file could be confirmed by a peer.
 RANGES: Final = 16 * MIB
 
-#: A private file may come from the hub: who reads it there already with a client's own credential need not wait for a peer.
-_OWN: Final = 1 << 40
+#: Of a private file that a peer holds, a node reads the proof at the hub; of those below 1 MiB, all.
+_PROOF: Final = 64 * 1024 + 1024
 
 State = Literal["cold", "peer", "gone"]
 STATES: Final[tuple[State, ...]] = ("cold", "peer", "gone")
@@ -324,7 +324,7 @@ OPERATIONS: Final = {
             private_and_name,
             _TOKEN,
             states=_WITH_HUB,
-            hub_bytes_max=_OWN,
+            hub_bytes_max=_PROOF,
         ),
         Operation("hf-cli", "`hf download`", "hf_cli.py", tree, _HF_CLI),
         Operation(
@@ -373,7 +373,7 @@ OPERATIONS: Final = {
             states=_WITH_HUB,
         ),
         Operation(
-            "ms-private", "private, after a login", "ms_private.py", private, _TOKEN, states=_WITH_HUB, hub_bytes_max=_OWN
+            "ms-private", "private, after a login", "ms_private.py", private, _TOKEN, states=_WITH_HUB, hub_bytes_max=_PROOF
         ),
         Operation("ms-cli", "`modelscope download`", "ms_cli.py", tree),
         Operation("ms-upload", "new repo, `upload_folder`", "ms_upload.py", uploaded(6, **{"README.md": b"# up"}), _TOKEN),
