@@ -81,7 +81,7 @@ class OnDisk:
 
     def crash(self, **settings):
         """The process is killed: descriptors are closed for it, nothing is said or written any more."""
-        for entry in self.store._entries.values():
+        for entry in self.store._image.entries.values():
             if entry.live is not None:
                 entry.live.shut()
         self.store._undo.close()

@@ -136,14 +136,13 @@ def test_what_is_adopted_takes_no_room_until_its_owner_gives_it_up(house, tmp_pa
     path = lay(tmp_path)
     adopt(house.store, path)
     store = house.restart(quota_bytes=ONE.blob.size)
-    store.reserve(ONE.blob.size)
-    store.give_back(ONE.blob.size)
+    store.spool(ONE.blob.size).close()
     with pytest.raises(StoreFullError):
-        store.reserve(ONE.blob.size + 1)
+        store.spool(ONE.blob.size + 1)
     assert store.find(ONE.blob.id).sealed
     path.unlink()
     store = house.restart(quota_bytes=ONE.blob.size)
-    store.reserve(1)
+    store.spool(1).close()
     assert store.find(ONE.blob.id) is None
 
 

@@ -201,7 +201,7 @@ def test_a_power_cut_at_any_step_leaves_no_false_claim_and_keeps_every_promise(t
         with pytest.raises(Killed):
             life(house.store, said.append)
         del house.settings["disk"]
-        for entry in house.store._entries.values():
+        for entry in house.store._image.entries.values():
             if entry.live is not None:
                 entry.live.shut()
         house.store._undo.close()

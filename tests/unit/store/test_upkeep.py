@@ -355,7 +355,7 @@ def test_a_full_disk_does_not_keep_what_is_here_from_being_opened(tmp_path, monk
         raise StoreFullError("No room left on the device.")
 
     monkeypatch.setattr(house.store._index, "touch", full)
-    monkeypatch.setattr("p2pmodel.store.store.USES_PENDING_MAX", 2)
+    monkeypatch.setattr("p2pmodel.store.keeping.USES_PENDING_MAX", 2)
     for each in samples:
         stored = house.store.open(each.blob, private=False)
         assert read(stored) == each.data

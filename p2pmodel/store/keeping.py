@@ -1,0 +1,282 @@
+"""Blobs opened, sealed, found damaged, let go and evicted: files, index, cache trees and image moved together.
+
+One lock guards the image, and nothing that takes long runs under it. `Keeping` is the `Keeper` that open blobs report to
+(blobs.py); the store's verbs take the same lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import structlog
+
+from p2pmodel.content import Blob, BlobId, Seal, chunk_count
+from p2pmodel.errors import StoreError, StoreFullError
+from p2pmodel.limits import USES_PENDING_MAX
+from p2pmodel.store.adoptions import Adoptions
+from p2pmodel.store.blobs import DiskBlob
+from p2pmodel.store.disk import Disk
+from p2pmodel.store.eviction import Idle, victims
+from p2pmodel.store.freshness import Freshness
+from p2pmodel.store.image import Entry, Image, bytes_of
+from p2pmodel.store.index import Index
+from p2pmodel.store.layout import Layout
+from p2pmodel.store.stock import open_blob, take_stock
+from p2pmodel.store.trees import Trees
+
+log = structlog.get_logger()
+
+
+class Keeping:
+    """Its public verbs take the lock themselves, but for `remove`; the others want it held. Constructing it takes stock."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        disk: Disk,
+        index: Index,
+        image: Image,
+        adoptions: Adoptions,
+        trees: Trees,
+        *,
+        min_free_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.lock = threading.RLock()
+        self._layout = layout
+        self._disk = disk
+        self._index = index
+        self._image = image
+        self._adoptions = adoptions
+        self._trees = trees
+        self._min_free_bytes = min_free_bytes
+        self._clock = clock
+        self._uses: dict[BlobId, int] = {}  # newer than the index knows
+        for changed in adoptions.take_stock():
+            self._unlink_from_trees(changed)
+            image.forget_aliases(changed)
+        image.begin_with(self._lying_here())
+
+    def _lying_here(self) -> Iterator[Entry]:
+        known, seen = self._index.blobs(), set()
+        for found in take_stock(self._layout, self._disk, known):
+            blob = found.blob
+            used = known[blob.id].used if blob.id in known else int(self._clock())
+            entry = Entry(blob, found.private, found.sealed, 0, 0, used, Freshness(chunk_count(blob.size)))
+            entry.hold(found.chunks)
+            if self._adoptions.find(blob.id):
+                self._image.count(adopted=blob.size)
+            seen.add(blob.id)
+            yield entry
+        for blob, private in self._adoptions.lying_elsewhere():
+            if blob.id not in seen:
+                self._image.count(adopted=blob.size)
+                yield Entry.whole(blob, Freshness(chunk_count(blob.size)), private=private, used=int(self._clock()))
+
+    def close(self) -> None:
+        """Blobs still open are recorded and shut; their users can do no more with them."""
+        for stored in [entry.live for entry in self._image.entries.values() if entry.live is not None]:
+            stored.users = 1
+            stored.close()
+        self._index.touch(self._uses)
+
+    # Opening and removing
+
+    def open(self, blob: Blob, *, private: bool) -> DiskBlob:
+        with self.lock:
+            entry = self._load(blob, private=private)
+            stored = entry.live
+            if stored is None:
+                raise AssertionError("a loaded entry is open")
+            stored.users += 1
+            self._use(entry)
+        if stored.private and not private:
+            try:
+                stored.publish(self._layout.public)
+            except StoreError:
+                stored.close()
+                raise
+        return stored
+
+    def _load(self, blob: Blob, *, private: bool) -> Entry:
+        """The entry of a blob, with its files open: found, or begun."""
+        entry = self._image.find(blob.id)
+        if entry is not None and entry.blob.size != blob.size:
+            self._drop_other_size(entry, blob)
+            entry = None
+        if entry is None:
+            entry = Entry.begun(blob, private=private)
+        if entry.live is None:
+            shelf, known = self._layout.shelf(private=entry.private), self._index.digests(entry.blob.id)
+            adopted = self._adoptions.find(entry.blob.id)
+            stored = open_blob(self, self._disk, shelf, entry.blob, known=known, fresh=entry.fresh, adopted=adopted)
+            if stored.sealed != entry.sealed:  # its file was removed behind our back, or a seal failed at its last step
+                if not stored.sealed:
+                    self._let_go(entry.blob)
+                self._image.recount(entry, stored)
+            entry.live = self._image.entries.setdefault(entry.blob.id, entry).live = stored
+            self._image.announce(stored)
+            stored.mend()
+        return entry
+
+    def _drop_other_size(self, entry: Entry, blob: Blob) -> None:
+        """Two sizes for one name: a sealed blob knows its own; a partial one may have been begun on a wrong word."""
+        if entry.sealed or entry.live is not None:
+            raise StoreError(f"{blob.id} has {entry.blob.size} bytes here, not {blob.size}: a hub states a wrong size.")
+        self.remove(entry)
+
+    def _use(self, entry: Entry) -> None:
+        entry.used = self._uses[entry.blob.id] = int(self._clock())
+        if len(self._uses) >= USES_PENDING_MAX:
+            with suppress(StoreError):  # a full disk: what is here is served all the same
+                self._index.touch(self._uses)
+            self._uses.clear()
+
+    def remove(self, entry: Entry) -> None:
+        """A blob that nobody has open, and our links to it. Under the lock."""
+        blob, shelf = entry.blob, self._layout.shelf(private=entry.private)
+        for path in (shelf.sealed(blob.id), shelf.partial(blob.id), shelf.record(blob.id)):
+            self._disk.unlink(path)
+        self._unlink_from_trees(blob.id)
+        self._let_go(blob)
+        self._index.forget_blob(blob.id)
+        self._image.remove(entry)
+
+    def _let_go(self, blob: Blob) -> None:
+        """If it was adopted, it is no more."""
+        if self._adoptions.forget(blob.id):
+            self._image.count(adopted=-blob.size)
+
+    def _unlink_from_trees(self, blob: BlobId) -> None:
+        self._trees.forget([name.hex for name in self._image.names(blob)])
+
+    # Room
+
+    def make_room(self, size: int) -> None:
+        """Evict until `size` more bytes may come. Raises StoreFullError if that cannot be."""
+        with self.lock:
+            counts = self._image.statistics
+            here = counts.bytes_sealed - counts.bytes_adopted + counts.bytes_partial
+            over = here + size - counts.quota_bytes if counts.quota_bytes else 0
+            short = self._min_free_bytes + size - self._disk.free(self._layout.root) if self._min_free_bytes else 0
+            if max(over, short) <= 0:
+                return
+            chosen = victims(self._idle(), max(over, short))
+            if not chosen:
+                why = "The store's quota is used up" if over > 0 else "The device has less free than store.min_free"
+                raise StoreFullError(
+                    f"{why}, and nothing may be evicted.", next_step="Raise the setting, or remove or unpin models."
+                )
+            for blob in chosen:
+                log.info("blob_evicted", blob=str(blob.id), bytes=blob.size)
+                self.remove(self._image.entries[blob.id])
+                counts.blobs_evicted += 1
+
+    def _idle(self) -> list[Idle]:
+        pinned = self._pinned()
+        return [
+            Idle(entry.blob, entry.used)
+            for blob, entry in self._image.entries.items()
+            if entry.sealed and entry.live is None and blob not in pinned and not self._adoptions.find(blob)
+        ]
+
+    def _pinned(self) -> set[BlobId]:
+        snapshots = [self._index.snapshot(repo, commit) for repo, commit in self._index.pins()]
+        names = {file.blob.id for snapshot in snapshots if snapshot for file in snapshot.files if file.blob}
+        return names | {self._image.name(name) for name in names}
+
+    # The `Keeper` of open blobs
+
+    def reserve(self, size: int) -> None:
+        if self._image.statistics.quota_bytes or self._min_free_bytes:
+            self.make_room(size)
+        self._image.count(partial=size)
+
+    def give_back(self, size: int) -> None:
+        self._image.count(partial=-size)
+
+    def committed(self, chunks: int) -> None:
+        self._image.count_committed(chunks)
+
+    def twin(self, stored: DiskBlob, alias: BlobId) -> DiskBlob | None:
+        with self.lock:
+            entry = self._image.find(alias)
+            if entry is None or not entry.sealed or entry.live is stored or entry.blob.size != stored.blob.size:
+                return None
+            blob = entry.blob
+        twin = self.open(blob, private=stored.private)
+        if twin.sealed:
+            return twin
+        twin.close()
+        return None
+
+    def put_manifest(self, stored: DiskBlob, digests: bytes, seal: Seal | None, alias: BlobId | None) -> None:
+        self._index.put_blob(stored.blob, digests, seal, alias, used=int(self._clock()))
+        if alias is not None:
+            with self.lock:
+                self._image.add_alias(alias, stored.blob.id)
+
+    def sealed(self, stored: DiskBlob, alias: BlobId | None) -> None:
+        self._image.count(partial=-stored.blob.size, sealed=stored.blob.size)
+        with self.lock:
+            self._image.entries[stored.blob.id].sealed = True
+            self._image.announce(stored)
+            half = self._image.entries.get(alias) if alias else None
+            if half is not None and half.live is None and not half.sealed:
+                self.remove(half)
+
+    def joined(self, stored: DiskBlob, twin: DiskBlob) -> None:
+        self._image.count(partial=-stored.blob.size)
+        self._index.put_alias(stored.blob.id, twin.blob.id)
+        with self.lock:
+            del self._image.entries[stored.blob.id]
+            self._image.add_alias(stored.blob.id, twin.blob.id)
+            self._image.announce(stored, gone=True)
+        stored.private = twin.private
+
+    def unsealed(self, stored: DiskBlob) -> None:
+        with self.lock:
+            self._image.statistics.chunks_damaged += len(stored.held.missing())
+            entry = self._image.entries.get(stored.blob.id)
+            if entry is None or entry.live is not stored:
+                return
+            entry.sealed = False
+            self._image.count(partial=stored.blob.size, sealed=-stored.blob.size)
+            self._image.announce(stored)
+            self._unlink_from_trees(stored.blob.id)
+
+    def parted(self, stored: DiskBlob) -> None:
+        with self.lock:
+            self._let_go(stored.blob)
+
+    def published(self, stored: DiskBlob) -> None:
+        with self.lock:
+            self._adoptions.publish(stored.blob.id)
+            self._image.entries[stored.blob.id].private = False
+            self._image.announce(stored)
+
+    def released(self, stored: DiskBlob) -> None:
+        with self.lock:
+            stored.users -= 1
+            if stored.users:
+                return
+            entry = self._image.entries.get(stored.blob.id)
+            if entry is not None and entry.live is stored:
+                self._leave(entry, stored)
+            stored.shut()
+
+    def _leave(self, entry: Entry, stored: DiskBlob) -> None:
+        here, lost = stored.held | stored.claimed, stored.unrecorded
+        entry.live = None
+        entry.hold(here - lost)
+        self._image.count(partial=-bytes_of(entry.blob, lost))
+        if here or stored.sealed:
+            return
+        del self._image.entries[entry.blob.id]
+        self._image.announce(stored, gone=True)
+        try:
+            stored.remove_partial()
+        except StoreError as error:
+            log.warning("partial_not_removed", blob=str(entry.blob.id), reason=str(error))
