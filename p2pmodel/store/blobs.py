@@ -64,7 +64,7 @@ class Keeper(Protocol):
 
 
 class DiskBlob:
-    """A `StoredBlob` (delivery/ports.py). Made by `Store.open`."""
+    """A `StoredBlob` (delivery/ports). Made by `Store.open`."""
 
     def __init__(
         self,

@@ -195,7 +195,7 @@ class MemorySpool:
 
 
 class MemoryStore:
-    """A `Store` (delivery/ports.py) for one thread."""
+    """A `Store` (delivery/ports) for one thread."""
 
     def __init__(self) -> None:
         self.full = False

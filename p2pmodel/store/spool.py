@@ -9,7 +9,7 @@ from p2pmodel.store.disk import Disk
 
 
 class FileSpool:
-    """A `Spool` (delivery/ports.py) on disk. Made by `Store.spool`; `give_back` is called once, when it is closed."""
+    """A `Spool` (delivery/ports) on disk. Made by `Store.spool`; `give_back` is called once, when it is closed."""
 
     def __init__(self, disk: Disk, fd: int, give_back: Callable[[], None]) -> None:
         self._disk = disk

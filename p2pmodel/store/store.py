@@ -1,4 +1,4 @@
-"""The store on disk (port: delivery/ports.py `Store`): its verbs, over layout, index, image, trees and open blobs."""
+"""The store on disk (port: delivery/ports `Store`): its verbs, over layout, index, image, trees and open blobs."""
 
 from __future__ import annotations
 

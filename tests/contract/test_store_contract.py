@@ -1,4 +1,4 @@
-"""What delivery may rely on, of the store on disk and of the one in memory alike (delivery/ports.py)."""
+"""What delivery may rely on, of the store on disk and of the one in memory alike (delivery/ports)."""
 
 import os
 from dataclasses import replace
