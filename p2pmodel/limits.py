@@ -168,6 +168,8 @@ HUB_HEARSAY_MAX_S: Final = 300.0  # a peer's word that a hub is busy: Hugging Fa
 HUB_REDIRECT_BODY_BYTES_MAX: Final = 64 * KIB  # read to keep the connection; a longer one costs it
 REVISION_FRESH_S: Final = 10.0  # a snapshot_download asks for its branch once and its files for seconds after
 SMALL_RANGE_BYTES: Final = 8 * MIB  # a header of a large cold file is read from the hub at once
+RANGE_WAIT_S: Final = 4.0  # unless peers bring the whole file so soon; twice that is less than the 10 s that clients wait
+RANGES_OF_HELD_BYTES_MAX: Final = 64 * MIB  # of one file that peers hold; who wants more of it reads all of it, and can wait
 
 # Gateway
 REQUEST_HEAD_BYTES_MAX: Final = 32 * KIB

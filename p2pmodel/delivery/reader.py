@@ -2,11 +2,13 @@
 
 A sealed file's bytes may leave at once. Else the reader looks at what the swarm knows: where nobody else holds or wants
 the blob, the range streams in order from our own read of the hub; a small range of a large file is read from the hub
-by ourselves; everything else waits, before the headers, until the range may leave.
+by ourselves, unless peers bring the whole file about as soon; everything else waits, before the headers, until the range may
+leave.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 import trio
@@ -16,7 +18,7 @@ from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.ports import Span, StoredBlob
 from p2pmodel.errors import StoreDamagedError
-from p2pmodel.limits import CHUNK_BYTES, READER_WINDOW_CHUNKS, SMALL_RANGE_BYTES
+from p2pmodel.limits import CHUNK_BYTES, RANGE_WAIT_S, READER_WINDOW_CHUNKS, SMALL_RANGE_BYTES
 
 _LARGE_BLOB_BYTES: Final = 4 * SMALL_RANGE_BYTES  # below, waiting for the whole file costs about what the range would
 _SPAN_CHUNKS_MAX: Final = 16  # 64 MiB: one thread hop and one fstat a chunk, then a long sendfile
@@ -46,13 +48,19 @@ class BlobReader:
     async def _start(self, download: Download) -> None:
         while not download.settled(trio.current_time()):
             await download.change(until=download.swarm.wake_at(trio.current_time()))
-        self._streams = download.swarm.solo or self._small(download)
+        began = trio.current_time()
+        self._streams = self._own_read(download, began)
         self._ask(download)
         while not self._may_leave(self._chunks[:1] if self._streams else self._chunks):
-            await self._wait(download)
-            if not self._streams and download.swarm.solo:
-                self._streams = True  # the others are gone: what is left is our own read
+            await self._wait(download, until=began + 2 * RANGE_WAIT_S)
+            if not self._streams and self._own_read(download, began):
+                self._streams = True  # the others are gone, or slower than it seemed
                 self._ask(download)
+
+    def _own_read(self, download: Download, began: float) -> bool:
+        """Whether this range is read from the hub by ourselves."""
+        now = trio.current_time()
+        return download.swarm.solo or (self._small(download) and not download.swarm.peers_will_do(now - began, now))
 
     def _small(self, download: Download) -> bool:
         return self._stop - self._position <= SMALL_RANGE_BYTES and download.blob.size > _LARGE_BLOB_BYTES
@@ -100,10 +108,10 @@ class BlobReader:
     def _may_leave(self, chunks: range) -> bool:
         return self._stored.sealed or self._stored.own.holds(chunks)
 
-    async def _wait(self, download: Download) -> None:
+    async def _wait(self, download: Download, until: float = inf) -> None:
         if download.failure is not None:
             raise download.failure
-        await download.change()
+        await download.change(until if trio.current_time() < until else inf)
 
     def _named_sources(self, download: Download, *, here: bool) -> str:
         came_from = sorted(source for source, count in download.arrivals.received.items() if count)

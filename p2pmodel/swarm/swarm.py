@@ -15,7 +15,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from p2pmodel.content import Blob, ChunkMap, NodeId, chunk_count
-from p2pmodel.limits import LEASE_S, RUN_CHUNKS_MAX, SETTLE_MAX_S, SETTLE_S
+from p2pmodel.limits import (
+    CHUNK_BYTES,
+    LEASE_S,
+    RANGE_WAIT_S,
+    RANGES_OF_HELD_BYTES_MAX,
+    RUN_CHUNKS_MAX,
+    SETTLE_MAX_S,
+    SETTLE_S,
+)
 from p2pmodel.swarm.availability import Availability, PeerView
 from p2pmodel.swarm.ledger import Flight, Ledger
 from p2pmodel.swarm.picker import first_run, peer_order_limit, rarest_run, window_from
@@ -210,6 +218,19 @@ class Swarm:
         """Whether nobody else holds or wants any of it: the download is our own read of the hub from end to end."""
         return not any(view.held or view.wanted for view in self.availability.peers.values())
 
+    def peers_will_do(self, waited_s: float, now: float) -> bool:
+        """Whether a client that wants a small range, which our own read of the hub would bring at once, waits until peers have
+        brought the whole file and it is proven. They hold all of it, and either that takes seconds and costs the hub nothing,
+        or so many such ranges were read already that a client reads the file from end to end: it would all come from the hub.
+        """
+        missing = self._held.missing() - self._unconfirmed
+        if missing - self._on_peers(now):
+            return False
+        if waited_s < 2 * RANGE_WAIT_S and len(missing) * CHUNK_BYTES <= RANGE_WAIT_S * self._rates.peer:
+            return True
+        read = self._own | self._from_hub | self._own_wanted
+        return len(read) * CHUNK_BYTES >= RANGES_OF_HELD_BYTES_MAX
+
     def settled(self, now: float) -> bool:
         """Whether the peers had their chance to say what they hold and want."""
         if now < self._met_at:
@@ -266,8 +287,7 @@ class Swarm:
     def ended(self, flight: Flight, now: float) -> None:
         """An order is over; what it still owed is open again."""
         self.ledger.end(flight)
-        if flight.source == HUB:
-            self._rates.observe_hub(flight.received, now - flight.started_at)
+        self._rates.observe(flight.received, now - flight.started_at, hub=flight.source == HUB)
 
     def refuse(self, source: SourceName, chunk: int) -> None:
         """This source gave wrong bytes for a chunk, or has it no more: it is not asked for that one again."""

@@ -35,11 +35,6 @@ class Client:
     often: bool = False
 
     @property
-    def by_ranges(self) -> bool:
-        """Whether it asks for everything in ranges, as Xet does."""
-        return "gateway.xet" in self.settings
-
-    @property
     def name(self) -> str:
         return f"{self.family} {self.version}".strip()
 

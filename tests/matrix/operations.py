@@ -23,9 +23,6 @@ DATASET: Final = "dataset"
 
 #: ModelScope's listings do not say who may read, so one byte for each is asked for without a token.
 _PROBES: Final = 8
-#: A range that a client waits for is read from the hub at once, where only the whole file could be confirmed by a peer.
-RANGES: Final = 16 * MIB
-
 #: Of a private file that a peer holds, a node reads the proof at the hub; of those below 1 MiB, all.
 _PROOF: Final = 64 * 1024 + 1024
 
@@ -170,8 +167,10 @@ def listings(hub: Hub, repo: str) -> Any:
 
 
 def ranges(hub: Hub, repo: str) -> Any:
-    tree(hub, repo)
-    return {"middle": sha256(safetensors(repo)[5_000_000:5_001_000]), "ls": [f"{repo}/sub/deep"], "tensors": ["w"]}
+    """The file is so large that cold its ranges are read from the hub at once."""
+    weights = safetensors(repo, 40 * MIB)
+    hub.add_repo("model", repo, files(repo) | {"model.safetensors": weights})
+    return {"middle": sha256(weights[5_000_000:5_001_000]), "ls": [f"{repo}/sub/deep"], "tensors": ["w"]}
 
 
 def errors(**seen: Any) -> Furnish:
@@ -315,7 +314,7 @@ OPERATIONS: Final = {
             {"PATHS": json.dumps(_SOME + _STRANGE)},
         ),
         Operation("hf-listings", "info, tree, paths", "hf_listings.py", listings),
-        Operation("hf-ranges", "`HfFileSystem`, safetensors header", "hf_ranges.py", ranges, hub_bytes_max=RANGES),
+        Operation("hf-ranges", "`HfFileSystem`, safetensors header", "hf_ranges.py", ranges),
         Operation("hf-errors", "what is missing or private", "hf_errors.py", errors(**_MISSING), states=_WITH_HUB),
         Operation(
             "hf-private",
@@ -333,7 +332,6 @@ OPERATIONS: Final = {
             "hf_files.py",
             large,
             {"HF_HUB_ENABLE_HF_TRANSFER": "1", "HF_HUB_DISABLE_XET": "1", "PATHS": '["model.safetensors"]'},
-            hub_bytes_max=RANGES,
         ),
         Operation(
             "hf-upload",
@@ -345,9 +343,9 @@ OPERATIONS: Final = {
         # on top of it
         Operation("transformers", "`AutoConfig`, `AutoTokenizer`", "tf_load.py", tokenizer),
         Operation("datasets-load", "`load_dataset`: csv, json, parquet", "ds_load.py", rows),
-        Operation("datasets-stream", "the same, streaming", "ds_stream.py", rows, hub_bytes_max=RANGES),
+        Operation("datasets-stream", "the same, streaming", "ds_stream.py", rows),
         # other programs
-        Operation("node", "snapshot, files, ranges, listings", "node_hub.mjs", node, hub_bytes_max=RANGES),
+        Operation("node", "snapshot, files, ranges, listings", "node_hub.mjs", node),
         Operation(
             "curl",
             "whole, ranges, resume",
@@ -355,10 +353,10 @@ OPERATIONS: Final = {
             weights_by(whole=(0, None), range=(5_000_000, 5_001_000), last=(-1000, None), resumed=(0, None)),
         ),
         Operation("wget", "whole, resume", "wget.py", weights_by(whole=(0, None), resumed=(0, None))),
-        Operation("aria2", "all files, 8 ranges at once", "aria2.py", odd_tree, hub_bytes_max=RANGES),
+        Operation("aria2", "all files, 8 ranges at once", "aria2.py", odd_tree),
         Operation("git", "`git clone` with LFS", "git_clone.py", git_tree),
         Operation("llama-cpp", "`-hf`: refs, tree, HEAD, GET, resume", "llama_cpp.py", gguf),
-        Operation("rust", "`bytes=0-0`, parallel ranges, HEAD, 304", "rust_hf_hub.py", chosen(*_RUST), hub_bytes_max=RANGES),
+        Operation("rust", "`bytes=0-0`, parallel ranges, HEAD, 304", "rust_hf_hub.py", chosen(*_RUST)),
         # modelscope
         Operation("ms-snapshot", "snapshot", "ms_snapshot.py", tree),
         Operation("ms-revisions", "branch, tag", "ms_revisions.py", revisions("master", "v1.0")),

@@ -21,9 +21,9 @@ loopback: `make matrix` runs them all and writes this page. Every file is compar
 error with what the hub holds. Three marks stand for three states, in this order:
 
 1. **cold**: the first node has never heard of the repo;
-2. **at a peer**: a second node of the same cluster, which the first one tells; the hub may send no byte of a file to it, but
-   for ModelScope's probes (one byte for each listing), private files (which the hub may send to whoever proves access), and
-   what is asked in ranges (what a client waits for in the middle of a cold file is read at the hub at once);
+2. **at a peer**: a second node of the same cluster, which the first one tells; the hub may send no byte of a file to it,
+   whole or in ranges, but for ModelScope's probes (one byte for each listing) and the proof that its user may read a private
+   file (64 KiB of it);
 3. **hub gone**: the second node, with the hub switched off.
 
 `✓` it was so. `·` does not apply: what is missing and who may read what is private only the hub can tell. `✗` it cannot

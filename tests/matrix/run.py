@@ -16,7 +16,7 @@ from typing import Any, Final
 from daemons import Daemon, House, Site
 
 from matrix.catalogue import Client
-from matrix.operations import OPERATIONS, RANGES, TOKEN, Operation, State
+from matrix.operations import OPERATIONS, TOKEN, Operation, State
 from p2pmodel.peering.membership import new_join_token
 
 SCRIPTS: Final = Path(__file__).with_name("operations")
@@ -73,8 +73,7 @@ class Stage:
         before = self._site.sent
         fault = self._ask(operation, state, environ)
         sent = self._site.sent - before
-        most = RANGES if self._client.by_ranges else operation.hub_bytes_max
-        if not fault and state == "peer" and sent > most:
+        if not fault and state == "peer" and sent > operation.hub_bytes_max:
             return f"the hub sent {sent} bytes that a peer has"
         return fault
 

@@ -1,7 +1,7 @@
 import os
 
 import seen
-from huggingface_hub import HfApi, HfFileSystem
+from huggingface_hub import HfApi, HfFileSystem, hf_hub_download
 
 repo = os.environ["REPO"]
 system = HfFileSystem()
@@ -13,4 +13,6 @@ if hasattr(HfApi, "get_safetensors_metadata"):  # from 0.20 on
     result["tensors"] = list(metadata.files_metadata["model.safetensors"].tensors)
 else:
     result["tensors"] = "no such call"
+if os.environ["STATE"] == "cold":  # the ranges alone leave most of it at the hub
+    hf_hub_download(repo, "model.safetensors")
 seen.say(result)

@@ -53,6 +53,7 @@ async def test_a_hub_that_goes_in_the_middle_of_a_small_range_leaves_the_peers(h
     async with cluster(hub, "a", "b") as [a, b]:
         await a.fetch()
         hub.rate = 1e4
+        b.around.rates.peer = 1e4  # else it would not be asked
 
         async def leave():
             await trio.sleep(3)
