@@ -143,7 +143,7 @@ def bring(settings: Settings, wanted: Wanted, shown: View) -> FetchEvent:
 
 def _as_daemon(settings: Settings, wanted: Wanted, follow: Callable[[LocalDaemon], FetchEvent]) -> FetchEvent:
     """Be the daemon while `follow` asks it: peers find it, and the next `serve` goes on with what it stored."""
-    from p2pmodel.daemon import run_for  # noqa: PLC0415  # the whole house
+    from p2pmodel.process import run_for  # noqa: PLC0415  # the whole house
 
     anywhere = replace(
         settings,

@@ -14,6 +14,6 @@ from p2pmodel.settings import Settings
 @setting_option("--peering", "peering.listen", "Where other daemons connect (peering.listen).")
 def command(settings: Settings) -> None:
     """Run the daemon in the foreground. SIGTERM lets it finish what it is sending."""
-    from p2pmodel.daemon import serve  # noqa: PLC0415  # the whole house
+    from p2pmodel.process import serve  # noqa: PLC0415  # the whole house
 
     serve(settings)

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
     with atheris.instrument_imports(include=["p2pmodel", "h11"]):
-        import p2pmodel.daemon  # noqa: F401  # all of it
+        import p2pmodel.process  # noqa: F401  # all of it
 
 import msgspec
 import trio

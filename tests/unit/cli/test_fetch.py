@@ -151,7 +151,7 @@ def test_offline_is_refused_where_the_daemon_would_ask_a_hub_all_the_same(run, f
 
 
 def test_without_a_daemon_fetch_is_one_for_the_time_it_takes_on_free_ports(run, fetched, snapshot, state_dir, monkeypatch):
-    """`p2pmodel.daemon` is played here: what is handed to it, and that its gateway is asked."""
+    """`p2pmodel.process` is played here: what is handed to it, and that its gateway is asked."""
     (state_dir / "run" / "daemon.json").unlink()
     asked_for = []
 
@@ -159,9 +159,9 @@ def test_without_a_daemon_fetch_is_one_for_the_time_it_takes_on_free_ports(run, 
         asked_for.append(settings)
         return job(SimpleNamespace(node_id="ab" * 20, gateway=HostPort("localhost", fetched.port), peering=1))
 
-    house = ModuleType("p2pmodel.daemon")
+    house = ModuleType("p2pmodel.process")
     house.run_for = run_for
-    monkeypatch.setitem(sys.modules, "p2pmodel.daemon", house)
+    monkeypatch.setitem(sys.modules, "p2pmodel.process", house)
     assert run("fetch", "org/model", "--offline", "--set", "node.name=me")[:2] == (0, f"{snapshot}\n")
     (settings,) = asked_for
     assert (settings.gateway.listen.port, settings.peering.listen.port) == (0, 0)
