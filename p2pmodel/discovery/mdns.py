@@ -49,6 +49,7 @@ class MdnsStatistics:
     malformed: int = 0
     other_clusters: int = 0
     dropped: int = 0  # came faster than we looked
+    sieved: int = 0  # too many from one address, of new nodes, or of other services
     failures: int = 0
 
 
@@ -106,7 +107,7 @@ class Mdns:
             while self._interfaces or list(self._own_addresses()) == addresses:
                 self._stirred = trio.Event()
                 await self._announce(loop, opened, addresses)
-                self.statistics.dropped = inbox.dropped
+                self.statistics.dropped, self.statistics.sieved = inbox.dropped, loop.sieved
                 await self._pause()
         finally:
             await _leave(loop, responder)

@@ -1,4 +1,5 @@
-"""python-zeroconf and its asyncio loop, in one thread of their own: a flood of multicast must not stall transfers.
+"""python-zeroconf and its asyncio loop, in one thread of their own: multicast must not stall transfers. What comes in passes
+a `Sieve` first.
 
 To the thread by `run_coroutine_threadsafe`, from it by `TrioToken.run_sync_soon` over a bounded queue whose overflow drops
 the oldest. Each `Responder` is opened once; when interfaces change, the next one is.
@@ -20,6 +21,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from p2pmodel.content import NodeId
 from p2pmodel.discovery.announcement import SERVICE, Announcement
+from p2pmodel.discovery.sieve import SievingLoop
 from p2pmodel.limits import MDNS_RESOLVING_MAX, MDNS_WAITING_MAX
 
 T = TypeVar("T")
@@ -34,7 +36,7 @@ class Loop:
     """An asyncio loop in a thread. Waiting for it from trio can be cancelled; what runs there is cancelled with it."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = SievingLoop()
         self._thread = threading.Thread(target=self._run, name="mdns", daemon=True)
         self._thread.start()
 
@@ -46,6 +48,11 @@ class Loop:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
+
+    @property
+    def sieved(self) -> int:
+        """Packets that were not looked at."""
+        return self._loop.sieve.dropped
 
     async def call(self, work: Coroutine[Any, Any, T], deadline_s: float) -> T:
         """The result of a coroutine there. Raises what it raises, and trio.TooSlowError."""
