@@ -78,6 +78,7 @@ async def test_a_peer_that_turns_out_to_be_slow_is_waited_for_less_long_than_cli
 
 async def test_who_reads_all_of_it_in_small_ranges_does_not_read_all_of_it_from_the_hub(hub, autojump_clock, monkeypatch):
     monkeypatch.setattr("p2pmodel.swarm.swarm.RANGES_OF_HELD_BYTES_MAX", 3 * CHUNK_BYTES)
+    hub.rate = SLOW  # no faster than the peer, else it is asked for that reason
     async with cluster(hub, "a", "b", lan=Lan(rate=SLOW)) as [a, b]:
         await has_it(a, hub)
         b.around.rates.peer = SLOW
