@@ -123,6 +123,9 @@ STRIKES_ONE_BLOB_MAX: Final = 2  # of one blob: bad memory shows at once
 STRIKES_S: Final = 600.0
 BAN_MIN_S: Final = 600.0  # the first ban for strikes; each one after it is twice as long
 BAN_MAX_S: Final = 86_400.0
+PARDON_S: Final = (
+    86_400.0  # others' evidence against a forgiven node is not heard for so long: its operator goes from node to node
+)
 REST_S: Final = 600.0  # how long an upstream that gave wrong bytes is not asked
 SOURCES_REMEMBERED_MAX: Final = 4096  # ids are free to mint in an open cluster: the oldest facts about sources go first
 

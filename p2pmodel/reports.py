@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import Final
 
+import trio
+
 from p2pmodel import __version__
 from p2pmodel.content import Blob, BlobId, FileEntry, Hub, NodeId, Repo, RepoKind, Snapshot, chunk_count
 from p2pmodel.delivery import Delivery
@@ -20,6 +22,7 @@ from p2pmodel.errors import ConfigError, EntryNotFoundError, RepoNotFoundError
 from p2pmodel.peering import LiveMembership, Peering
 from p2pmodel.settings import Settings
 from p2pmodel.store import Store
+from p2pmodel.swarm import Ban
 
 Report = dict[str, object]
 Asked = Mapping[str, str]
@@ -104,7 +107,7 @@ class Reports:
                 for peer in reports
                 if peer.state == "linked"
             ],
-            "bans": [{"node_id": ban.source, "why": ban.why, "for_good": ban.until == inf} for ban in bans.values()],
+            "bans": [_ban(ban) for ban in bans.values()],
         }
 
     async def snapshots(self, _asked: Asked) -> Report:
@@ -223,6 +226,12 @@ class Reports:
                 f"No public snapshot of {repo} at {revision} is known here.", next_step="`p2pmodel list` shows those that are."
             )
         return snapshot
+
+
+def _ban(ban: Ban) -> Report:
+    for_good = ban.until == inf
+    ends_in_s = None if for_good else ban.until - trio.current_time()
+    return {"node_id": ban.source, "why": ban.why, "for_good": for_good, "ends_in_s": ends_in_s}
 
 
 def _repo_of(asked: Asked) -> Repo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -23,8 +23,13 @@ from p2pmodel.store.caches import find_caches, one_repo
 
 
 class Verbs:
-    def __init__(self, *, limits: LiveLimits, adopting: Adopting, upkeep: Upkeep) -> None:
+    """`forgive` lifts the ban of the node that it is given."""
+
+    def __init__(
+        self, *, limits: LiveLimits, adopting: Adopting, upkeep: Upkeep, forgive: Callable[[str], Sequence[str]]
+    ) -> None:
         self._limits = limits
+        self._lift_ban = forgive
         self._adopting = adopting
         self._upkeep = upkeep
 
@@ -37,6 +42,7 @@ class Verbs:
             "remove": self._remove,
             "collect": self._collect,
             "verify": self._verify,
+            "forgive": self._forgive,
         }
         return tuple(route(name, {"POST"}, f"/{name}", verb, plain_failure) for name, verb in verbs.items())
 
@@ -66,6 +72,9 @@ class Verbs:
 
     async def _collect(self, call: Call) -> Response:
         return json_response(asdict(await self._upkeep.collect(dry_run=call.request.asked("dry_run") == "1")))
+
+    async def _forgive(self, call: Call) -> Response:
+        return json_response({"forgiven": list(self._lift_ban(call.request.asked("node")))})
 
     async def _verify(self, call: Call) -> Response:
         """Stops when the owner hangs up."""

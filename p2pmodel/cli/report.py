@@ -92,6 +92,7 @@ class BanReport(msgspec.Struct, kw_only=True):
     node_id: str
     why: str
     for_good: bool = False
+    ends_in_s: float | None = None  # None: never
 
 
 class PeersReport(msgspec.Struct, kw_only=True):

@@ -22,6 +22,7 @@ import structlog
 import trio
 
 from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
+from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.listings import Told, ask_members, hearsay_key
 from p2pmodel.delivery.once import Once
 from p2pmodel.delivery.ports import Location, Surroundings
@@ -48,11 +49,13 @@ class Catalog:
         self,
         around: Surroundings,
         publications: Publications,
+        court: Court,
         *,
         access_allow_s: float = ACCESS_ALLOW_S,
         offline_grace_s: float = 0.0,
     ) -> None:
         self._publications = publications
+        self._court = court
         self._around = around
         self._store = around.store
         self._upstreams = around.upstreams
@@ -267,7 +270,7 @@ class Catalog:
         told = self._store.snapshot(snapshot.repo, snapshot.commit)
         if told is not None and set(told.files) != set(snapshot.files):
             log.warning("listing_was_false", repo=str(snapshot.repo), commit=snapshot.commit, told_by=teller)
-            self._around.standing.suspend(teller, Why.FALSE_LISTING, trio.current_time())
+            self._court.suspend(teller, Why.FALSE_LISTING)
         await self._around.blocking(self._store.put_document, hearsay_key(snapshot), b"")
 
     # Who may see what

@@ -2,12 +2,13 @@
 
 It bans only for what this node found out itself: wrong bytes, counted; a signature under a digest that our own read of the
 hub or a blob's own hash refutes; two signatures of one node that contradict each other. Proofs are shown to the peers, who
-check them in the same way. It also signs our own words, in batches, when a peer first asks for a chunk.
+check them in the same way. Bans outlive a restart, until they run out or the operator lifts them. It also signs our own
+words, in batches, when a peer first asks for a chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
@@ -18,15 +19,25 @@ import trio
 from p2pmodel.content import Attestation, Blob, ChunkMap, Circle, Level, NodeId
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
-from p2pmodel.errors import StoreError
-from p2pmodel.limits import ATTESTATIONS_KEPT_MAX, ATTESTED_CHUNKS_MAX, EVIDENCE_KEPT_MAX
+from p2pmodel.errors import ConfigError, StoreError
+from p2pmodel.limits import ATTESTATIONS_KEPT_MAX, ATTESTED_CHUNKS_MAX, BAN_MAX_S, BAN_MIN_S, EVIDENCE_KEPT_MAX
 from p2pmodel.swarm import Ban, Why
 from p2pmodel.wire.messages import Attest
 
 ATTEST: Final = "attest"  # the ability
-_BANS: Final = "bans"  # the document in which proven ones are kept
+_BANS: Final = "bans"  # the document in which they are kept
+_ALL: Final = "all"
 
 log = structlog.get_logger()
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """A ban on disk."""
+
+    source: str
+    why: Why
+    ends: float | None = None  # unix; None: for good
+    next_length: float = BAN_MIN_S
 
 
 class Court:
@@ -39,22 +50,33 @@ class Court:
         self._news = trio.Event()
 
     async def run(self) -> None:
-        """Keeps what is proven for the next run. Without its disk a node forgets, and has to find out again."""
+        """Keeps bans for the next run. Without its disk a node forgets, and has to find out again."""
         while True:
             await self._news.wait()
             self._news = trio.Event()
-            bans = self._around.standing.bans(trio.current_time())
-            proven = [(ban.source, str(ban.why)) for ban in bans if ban.until == inf]
+            bans = [self._to_keep(ban) for ban in self._around.standing.bans(trio.current_time())]
             try:
-                await self._around.blocking(self._around.store.put_document, _BANS, msgspec.json.encode(proven))
+                await self._around.blocking(self._around.store.put_document, _BANS, msgspec.json.encode(bans))
             except StoreError as error:
                 log.warning("bans_not_kept", reason=str(error))
 
     async def recall(self) -> None:
-        """What an earlier run proved."""
+        """Whom an earlier run banned."""
         body = await self._around.blocking(self._around.store.document, _BANS)
-        for source, why in msgspec.json.decode(body, type=list[tuple[str, Why]]) if body else ():
-            self._around.standing.recall(Ban(source, why, inf))
+        try:
+            bans = msgspec.json.decode(body, type=list[_Kept]) if body else []
+        except ValueError as error:  # a later version's
+            log.warning("bans_not_recalled", reason=str(error))
+            bans = []
+        for kept in bans:
+            left_s = inf if kept.ends is None else min(kept.ends - self._around.wall(), BAN_MAX_S)  # clocks are set back, too
+            if left_s > 0:
+                ban = Ban(kept.source, kept.why, trio.current_time() + left_s)
+                self._around.standing.recall(ban, kept.next_length)
+
+    def _to_keep(self, ban: Ban) -> _Kept:
+        ends = None if ban.until == inf else self._around.wall() + ban.until - trio.current_time()
+        return _Kept(ban.source, ban.why, ends, self._around.standing.next_length(ban.source))
 
     # Our own words
 
@@ -92,6 +114,10 @@ class Court:
         """It gave other bytes than those of the digest that came with them."""
         self._pronounce(self._around.standing.strike(peer, trio.current_time(), str(blob.id)))
 
+    def suspend(self, node: NodeId, why: Why) -> None:
+        """It told what is not so, and signed no digest: for a while."""
+        self._pronounce(self._around.standing.suspend(node, why, trio.current_time()))
+
     def convict(self, false: Attestation, ours: Attestation | None) -> None:
         """What it signed is refuted by what we know for certain."""
         evidence = [false] if ours is None else [false, ours]
@@ -118,7 +144,6 @@ class Court:
             for peer in self._around.neighbours.linked():
                 self._tell(peer, self._proofs[node])
         self._pronounce(ban)
-        self._news.set()
 
     def _private(self, blob: Blob) -> bool:
         """Of a private blob nothing is shown around: its name is not for everybody."""
@@ -129,6 +154,24 @@ class Court:
         if ban is not None:
             log.warning("peer_banned", peer=ban.source, why=str(ban.why), for_good=ban.until == inf)
             self.on_ban(NodeId(ban.source))
+            self._news.set()
+
+    def forgive(self, named: str) -> Sequence[NodeId]:
+        """Lift the ban of the node whose id begins so, or of "all". Raises ConfigError unless that is one."""
+        standing, now = self._around.standing, trio.current_time()
+        banned = [NodeId(ban.source) for ban in standing.bans(now)]
+        meant = banned if named == _ALL else [node for node in banned if named and node.startswith(named)]
+        if named != _ALL and len(meant) != 1:
+            raise ConfigError(
+                f"{len(meant) or 'No'} banned nodes have an id that begins with {named!r}.",
+                next_step="`p2pmodel peers` shows who is banned.",
+            )
+        for node in meant:
+            standing.forgive(node, now)
+            self._proofs.pop(node, None)
+            log.warning("peer_forgiven", peer=node)
+        self._news.set()
+        return meant
 
     def show(self, peer: NodeId, signer: NodeId) -> None:
         """A peer still hands on what a banned node signed: show it why we do not take it."""

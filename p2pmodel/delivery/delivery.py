@@ -39,7 +39,9 @@ class Delivery:
         self._court = Court(around)
         self._court.on_ban = self._banned
         self.publications = Publications(around)
-        self._catalog = Catalog(around, self.publications, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s)
+        self._catalog = Catalog(
+            around, self.publications, self._court, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s
+        )
         self._uploads = Uploads(around, self._catalog)
         self.downloads = Downloads(around, self._herald, self._court, sharing, self._uploads.settled)
         self._warming = Warming(around, self._catalog, self._prefetch)
@@ -169,6 +171,14 @@ class Delivery:
     def bans(self) -> list[Ban]:
         """Who is banned now, and why."""
         return self._around.standing.bans(trio.current_time())
+
+    def forgive(self, named: str) -> Sequence[NodeId]:
+        """Lift the bans of the node whose id begins so, or of "all"; it is asked again at once. Raises ConfigError."""
+        forgiven = self._court.forgive(named)
+        for node in forgiven:
+            if node in self._around.neighbours.linked():
+                self.downloads.peer_linked(node)
+        return forgiven
 
     def status(self) -> dict[str, object]:
         return {"downloads": [tell_download(download, self._around.neighbours) for download in self.downloads.active]}

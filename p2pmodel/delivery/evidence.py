@@ -46,8 +46,10 @@ class Evidence:
                 await self._hold_against(here, blob, words)
 
     def _counts(self, word: Attestation, blob: Blob) -> bool:
-        member = word.accountable and self._around.standing.is_member(word.node) and not self._court.convicted(word.node)
-        return member and word.refusal(blob, self._around.circle()) is None
+        standing = self._around.standing
+        if standing.is_pardoned(word.node, trio.current_time()) or self._court.convicted(word.node):
+            return False
+        return word.accountable and standing.is_member(word.node) and word.refusal(blob, self._around.circle()) is None
 
     async def _hold_against(self, here: BlobState, blob: Blob, words: list[Attestation]) -> None:
         try:

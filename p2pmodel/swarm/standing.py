@@ -3,6 +3,7 @@
 Three kinds of it. *Strikes* are wrong bytes, as bad memory gives them: enough of them ban the giver for a while, longer
 each time. A *proof* is a signature under a false digest: its signer is banned for good. *Doubt* is for who handed on false
 bytes that nobody can be held to account for: for a while only what an accountable member signed is taken from it.
+The operator may *forgive* a node, whose disk was mended say: it begins anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TypeVar
 from p2pmodel.limits import (
     BAN_MAX_S,
     BAN_MIN_S,
+    PARDON_S,
     SOURCES_REMEMBERED_MAX,
     STRIKES_MAX,
     STRIKES_ONE_BLOB_MAX,
@@ -48,6 +50,7 @@ class Standing:
     _lengths: dict[str, float] = field(default_factory=dict)
     _doubts: dict[str, tuple[float, float]] = field(default_factory=dict)  # until when, and how long the next one is
     _met: dict[str, None] = field(default_factory=dict)
+    _pardons: dict[str, float] = field(default_factory=dict)  # until when
 
     def met(self, source: str) -> None:
         """It proved over a link that it is a member."""
@@ -67,7 +70,7 @@ class Standing:
 
     def suspend(self, source: str, why: Why, now: float) -> Ban:
         """For a while: the first time BAN_MIN_S, then twice as long each time."""
-        length = self._lengths.get(source, BAN_MIN_S)
+        length = self.next_length(source)
         _remember(self._lengths, source, min(2 * length, BAN_MAX_S))
         return self._ban(Ban(source, why, now + length))
 
@@ -76,9 +79,24 @@ class Standing:
         before = self._bans.get(source)
         return self._ban(Ban(source, why, inf)) if before is None or before.until < inf else None
 
-    def recall(self, ban: Ban) -> None:
-        """One of an earlier run."""
+    def recall(self, ban: Ban, next_length: float = BAN_MIN_S) -> None:
+        """One of an earlier run, and how long the next one is."""
         _remember(self._bans, ban.source, ban)
+        _remember(self._lengths, ban.source, next_length)
+
+    def next_length(self, source: str) -> float:
+        """How long its next ban for wrong bytes is."""
+        return self._lengths.get(source, BAN_MIN_S)
+
+    def forgive(self, source: str, now: float) -> None:
+        """Forget what is held against it. What it signed before may still be about: for a while nobody's evidence counts."""
+        for facts in (self._strikes, self._bans, self._lengths, self._doubts):
+            facts.pop(source, None)
+        _remember(self._pardons, source, now + PARDON_S)
+
+    def is_pardoned(self, source: str, now: float) -> bool:
+        """Whether it was forgiven lately: what others hold against it may be what was forgiven."""
+        return self._pardons.get(source, -inf) > now
 
     def _ban(self, ban: Ban) -> Ban:
         self._strikes.pop(ban.source, None)

@@ -21,6 +21,12 @@ from p2pmodel.settings import LimitsSettings
 NOBODY = 65534
 
 
+def forgive(node):
+    if node != "ab12":
+        raise ConfigError("Nobody's id begins so.")
+    return [node * 10]
+
+
 @pytest.fixture
 def changed():
     return []
@@ -36,7 +42,9 @@ def limits(changed):
 async def open_door(folder, limits):
     listener = bind(folder)
     async with trio.open_nursery() as nursery:
-        await nursery.start(AdminDoor(Verbs(limits=limits, adopting=None, upkeep=None).table()).serve, listener)
+        await nursery.start(
+            AdminDoor(Verbs(limits=limits, adopting=None, upkeep=None, forgive=forgive).table()).serve, listener
+        )
         yield folder / "admin.sock"
         nursery.cancel_scope.cancel()
 
@@ -75,6 +83,14 @@ async def test_nothing_else_is_answered(door, changed, method, target):
     async with connected(door) as client:
         assert (await client.get(target, method=method)).status == 405
     assert changed == []
+
+
+async def test_the_owner_lifts_a_ban(door):
+    async with connected(door) as client:
+        answer = await client.get("/forgive?node=ab12", method="POST")
+    assert (answer.status, json.loads(answer.body)) == (200, {"forgiven": ["ab12" * 10]})
+    async with connected(door) as client:
+        assert (await client.get("/forgive?node=", method="POST")).status == 400
 
 
 async def test_one_connection_may_ask_again(door):

@@ -110,6 +110,17 @@ def test_peers_shows_who_is_there_and_who_is_banned(run, daemon):
     assert banned.endswith("banned: signed a false digest")
 
 
+def test_peers_says_for_how_long_whom_it_banned_and_what_lifts_it(run, daemon):
+    gone = {"node_id": "ab" * 20, "why": "wrong_bytes", "for_good": False, "ends_in_s": 90.0}
+    liar = {"node_id": "cd" * 20, "why": "two_digests", "for_good": True, "ends_in_s": None}
+    daemon.documents["peers"] = {"peers": [], "bans": [gone, liar]}
+    code, out, err = run("peers")
+    assert (code, out) == (0, "")
+    assert "abababababab is banned for 1 min 30 s more: it gave wrong bytes several times." in err
+    assert "cdcdcdcdcdcd is banned for good: it signed two digests for one chunk." in err
+    assert "--forgive" in err
+
+
 # env
 
 

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from p2pmodel.limits import BAN_MAX_S, BAN_MIN_S, SOURCES_REMEMBERED_MAX, STRIKES_S
+from p2pmodel.limits import BAN_MAX_S, BAN_MIN_S, PARDON_S, SOURCES_REMEMBERED_MAX, STRIKES_S
 from p2pmodel.swarm import Standing, Why
 
 PEER = "a" * 40
@@ -67,6 +67,31 @@ def test_doubt_is_no_ban_and_lasts_longer_each_time():
     assert not standing.is_doubted(PEER, BAN_MIN_S)
     standing.doubt(PEER, BAN_MIN_S)
     assert standing.is_doubted(PEER, 2.9 * BAN_MIN_S)
+
+
+@pytest.mark.parametrize(
+    "ban", [lambda one: one.convict(PEER, Why.FALSE_DIGEST), lambda one: one.suspend(PEER, Why.WRONG_BYTES, 0.0)]
+)
+def test_a_forgiven_node_begins_anew(ban):
+    standing = Standing()
+    ban(standing)
+    standing.strike(PEER, 1.0, "one")
+    standing.doubt(PEER, 1.0)
+    standing.forgive(PEER, 2.0)
+    assert not standing.is_banned(PEER, 2.0)
+    assert not standing.is_convicted(PEER)
+    assert not standing.is_doubted(PEER, 2.0)
+    assert standing.bans(2.0) == []
+    assert standing.strike(PEER, 3.0, "one") is None, "the strikes before do not count"
+    assert standing.strike(PEER, 3.0, "one").until == 3.0 + BAN_MIN_S, "nor does how long it was banned"
+
+
+def test_a_pardon_runs_out():
+    standing = Standing()
+    standing.forgive(PEER, 0.0)
+    assert standing.is_pardoned(PEER, PARDON_S - 1)
+    assert not standing.is_pardoned(PEER, PARDON_S)
+    assert not standing.is_pardoned("another", 0.0)
 
 
 def test_ids_that_are_free_to_mint_do_not_fill_the_memory():
