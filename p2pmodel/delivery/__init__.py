@@ -2,8 +2,9 @@
 
 Begin with `ports`: what this room needs of the world and what it offers to the doors. `Delivery` is the front desk.
 Behind it: `Catalog` (repo + revision + path → blob), `Downloads` (which blobs are on their way in), `Download` (one of
-them: a lane per source, one `Swarm` to ask), `Arrivals` (a chunk's last steps), `Sealing` (the blob's own hash, in
-order), `BlobReader` (a range for a client), `Fetch` (a whole snapshot), `Seeding` and `Herald` (answering and telling peers).
+them: one `Swarm` to ask), `Lanes` (the tasks that fetch for it), `Arrivals` (a chunk's last steps), `Sealing` (the blob's own
+hash, in order), `BlobReader` (a range for a client), `Fetch` (a whole snapshot), `Seeding` and `Herald` (answering and
+telling peers).
 Left to others: who is asked for which chunk (swarm), bytes on the wire (peering, upstream), bytes on the disk (store).
 """
 

@@ -1,53 +1,41 @@
 """One blob on its way in: lanes work orders of its sources until every chunk is here, then its own hash is checked and
 it is sealed.
 
-The nursery of `run` holds a lane per source, the committer, and the task that hashes in order; leaving it ends them all.
-What was held is kept and resumed by the next download. Readers and the sealing task meet at one condition, `change`. A lane
-that finds nothing to do sleeps until its own bell rings: with fifty peers a chunk is told fifty times, and if each time
-every lane looked whether there is something for it, that would be most of what a node does.
+The nursery of `run` holds the lanes, the committer, and the task that hashes in order; leaving it ends them all. What was
+held is kept and resumed by the next download.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import Final
 
 import trio
 
 from p2pmodel.content import Attestation, ChunkMap, NodeId, Seal
-from p2pmodel.delivery.arrival import Arrivals, ArrivalStatistics, FlightSink
+from p2pmodel.delivery.arrival import Arrivals, ArrivalStatistics
 from p2pmodel.delivery.audit import Audit
+from p2pmodel.delivery.bells import Bells
 from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.lanes import Lanes
 from p2pmodel.delivery.meter import Meter
-from p2pmodel.delivery.pace import Turn, Urgency
-from p2pmodel.delivery.ports import Location, Order, Source, StoredBlob, Surroundings
+from p2pmodel.delivery.pace import Urgency
+from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.errors import (
-    NotHeldError,
     P2pmodelError,
-    RateLimitedError,
     ShortAnswerError,
-    SourceBusyError,
     StoreError,
     UnavailableError,
     WrongBytesError,
     first_error,
 )
-from p2pmodel.limits import CHUNK_BYTES, CLAIM_REPEAT_S, COMMIT_CHUNKS, COMMIT_INTERVAL_S, MIB
-from p2pmodel.swarm import HUB, HUB_STREAMS, Flight, SourceName, Swarm
+from p2pmodel.limits import CHUNK_BYTES, COMMIT_CHUNKS, COMMIT_INTERVAL_S
+from p2pmodel.swarm import HUB, Swarm
 from p2pmodel.wire.messages import Attest, Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
 from p2pmodel.wire.messages import Audit as AuditMessage
-
-PEER_LANES: Final = 2  # of a fast peer: while one chunk is written the next comes in
-_FAST: Final = 200 * MIB  # bytes/s of one lane; below, a second one would only make each chunk take longer
-_SMALL_BLOB_BYTES: Final = 64 * MIB  # up to here one connection will do
-PAUSE_MIN_S: Final = 0.5  # after a failed order a lane pauses, doubling, so that the others get the chunk
-PAUSE_MAX_S: Final = 10.0
-HUB_REST_S: Final = 5.0  # a hub that did not answer is left alone for so long
 
 
 class Download:
@@ -70,16 +58,12 @@ class Download:
         self.intake = Meter()  # what comes to peers, as they tell
         self._around = around
         self._herald = herald
+        self._bells = Bells()
         self._sharing = sharing
         self._court = court
-        self._changed = trio.Event()
-        self._bells: dict[SourceName, trio.Event] = {}  # of lanes with nothing to do
         self._followed: frozenset[NodeId] = frozenset()
         self._nursery: trio.Nursery | None = None
         self._started = False  # the sources are known
-        self._hub_failure: P2pmodelError | None = None
-        self._scopes: dict[int, trio.CancelScope] = {}  # of orders in flight, by number
-        self._lanes: Counter[NodeId] = Counter()
         self._finishing = False
         self.swarm = Swarm(
             self.blob,
@@ -97,6 +81,16 @@ class Download:
         self.trial.can_read, self.trial.changed = self._can_read, self.wake
         self.audit = Audit(stored, self.swarm, self.trial, around, court, self.change)
         self.sealing = self.arrivals.sealing
+        self._lanes = Lanes(
+            stored,
+            self.swarm,
+            self.arrivals,
+            around,
+            herald,
+            self._bells,
+            urgency=lambda: self.urgency,
+            fail=self._fail,
+        )
 
     # For those who wait
 
@@ -119,22 +113,11 @@ class Download:
 
     def wake(self) -> None:
         """Facts changed that concern everybody: whoever waits looks again."""
-        self._ring(*self._bells)
-        self._change()
-
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
-
-    def _ring(self, *sources: SourceName) -> None:
-        for source in sources:
-            if source in self._bells:
-                self._bells.pop(source).set()
+        self._bells.ring_all()
 
     async def change(self, until: float = inf) -> None:
         """Wait for a change of facts, at most until then."""
-        with trio.move_on_at(until):
-            await self._changed.wait()
+        await self._bells.change(until)
 
     # The task
 
@@ -172,12 +155,9 @@ class Download:
         nursery.start_soon(self._confirm, claimed)
         nursery.start_soon(self._commit_now_and_then)
         nursery.start_soon(self._keep_time)
-        nursery.start_soon(self._repeat_claims)
+        nursery.start_soon(self._lanes.repeat_claims)
         if self.locations:
-            source = self._around.upstreams.source(self.locations)
-            for _ in range(HUB_STREAMS if self.blob.size > _SMALL_BLOB_BYTES else 1):
-                nursery.start_soon(self._lane, HUB, lambda: source)
-            nursery.start_soon(partial(self._lane, HUB, lambda: source, urgent=True))
+            self._lanes.open_to_hub(nursery, self._around.upstreams.source(self.locations))
         for peer in self._around.neighbours.linked():
             self.peer_linked(peer)
         self._started = True
@@ -187,90 +167,6 @@ class Download:
         """Another place on a hub where the same bytes lie (or another user's credential for it)."""
         if location not in self.locations:
             self.locations.append(location)
-
-    async def _peer_lane(self, peer: NodeId) -> None:
-        """A peer whose link breaks and comes back at once finds its lanes still there, and gets no more."""
-        self._lanes[peer] += 1
-        try:
-            await self._lane(peer, lambda: self._around.neighbours.source(peer))
-        finally:
-            self._lanes[peer] -= 1
-
-    async def _lane(self, name: SourceName, source: Callable[[], Source], *, urgent: bool = False) -> None:
-        """Work orders of one source for as long as it is linked."""
-        pause = PAUSE_MIN_S
-        pace = self._around.hub_pace if name == HUB else self._around.peer_pace
-        while name == HUB or name in self.swarm.availability.peers:
-            turn = pace.turn(lambda: self.urgency)
-            await turn.take(0)  # an order that our own limit would hold back only keeps its chunks from others
-            flight = self.swarm.next_order(name, trio.current_time(), urgent=urgent)
-            if flight is None:
-                await self._bells.setdefault(name, trio.Event()).wait()
-            elif await self._work(flight, source(), turn):
-                pause = PAUSE_MIN_S
-            else:
-                await trio.sleep(pause * self._around.rng.uniform(0.8, 1.2))
-                pause = min(2 * pause, PAUSE_MAX_S)
-
-    async def _work(self, flight: Flight, source: Source, turn: Turn) -> bool:
-        """One order; false when the source failed and should pause."""
-        hub = flight.source == HUB
-        self._tell_claims(hub=hub)
-        self._change()  # it will have to be looked after
-        order = Order(self.blob, flight.first, flight.count, private=self.stored.private)
-        sink = FlightSink(self.arrivals, self._around, flight, turn)
-        scope = self._scopes[flight.number] = trio.CancelScope()
-        try:
-            with scope, sink.recorded():
-                await source.fetch(order, sink)
-        except WrongBytesError:
-            return True  # the chunk is refused there; the source's standing says whether it is asked for others
-        except NotHeldError:
-            self.swarm.failed(flight, for_good=True)
-            return True
-        except StoreError as error:
-            self._fail(error)
-        except P2pmodelError as error:
-            if hub:
-                self._hub_failed(error)
-            elif not isinstance(error, SourceBusyError):
-                self.swarm.failed(flight, for_good=False)
-        else:
-            if not hub:
-                self._add_lane_if_fast(flight)
-            return True
-        finally:
-            del self._scopes[flight.number]
-            self.swarm.ended(flight, trio.current_time())
-            self._tell_claims(hub=hub)
-            if flight.left:
-                self.wake()
-        return False
-
-    def _add_lane_if_fast(self, flight: Flight) -> None:
-        peer = NodeId(flight.source)
-        fast = flight.received >= _FAST * (trio.current_time() - flight.started_at)
-        if fast and self._lanes[peer] < PEER_LANES and self._nursery is not None:
-            self._nursery.start_soon(self._peer_lane, peer)
-
-    def _tell_claims(self, *, hub: bool) -> None:
-        if hub:
-            self._herald.claims(self.swarm)
-        else:
-            self._herald.ordered(self.swarm)
-
-    async def _repeat_claims(self) -> None:
-        """A chunk may take longer than a lease on a slow uplink: while bytes flow, our claims are renewed."""
-        while True:
-            then = trio.current_time()
-            await trio.sleep(CLAIM_REPEAT_S)
-            if self.swarm.ledger.progressed_since(HUB, then):
-                self._herald.claims(self.swarm)
-
-    def _hub_failed(self, error: P2pmodelError) -> None:
-        rest_s = error.retry_after_s if isinstance(error, RateLimitedError) else HUB_REST_S
-        self._hub_failure = error
-        self.swarm.hub_rests(trio.current_time() + rest_s)
 
     def _fail(self, error: P2pmodelError) -> None:
         self.failure = self.failure or error
@@ -285,17 +181,18 @@ class Download:
             if self.swarm.hopeless(now):
                 self._fail(self._why_hopeless())
             with trio.move_on_at(self.swarm.wake_at(now)) as alarm:
-                await self._changed.wait()
+                await self._bells.change()
             if alarm.cancelled_caught:
                 self.wake()
 
     def _why_hopeless(self) -> P2pmodelError:
-        if isinstance(self._hub_failure, ShortAnswerError):  # one order's failure becomes everybody's
+        failure = self._lanes.hub_failure
+        if isinstance(failure, ShortAnswerError):  # one order's failure becomes everybody's
             return UnavailableError(
-                f"The hub broke off and no peer holds the rest: {self._hub_failure}.",
+                f"The hub broke off and no peer holds the rest: {failure}.",
                 next_step="What is here is kept; ask again when the hub answers.",
             )
-        return self._hub_failure or UnavailableError(f"No peer holds all of {self.blob.id} and no hub can be asked for it.")
+        return failure or UnavailableError(f"No peer holds all of {self.blob.id} and no hub can be asked for it.")
 
     async def _confirm(self, claimed: ChunkMap) -> None:
         """What an earlier run's record says is believed once re-hashed (DESIGN §7)."""
@@ -387,8 +284,7 @@ class Download:
         self.swarm.asked([peer], trio.current_time())
         self._followed |= {peer}
         self._around.neighbours.send(peer, self.interest(on=True))
-        if not self._lanes[peer]:
-            self._nursery.start_soon(self._peer_lane, peer)
+        self._lanes.open_to_peer(self._nursery, peer)
 
     def peer_unlinked(self, peer: NodeId) -> None:
         self.swarm.left(peer)
@@ -429,7 +325,7 @@ class Download:
         for peer in sorted(followed ^ self._followed):
             self._around.neighbours.send(peer, self.interest(on=True, watch=peer in followed))
         self._followed = followed
-        self._give_way()
+        self._lanes.give_way()
         self.wake()
 
     def told(self, peer: NodeId, message: Message) -> None:
@@ -451,13 +347,13 @@ class Download:
                 came = unpack_indices(message.chunks)
                 self.swarm.got(peer, came, now)
                 self.intake.count(peer, len(came) * CHUNK_BYTES, now)
-                self._give_way()
-                self._ring(peer)
+                self._lanes.give_way()
+                self._bells.ring(peer)
             case Claims():
                 runs, coming, firm = map(unpack_runs, (message.runs, message.coming, message.firm))
                 self.swarm.claims(peer, runs, coming, firm, now)
-                self._give_way()
-                self._ring(HUB)
+                self._lanes.give_way()
+                self._bells.ring(HUB)
 
     def _told_all(self, peer: NodeId, message: Have, now: float) -> None:
         chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
@@ -468,9 +364,5 @@ class Download:
         self._others_changed()
 
     def _arrived(self) -> None:
-        self._give_way()
-        self._change()
-
-    def _give_way(self) -> None:
-        for flight in self.swarm.overtaken(trio.current_time()):
-            self._scopes[flight.number].cancel()
+        self._lanes.give_way()
+        self._bells.tell()

@@ -31,11 +31,11 @@ class Plant:
 
 def _told_asleep(self, peer, message):
     """What a peer says is noted, and wakes nobody: the lanes find out when they next look."""
-    self._ring = lambda *sources: None
+    self._bells.ring = lambda *sources: None
     try:
         right_told(self, peer, message)
     finally:
-        del self._ring
+        del self._bells.ring
 
 
 def _held_is_enough(self, chunks):
