@@ -208,6 +208,7 @@ XET_PIECE_BYTES: Final = (
 HUB_PLAIN_BYTES_MAX: Final = 50_000_000_000  # huggingface_hub from 0.33 on takes larger files by Xet alone
 COMMIT_LINE_BYTES_MAX: Final = 16 * MIB  # a file within a commit, in base64: hubs want larger ones in LFS
 COMMIT_FILES_BYTES_MAX: Final = 32 * MIB  # of one commit: what is kept of small files until the hub has taken it
+PUSHED_BRANCHES_MAX: Final = 16  # of one `git push`, whose listings are asked for when it is done
 LINGER_S: Final = 1.0  # after our FIN we read on for so long: closing over unread bytes sends RST
 LISTEN_BACKLOG: Final = 256
 ACCESS_ALLOW_S: Final = 600.0

@@ -1,4 +1,5 @@
 """A repo as git sees it: commit ids that git computes itself, and the smart HTTP protocol for clone and fetch (version 0).
+Pushes: git_push.py.
 
 A fetch gets everything that its wants reach, whatever it has already: correct, and the repos are small (large files are LFS
 pointers here).
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from p2pmodel.demo.repos import Commit, HubRepo
 
-_COMMIT, _TREE, _BLOB = 1, 2, 3
-_TYPES: Final = {_COMMIT: b"commit", _TREE: b"tree", _BLOB: b"blob"}
-_FLUSH: Final = b"0000"
+COMMIT, _TREE, _BLOB = 1, 2, 3
+_TYPES: Final = {COMMIT: b"commit", _TREE: b"tree", _BLOB: b"blob"}
+FLUSH: Final = b"0000"
 _NAK: Final = b"0008NAK\n"
 
 
@@ -64,8 +65,8 @@ def advertisement(repo: HubRepo) -> bytes:
     named |= {f"refs/tags/{name}": commit for name, commit in repo.tags.items()} | repo.pull_requests
     lines = [f"{repo.head.id} HEAD\0symref=HEAD:refs/heads/{repo.default_branch} agent=demo\n"]
     lines += [f"{commit} {name}\n" for name, commit in sorted(named.items())]
-    refs = b"".join(_line(line.encode()) for line in lines)
-    return _line(b"# service=git-upload-pack\n") + _FLUSH + refs + _FLUSH
+    refs = b"".join(line(text.encode()) for text in lines)
+    return line(b"# service=git-upload-pack\n") + FLUSH + refs + FLUSH
 
 
 def upload_pack(repo: HubRepo, asked: bytes, *, zipped: bool) -> bytes:
@@ -78,18 +79,18 @@ def upload_pack(repo: HubRepo, asked: bytes, *, zipped: bool) -> bytes:
 
 
 def _pack(repo: HubRepo, wants: list[str]) -> bytes:
-    objects: dict[str, tuple[int, bytes]] = {}
+    found: dict[str, tuple[int, bytes]] = {}
     for want in wants:
         for commit in repo.commits[want].history():
-            objects |= {oid: (kind, body) for oid, kind, body in _objects(commit)}
-    packed = bytearray(struct.pack(">4sII", b"PACK", 2, len(objects)))
-    for kind, body in objects.values():
+            found |= {oid: (kind, body) for oid, kind, body in objects(commit)}
+    packed = bytearray(struct.pack(">4sII", b"PACK", 2, len(found)))
+    for kind, body in found.values():
         packed += _size(kind, len(body)) + zlib.compress(body)
     return bytes(packed) + hashlib.sha1(packed, usedforsecurity=False).digest()
 
 
-def _objects(commit: Commit) -> Iterator[tuple[str, int, bytes]]:
-    yield commit.id, _COMMIT, commit.git_body
+def objects(commit: Commit) -> Iterator[tuple[str, int, bytes]]:
+    yield commit.id, COMMIT, commit.git_body
     for oid, body in trees({path: file.git_oid for path, file in commit.files.items()}).items():
         yield oid, _TREE, body
     for file in commit.files.values():
@@ -107,7 +108,7 @@ def _size(kind: int, size: int) -> bytes:
     return bytes(head)
 
 
-def _line(text: bytes) -> bytes:
+def line(text: bytes) -> bytes:
     return b"%04x" % (len(text) + 4) + text
 
 

@@ -105,9 +105,11 @@ class HuggingFace:
     # Git
 
     def _git_refs(self, request: Request, parts: dict[str, str]) -> Answer:
+        if request.asked("service") == "git-receive-pack":
+            return self.writing.push_refs(request, parts)
         repo = self._git_repo(request, parts)
         if request.asked("service") != "git-upload-pack":
-            return json_answer(403, {"error": "only clone and fetch are served"})
+            return json_answer(403, {"error": "only clone, fetch and push are served"})
         kind = {"Content-Type": "application/x-git-upload-pack-advertisement", "Cache-Control": "no-cache"}
         return Answer(200, kind, git.advertisement(repo))
 

@@ -189,6 +189,17 @@ class HubRepo:
             self.branches[branch] = commit_id
         return commit_id
 
+    def take(
+        self, commit_id: str, body: bytes, tree: str, contents: Mapping[str, Content], *, parent: str | None, title: str
+    ) -> None:
+        """Keep a commit that git made. Raises ValueError where its files, as they are kept here, are not those of its tree."""
+        before = self.commits[parent] if parent else None
+        files = {path: self._file(path, contents[path], commit_id, before) for path in sorted(contents)}
+        if [*git.trees({path: file.git_oid for path, file in files.items()})][-1] != tree:
+            raise ValueError("what is large or binary belongs into LFS; links and executable files are not kept here")
+        date = _FIRST_COMMIT + timedelta(hours=len(self.commits))
+        self.commits[commit_id] = Commit(commit_id, title, date, before, files, body)
+
     def tag(self, name: str, at: str = "HEAD") -> None:
         """Raises KeyError if `at` names no commit."""
         commit = self.resolve(at)

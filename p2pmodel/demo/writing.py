@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
 from p2pmodel.content import RepoKind
+from p2pmodel.demo import git_push
 from p2pmodel.demo.cdn import Cdn
 from p2pmodel.demo.exchange import Answer, RefusedError, Request, Route, json_answer
 from p2pmodel.demo.repos import Content, HubRepo, lfs_by_name_or_size
@@ -41,6 +44,7 @@ class Writing:
             Route.of("hf commit", "POST", rf"{_API}/commit/(?P<rest>.+)", self._commit),
             Route.of("hf lfs-batch", "POST", rf"{_GIT}/info/lfs/objects/batch", self._batch),
             Route.of("hf lfs-verify", "POST", rf"{_GIT}/info/lfs/verify", self._verify),
+            Route.of("hf git-push", "POST", rf"{_GIT}/git-receive-pack", self._push),
             Route.of("hf lfs-complete", "POST", r"/api/complete-multipart/(?P<sha256>[0-9a-f]{64})", self._complete),
             *self._xet.routes,
         )
@@ -128,7 +132,8 @@ class Writing:
         entry: dict[str, Any] = {"oid": oid, "size": size}
         if _content_of(repo, oid) is not None:
             return entry
-        verify = {"href": f"{request.base_url}{request.path.removesuffix('objects/batch')}verify"}
+        verify: dict[str, Any] = {"href": f"{request.base_url}{request.path.removesuffix('objects/batch')}verify"}
+        verify["header"] = {"Authorization": request.headers["authorization"]}  # git-lfs adds none of its own to such a place
         if in_parts and size > self.part_bytes:
             urls = [self._storage.upload_url(oid, number) for number in range(1, -(-size // self.part_bytes) + 1)]
             header = {"chunk_size": str(self.part_bytes)} | {f"{number:05}": url for number, url in enumerate(urls, 1)}
@@ -151,6 +156,22 @@ class Writing:
         content = self._storage.uploaded.get(asked["oid"])
         right = content is not None and content.size == asked["size"]
         return json_answer(200, {}) if right else json_answer(404, {"error": "that object did not come"})
+
+    def push_refs(self, request: Request, parts: dict[str, str]) -> Answer:
+        """Where git begins a push."""
+        kind = {"Content-Type": "application/x-git-receive-pack-advertisement", "Cache-Control": "no-cache"}
+        return Answer(200, kind, git_push.advertisement(self._repo(request, parts)))
+
+    def _push(self, request: Request, parts: dict[str, str]) -> Answer:
+        repo, zipped = self._repo(request, parts), request.headers.get("content-encoding") == "gzip"
+        try:
+            report = git_push.receive_pack(repo, request.body, partial(self._came, repo), zipped=zipped)
+        except (ValueError, IndexError, zlib.error) as error:
+            return json_answer(400, {"error": str(error)})
+        return Answer(200, {"Content-Type": "application/x-git-receive-pack-result", "Cache-Control": "no-cache"}, report)
+
+    def _came(self, repo: HubRepo, oid: str) -> Content | None:
+        return self._storage.uploaded.get(oid) or _content_of(repo, oid)
 
     def _xet_token(self, request: Request, parts: dict[str, str]) -> Answer:
         self._repo(request, parts)
@@ -189,7 +210,7 @@ class Writing:
             return None
         if key == "file":
             return base64.b64decode(value["content"])
-        content = self._storage.uploaded.get(value["oid"]) or _content_of(repo, value["oid"])
+        content = self._came(repo, value["oid"])
         if content is None:
             raise RefusedError(json_answer(400, {"error": f"{value['path']} points to an object that did not come"}))
         return content

@@ -1,17 +1,18 @@
 """A commit on its way to a hub: it passes unchanged, and the small files in it are kept until the hub has taken it. (Large
-files came before it, part by part.)
+files came before it, part by part.) Of a `git push`, what it says before its pack is read: where it leads the branches.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
 
-from p2pmodel.limits import COMMIT_FILES_BYTES_MAX, COMMIT_LINE_BYTES_MAX
+from p2pmodel.limits import COMMIT_FILES_BYTES_MAX, COMMIT_LINE_BYTES_MAX, PUSHED_BRANCHES_MAX
 
 _FILE: Final = b'"file"'
 
@@ -101,3 +102,38 @@ class CommitDocument:
             return [base64.b64decode(each.content, validate=True) for each in actions if each.encoding == "base64"]
         except (ValueError, RecursionError):
             return []
+
+
+_HEX: Final = re.compile(rb"[0-9a-f]{4}")
+_COMMAND: Final = re.compile(rb"[0-9a-f]{40} ([0-9a-f]{40}) refs/heads/[^\0]+")
+_NO_COMMIT: Final = "0" * 40  # the branch is deleted
+_HEX_DIGITS: Final = 4
+
+
+class PushedRefs:
+    """`commits` are those to which a push leads branches (https://git-scm.com/docs/gitprotocol-pack, "Reference Update
+    Request"): lines that begin with their length in four hex digits, until one of length 0."""
+
+    def __init__(self) -> None:
+        self.commits: list[str] = []
+        self._head: bytearray | None = bytearray()
+
+    async def watch(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            if self._head is not None:
+                self._head += piece
+                self._read(self._head)
+            yield piece
+
+    def _read(self, head: bytearray) -> None:
+        """As many lines as are there; nothing more after the last, or where it is none."""
+        while len(head) >= _HEX_DIGITS:
+            length = int(head[:_HEX_DIGITS], 16) if _HEX.fullmatch(head[:_HEX_DIGITS]) else 0
+            if length <= _HEX_DIGITS or len(self.commits) >= PUSHED_BRANCHES_MAX:
+                self._head = None
+                return
+            if len(head) < length:
+                return
+            if (command := _COMMAND.match(head[_HEX_DIGITS:length])) and (commit := command[1].decode()) != _NO_COMMIT:
+                self.commits.append(commit)
+            del head[:length]

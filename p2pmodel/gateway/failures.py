@@ -29,7 +29,7 @@ from p2pmodel.errors import (
     StoreFullError,
     UnavailableError,
 )
-from p2pmodel.gateway.response import JSON, Header, Response, json_response
+from p2pmodel.gateway.response import JSON, TEXT, Header, Response, json_response
 
 #: The first line that fits decides: the most particular error stands first.
 _TABLE: Final[tuple[tuple[type[P2pmodelError], int, str], ...]] = (
@@ -72,6 +72,14 @@ def huggingface_failure(error: P2pmodelError) -> Response:
     if isinstance(error, EntryNotFoundError) and error.commit:
         headers.append(("X-Repo-Commit", error.commit))  # clients remember per commit which optional files are missing
     return json_response({"error": sentence(error)}, status, headers)
+
+
+def git_failure(error: P2pmodelError) -> Response:
+    """Git shows its user plain text and nothing else."""
+    said = sentence(error)
+    if isinstance(error, UnavailableError):
+        said += " Git's history is only at the hub; `p2pmodel fetch` gives the files that this cluster holds."
+    return Response(_look_up(error)[0], (TEXT, *_patience(error)), said.encode())
 
 
 def modelscope_failure(error: P2pmodelError) -> Response:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -28,8 +29,8 @@ from p2pmodel.errors import (
     UnavailableError,
     WrongAnswerError,
 )
-from p2pmodel.gateway.commits import CommitFiles
-from p2pmodel.gateway.failures import huggingface_failure
+from p2pmodel.gateway.commits import CommitFiles, PushedRefs
+from p2pmodel.gateway.failures import git_failure, huggingface_failure
 from p2pmodel.gateway.files import file_response
 from p2pmodel.gateway.lfs import download_batch, lfs_pointer, read_download_batch
 from p2pmodel.gateway.listing import HuggingFaceEntry, Listings, array
@@ -71,7 +72,7 @@ class HuggingFaceRoutes:
         def line(name: str, methods: frozenset[str], template: str, handler: Handler, *, takes_body: bool = False) -> Route:
             return route(name, methods, template, handler, huggingface_failure, takes_body=takes_body)
 
-        post = frozenset({"POST"})
+        post, git = frozenset({"POST"}), partial(route, failure=git_failure, takes_body=True)
         return (
             line("hf_file", READ, "/{prefix}{repo}/resolve/{revision}/{path}", self._file),
             line("hf_raw", READ, "/{prefix}{repo}/raw/{revision}/{path}", self._raw),
@@ -82,6 +83,8 @@ class HuggingFaceRoutes:
             *self._xet.table(),
             line("hf_info", READ, "/api/{kinds}/{repo}/revision/{revision}", self._info),
             line("hf_lfs", post, "/{prefix}{repo}/info/lfs/objects/batch", self._lfs_batch, takes_body=True),
+            git("hf_git", READ | post, "/{prefix}{repo}/(?:info/refs|git-upload-pack)", self._git_fetch),
+            git("hf_git_push", post, "/{prefix}{repo}/git-receive-pack", self._git_push),
             line("hf_commit", post, "/api/{kinds}/{repo}/commit/{revision}", self._commit, takes_body=True),
             line("hf_parquet", READ, "/api/{kinds}/{repo}/parquet(?:/{rest})?", self._pass_on_with_own_links),
             line("hf_pass", ANY, "/api/{kinds}/{repo}/" + _PARTS, self._pass_on, takes_body=True),
@@ -192,6 +195,31 @@ class HuggingFaceRoutes:
         if call.request.method not in READ and "repo" in call.values:
             self._delivery.changed(_repo(call))
         return response
+
+    # Git
+
+    async def _git_fetch(self, call: Call) -> Response:
+        """A history is the hub's alone: we know files, not what git made of them."""
+        self._check_not_on_lan(call)
+        return await pass_on(self._upstreams, Hub.HUGGINGFACE, call)
+
+    async def _git_push(self, call: Call) -> Response:
+        """The large files came before it, as in any upload; the small ones are in a pack, which only the hub unpacks."""
+        self._check_not_on_lan(call)
+        repo, refs = _repo(call), PushedRefs()
+        watched = replace(call, body=None if call.body is None else refs.watch(call.body))
+        response, _ = await collect(
+            _explained(call, await pass_on(self._upstreams, Hub.HUGGINGFACE, watched)), LISTING_BYTES_MAX
+        )
+        self._delivery.changed(repo)
+        if response.status == HTTPStatus.OK:
+            for commit in refs.commits:  # one that the hub did not take is none that it shows
+                self._delivery.committed(repo, commit, call.request.access, ())
+        return response
+
+    def _check_not_on_lan(self, call: Call) -> None:
+        if (repo := _repo(call)).on_lan:
+            raise RepoNotFoundError(f"{repo} has no history.", next_step="Use `p2pmodel fetch`.")
 
     # Uploads
 

@@ -137,7 +137,14 @@ CLIENTS: Final = (
     Client("Rust hf-hub", "0.3 to 1.0, its requests", Programs(), ("rust",), often=True),
     Client("curl", "", Programs(("curl",)), ("curl",), often=True),
     Client("wget", "", Programs(("wget",)), ("wget",), often=True),
-    Client("git", "with git-lfs", Programs(("git", "git-lfs")), ("git",), limits={"git": _HISTORY}, often=True),
+    Client(
+        "git",
+        "with git-lfs",
+        Programs(("git", "git-lfs")),
+        ("git", "git-push"),
+        limits={"git": _HISTORY, "git-push": _HISTORY},
+        often=True,
+    ),
     Client("aria2", "as hfd.sh calls it", Programs(("curl", "aria2c")), ("aria2",), often=True),
     Client(
         "modelscope",

@@ -108,6 +108,13 @@ def git_tree(hub: Hub, repo: str) -> Any:
     return {"head": commit_of(hub, repo), "files": sums(contents)}
 
 
+def pushed(hub: Hub, repo: str) -> Any:
+    """An empty repo, into which the client pushes."""
+    first = {".gitattributes": b"*.bin filter=lfs diff=lfs merge=lfs -text\n"}
+    hub.add_repo("model", repo, first)
+    return sums({"small.txt": b"small", "sub/weights.bin": noise(8, 9 * MIB)})
+
+
 def tree_twice(hub: Hub, repo: str) -> Any:
     return dict.fromkeys(("cache", "folder"), odd_tree(hub, repo))
 
@@ -355,6 +362,7 @@ OPERATIONS: Final = {
         Operation("wget", "whole, resume", "wget.py", weights_by(whole=(0, None), resumed=(0, None))),
         Operation("aria2", "all files, 8 ranges at once", "aria2.py", odd_tree),
         Operation("git", "`git clone` with LFS", "git_clone.py", git_tree),
+        Operation("git-push", "`git push` with LFS, then a clone", "git_push.py", pushed, _TOKEN),
         Operation("llama-cpp", "`-hf`: refs, tree, HEAD, GET, resume", "llama_cpp.py", gguf),
         Operation("rust", "`bytes=0-0`, parallel ranges, HEAD, 304", "rust_hf_hub.py", chosen(*_RUST)),
         # modelscope
