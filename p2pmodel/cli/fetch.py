@@ -19,10 +19,11 @@ from p2pmodel.cli.local_daemon import LocalDaemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import FetchEvent, View, view
 from p2pmodel.content.naming import Hub, Repo, RepoKind
-from p2pmodel.errors import ConfigError, NoDaemonError, P2pmodelError
+from p2pmodel.errors import NoDaemonError, NotFoundError, P2pmodelError
 from p2pmodel.settings import GatewaySettings, HostPort, Settings
 
 _API: Final = "/-/api/fetch"
+_QUOTE: Final = "A pattern is matched against the whole path, and quoted, so that the shell leaves it alone: '*.json'."
 MAIN_BRANCH: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
 
 
@@ -55,6 +56,7 @@ class Wanted:
             "file": self.files,
             "include": self.include,
             "exclude": self.exclude,
+            "offline": "1" if self.offline else "",
         }
         for event in daemon.events(_API, query, hub_token=self.hub_token):
             yield msgspec.convert(event, FetchEvent)
@@ -101,6 +103,8 @@ def command(
     except KeyboardInterrupt:
         click.echo("What was fetched is kept; the same command resumes.", err=True)
         raise
+    if not done.files and (wanted.include or wanted.exclude):
+        raise NotFoundError(f"No file of {wanted.repo} is left by --include and --exclude.", next_step=_QUOTE)
     path = done.path if target is None else str(export_to(done, target, wanted))
     if not as_json:
         click.echo(path)
@@ -134,10 +138,6 @@ def bring(settings: Settings, wanted: Wanted, shown: View) -> FetchEvent:
         daemon = local_daemon.find(settings)
     except NoDaemonError:
         return _as_daemon(settings, wanted, follow)
-    if wanted.offline and not daemon.get("/-/api/status").get("offline"):
-        raise ConfigError(
-            "The daemon that runs here asks hubs.", next_step="Restart it with node.offline = true, or leave --offline away."
-        )
     return follow(daemon)
 
 

@@ -145,6 +145,16 @@ def test_fetch_without_a_daemon_is_one_for_the_time_it_takes_and_offline_it_asks
     assert site.hub.log == []
 
 
+def test_offline_through_a_daemon_that_asks_hubs_for_others_asks_none_either(site, node):
+    node.fetch("acme/tiny")
+    site.hub.add_repo("model", "acme/half", {"a.json": b"a", "b.json": b"b"})
+    node.fetch("acme/half", "a.json")
+    site.hub.reset()
+    assert node.command("fetch", "acme/tiny", "--offline", "--json").json["upstream"] == 0
+    assert [node.command("fetch", name, "--offline").code for name in ("acme/half", "acme/other")] == [5, 5]
+    assert site.hub.log == []
+
+
 def test_fetch_without_a_daemon_takes_from_a_peer_what_a_peer_has(site, house, node):
     node.fetch("acme/tiny")
     site.hub.reset()

@@ -51,13 +51,6 @@ def test_listings_that_are_here_are_still_served(nodes, path):
     assert b"model.safetensors" in answer.body
 
 
-@pytest.mark.usefixtures("nodes")
-def test_offline_is_refused_while_a_daemon_runs_that_asks_hubs(nodes):
-    done = nodes[0].command("fetch", "acme/kept", "--offline")
-    assert done.code == 2
-    assert "node.offline" in done.err
-
-
 @pytest.mark.parametrize("arguments", [["acme/unseen"], ["acme/unseen", "--hub", "modelscope"], ["acme/kept@no-such-branch"]])
 def test_what_nobody_has_is_a_clear_error_within_five_seconds(nodes, arguments):
     started = time.monotonic()

@@ -141,13 +141,16 @@ def test_interrupting_keeps_what_was_fetched_and_says_so(run, fetched, monkeypat
     assert "What was fetched is kept; the same command resumes." in err
 
 
-def test_offline_is_refused_where_the_daemon_would_ask_a_hub_all_the_same(run, fetched, snapshot):
-    fetched.documents["status"] = {"offline": False}
-    code, _, err = run("fetch", "org/model", "--offline")
-    assert code == 2
-    assert "node.offline" in err
-    fetched.documents["status"] = {"offline": True}
+def test_offline_is_said_to_the_daemon_that_runs(run, fetched, snapshot):
     assert run("fetch", "org/model", "--offline")[:2] == (0, f"{snapshot}\n")
+    assert fetched.asked[-1][1]["offline"] == ["1"]
+
+
+def test_patterns_that_leave_no_file_are_an_error_and_not_an_empty_success(run, fetched):
+    fetched.events = [{**fetched.events[-1], "files": 0, "bytes": 0, "upstream": 0, "here": 0}]
+    code, out, err = run("fetch", "org/model", "--include", "*.xyz")
+    assert (code, out) == (3, "")
+    assert "No file of org/model" in err
 
 
 def test_without_a_daemon_fetch_is_one_for_the_time_it_takes_on_free_ports(run, fetched, snapshot, state_dir, monkeypatch):
