@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from math import inf
 from typing import Final
 
 import trio
 
 from p2pmodel import __version__
-from p2pmodel.content import Blob, BlobId, FileEntry, Hub, NodeId, Repo, RepoKind, Snapshot, chunk_count
+from p2pmodel.content import Blob, FileEntry, Hub, NodeId, Repo, RepoKind, Snapshot, chunk_count, commit_of
 from p2pmodel.delivery import Delivery
 from p2pmodel.delivery.recorder import FlightRecord, Recorder
 from p2pmodel.delivery.why import tell_file, tell_totals
@@ -113,10 +113,18 @@ class Reports:
     async def snapshots(self, _asked: Asked) -> Report:
         """`/-/api/snapshots`: what is held here, whole or in part."""
         held = [snapshot for repo, commit in self._store.snapshots() if (snapshot := self._store.snapshot(repo, commit))]
-        return {"snapshots": [self._snapshot(snapshot) for snapshot in held if snapshot.public]}
+        pins = set(self._store.pins())
+        return {
+            "snapshots": [
+                self._snapshot(snapshot, pins) | {"peers": len(self._at_peers(snapshot))}
+                for snapshot in held
+                if snapshot.public
+            ]
+        }
 
-    def _snapshot(self, snapshot: Snapshot) -> Report:
-        here = [entry for entry in snapshot.files if entry.blob and (state := self._store.find(entry.blob.id)) and state.sealed]
+    def _snapshot(self, snapshot: Snapshot, pins: Container[tuple[Repo, str]]) -> Report:
+        states = [(entry, self._store.find(entry.blob.id)) for entry in snapshot.files if entry.blob]
+        here = [entry for entry, state in states if state and state.sealed]
         return {
             "hub": snapshot.repo.hub,
             "type": snapshot.repo.kind,
@@ -127,14 +135,17 @@ class Reports:
             "files_here": len(here),
             "bytes": snapshot.size,
             "bytes_here": sum(entry.size for entry in here),
+            "pinned": (snapshot.repo, snapshot.commit) in pins,
+            "used": max((self._store.used(state.blob.id) or 0 for _, state in states if state), default=0),
         }
 
     async def info(self, asked: Asked) -> Report:
         """`/-/api/info?repo=…` (also hub, type, revision): what is held of a public repo, here and at peers."""
         repo, revision = _repo_of(asked), asked.get("revision", "")
-        wanted = self._store.ref(repo, revision) or revision
-        commits = [commit for known, commit in self._store.snapshots() if known == repo and wanted in {"", commit}]
-        found = [snapshot for commit in commits if (snapshot := self._store.snapshot(repo, commit)) and snapshot.public]
+        commits = [commit for known, commit in self._store.snapshots() if known == repo]
+        wanted = self._store.ref(repo, revision) or commit_of(revision, commits)
+        snapshots = (self._store.snapshot(repo, commit) for commit in commits if wanted in {"", commit})
+        found = [snapshot for snapshot in snapshots if snapshot and snapshot.public]
         if not found:
             raise RepoNotFoundError(f"Nothing public of {repo} is known here.", next_step="`p2pmodel list` shows what is.")
         pins = set(self._store.pins())
@@ -142,18 +153,13 @@ class Reports:
             "hub": repo.hub,
             "type": repo.kind,
             "repo": repo.name,
-            "snapshots": [self._info(snapshot, pinned=(repo, snapshot.commit) in pins) for snapshot in found],
+            "snapshots": [self._info(snapshot, pins) for snapshot in found],
         }
 
-    def _info(self, snapshot: Snapshot, *, pinned: bool) -> Report:
-        entries, uses = [], [0]
-        peers: dict[NodeId, list[int]] = {}
+    def _info(self, snapshot: Snapshot, pins: Container[tuple[Repo, str]]) -> Report:
+        entries = []
         for entry in snapshot.files:
             state = self._store.find(entry.blob.id) if entry.blob else None
-            uses.append((self._store.used(entry.blob.id) or 0) if entry.blob else 0)
-            holders = self._holders(entry, state.blob.id if state else None)
-            for peer in holders:
-                peers.setdefault(peer, []).append(entry.size)
             entries.append(
                 {
                     "path": entry.path,
@@ -161,7 +167,7 @@ class Reports:
                     "blob": str(entry.blob.id) if entry.blob else None,
                     "chunks": chunk_count(entry.size),
                     "chunks_here": state.held if state and not state.private else 0,
-                    "holders": len(holders),
+                    "holders": len(self._holders(entry)),
                 }
             )
         told = [
@@ -171,15 +177,24 @@ class Reports:
                 "files": len(sizes),
                 "bytes": sum(sizes),
             }
-            for peer, sizes in peers.items()
+            for peer, sizes in self._at_peers(snapshot).items()
         ]
-        return {**self._snapshot(snapshot), "pinned": pinned, "used": max(uses), "holders": told, "entries": entries}
+        return {**self._snapshot(snapshot, pins), "holders": told, "entries": entries}
 
-    def _holders(self, entry: FileEntry, also: BlobId | None) -> set[NodeId]:
+    def _at_peers(self, snapshot: Snapshot) -> dict[NodeId, list[int]]:
+        """By peer the sizes of the files that it holds whole."""
+        peers: dict[NodeId, list[int]] = {}
+        for entry in snapshot.files if self._peering and self._peering.linked() else ():
+            for peer in self._holders(entry):
+                peers.setdefault(peer, []).append(entry.size)
+        return peers
+
+    def _holders(self, entry: FileEntry) -> set[NodeId]:
         """Peers that hold the whole file, by either of its names."""
-        names = {name for name in (entry.blob.id if entry.blob else None, also) if name is not None}
-        if self._peering is None:
+        if self._peering is None or entry.blob is None:
             return set()
+        state = self._store.find(entry.blob.id)
+        names = {entry.blob.id, state.blob.id} if state else {entry.blob.id}
         return {peer for name in names for peer, state in self._peering.holders(name).items() if state == _SEALED}
 
     async def why(self, asked: Asked) -> Report:
@@ -219,7 +234,8 @@ class Reports:
         repo = _repo_of(asked)
         revision = asked.get("revision") or _MAIN_BRANCH[repo.hub]
         commits = [commit for known, commit in self._store.snapshots() if known == repo]
-        commit = self._store.ref(repo, revision) or (commits[-1] if commits and not asked.get("revision") else revision)
+        newest = commits[-1] if commits and not asked.get("revision") else commit_of(revision, commits)
+        commit = self._store.ref(repo, revision) or newest
         snapshot = self._store.snapshot(repo, commit)
         if snapshot is None or not snapshot.public:
             raise RepoNotFoundError(

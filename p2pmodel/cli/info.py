@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import click
@@ -12,7 +11,7 @@ from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount
 from p2pmodel.cli.repo_argument import repo_argument
-from p2pmodel.cli.report import InfoReport, InfoSnapshotReport, print_json, print_table
+from p2pmodel.cli.report import InfoReport, InfoSnapshotReport, day, print_json, print_table
 from p2pmodel.settings import Settings
 
 
@@ -36,10 +35,9 @@ def command(settings: Settings, *, asked: Mapping[str, str], as_json: bool) -> N
 def _show(snapshot: InfoSnapshotReport) -> None:
     names = ", ".join(snapshot.revisions)
     click.echo(f"{snapshot.commit}{f' ({names})' if names else ''}{', pinned' if snapshot.pinned else ''}")
-    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.used)) if snapshot.used else "never"
     click.echo(
         f"{snapshot.files_here} of {snapshot.files} files and {amount(snapshot.bytes_here)} of {amount(snapshot.bytes)} "
-        f"are here; last used {used}."
+        f"are here; last used {day(snapshot.used)}."
     )
     for holder in snapshot.holders:
         click.echo(f"Peer {holder.node_id[:12]} {holder.address} holds {holder.files} files, {amount(holder.bytes)}.")

@@ -8,7 +8,7 @@ import msgspec
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount
-from p2pmodel.cli.report import SnapshotReport, SnapshotsReport, print_json, print_table
+from p2pmodel.cli.report import SnapshotReport, SnapshotsReport, day, print_json, print_table
 from p2pmodel.settings import Settings
 
 
@@ -16,7 +16,7 @@ from p2pmodel.settings import Settings
 @json_option
 @settings_options
 def command(settings: Settings, *, as_json: bool) -> None:
-    """Show the public snapshots that are held here, whole or in part."""
+    """Show the public snapshots that are held here, whole or in part, and how many peers have some of each."""
     document = local_daemon.find(settings).get("/-/api/snapshots")
     if as_json:
         print_json(document)
@@ -25,7 +25,8 @@ def command(settings: Settings, *, as_json: bool) -> None:
     if not snapshots:
         click.echo("No public model is held here yet. `p2pmodel fetch REPO` brings a model.", err=True)
         return
-    print_table(("REPO", "REVISION", "FILES", "SIZE", "HUB"), map(_row, sorted(snapshots, key=lambda each: each.repo)))
+    heading = ("REPO", "REVISION", "FILES", "SIZE", "LAST USED", "PEERS", "HUB")
+    print_table(heading, map(_row, sorted(snapshots, key=lambda each: each.repo)))
 
 
 def _row(snapshot: SnapshotReport) -> tuple[str, ...]:
@@ -33,8 +34,10 @@ def _row(snapshot: SnapshotReport) -> tuple[str, ...]:
     kind = "" if snapshot.type == "model" else f" ({snapshot.type})"
     return (
         snapshot.repo + kind,
-        ", ".join([*snapshot.revisions, snapshot.commit[:12]]),
+        ", ".join([*snapshot.revisions, snapshot.commit[:12]]) + (" (pinned)" if snapshot.pinned else ""),
         f"{snapshot.files}" if whole else f"{snapshot.files_here} of {snapshot.files}",
         amount(snapshot.bytes) if whole else f"{amount(snapshot.bytes_here)} of {amount(snapshot.bytes)}",
+        day(snapshot.used),
+        str(snapshot.peers),
         snapshot.hub,
     )

@@ -70,8 +70,9 @@ def view(repo: str, *, quiet: bool) -> AbstractContextManager[View]:
 def amount(count: float) -> str:
     """Bytes for people."""
     for unit in _UNITS[:-1]:
-        if count < _STEP:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        digits = 0 if unit == "B" else 1
+        if round(count, digits) < _STEP:  # 999,960 B are 1.0 MB, not 1000.0 kB
+            return f"{count:.{digits}f} {unit}"
         count /= _STEP
     return f"{count:.1f} {_UNITS[-1]}"
 

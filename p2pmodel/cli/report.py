@@ -5,6 +5,7 @@ on with `--json` and otherwise ignored, so that a command of one version reads a
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -112,6 +113,9 @@ class SnapshotReport(msgspec.Struct, kw_only=True):
     files_here: int = 0
     bytes: int = 0
     bytes_here: int = 0
+    pinned: bool = False
+    used: int = 0  # unix time; 0 is never
+    peers: int = 0  # that hold some of it
 
 
 class SnapshotsReport(msgspec.Struct, kw_only=True):
@@ -274,6 +278,11 @@ class LimitsReport(msgspec.Struct, kw_only=True):
     """`/-/api/limits`, by key of [limits]: bytes/s or connections; a rate of 0 is no limit."""
 
     limits: dict[str, LimitReport]
+
+
+def day(unix: int) -> str:
+    """A moment for people."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix)) if unix else "never"
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from p2pmodel.content.geometry import chunk_count, chunk_size, chunk_start, chun
 from p2pmodel.content.grade import Grade, peers_grade
 from p2pmodel.content.manifest import Manifest, Seal
 from p2pmodel.content.naming import Access, Hub, NodeId, Repo, RepoKind, check_path
-from p2pmodel.content.snapshot import FileEntry, Snapshot
+from p2pmodel.content.snapshot import FileEntry, Snapshot, commit_of
 
 __all__ = [
     "Access",
@@ -40,5 +40,6 @@ __all__ = [
     "chunk_size",
     "chunk_start",
     "chunks_covering",
+    "commit_of",
     "peers_grade",
 ]

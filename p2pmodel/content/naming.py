@@ -15,8 +15,11 @@ NodeId = NewType("NodeId", str)  # 40 hex digits, derived from a node's Ed25519 
 LAN_OWNER: Final = "_lan"  # no hub gives out names that begin with an underscore
 
 _REPO_SEGMENT: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,127})")
-_RESERVED: Final = re.compile(r"(?i)(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?")
-_FORBIDDEN: Final = frozenset('\\:*?"<>|') | {chr(code) for code in range(32)} | {"\x7f"}
+#: To Windows a device, a drive, or a stream of another file.
+_LEADS_AWAY: Final = re.compile(
+    r"(?i)(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:[.:].*)?$|[a-z]:|.*:(?:\$|.*:\$|Zone\.Identifier)"
+)
+_FORBIDDEN: Final = frozenset("\\") | {chr(code) for code in range(32)} | {"\x7f"}
 
 
 def node_id_of(public_key: bytes) -> NodeId:
@@ -66,17 +69,18 @@ class Access:
 
 
 def check_path(path: str) -> str:
-    """Return `path` if it is a harmless relative POSIX path under both POSIX and Windows rules, else raise ValueError.
+    """Return `path` if it is a relative POSIX path that is harmless under both POSIX and Windows rules, else raise ValueError.
 
     A repo's owner chooses file names: ``..``, absolute names, drive letters, device names, NUL and friends would let a
-    snapshot write outside its directory on one system or another.
+    snapshot write outside its directory on one system or another. What Windows merely has no files for (``:`` in a time of
+    day, ``|``, ``*``, ``?``) is harmless here, and thousands of datasets have it in every name.
     """
     if not path or len(path) > PATH_CHARS_MAX:
         raise ValueError(f"a file name of {len(path)} characters")
     if any(char in _FORBIDDEN for char in path):
         raise ValueError(f"a file name with a forbidden character: {path[:200]!r}")
     for segment in path.split("/"):
-        if segment in {"", ".", ".."} or segment != segment.rstrip(" .") or _RESERVED.fullmatch(segment):
+        if segment in {"", ".", ".."} or segment != segment.rstrip(" .") or _LEADS_AWAY.match(segment):
             raise ValueError(f"a file name that is no plain relative path: {path[:200]!r}")
         try:
             encoded = segment.encode()

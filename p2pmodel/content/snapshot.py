@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from p2pmodel.content.naming import Repo, check_path
 from p2pmodel.limits import SNAPSHOT_FILES_MAX
 
 if TYPE_CHECKING:
     from p2pmodel.content.digest import Blob
+
+
+_SHORT_COMMIT: Final = 7  # digits; as few as git shows
+
+
+def commit_of(revision: str, commits: Iterable[str]) -> str:
+    """The one of `commits` that people mean by its first digits, as lists show them; else the revision as it is."""
+    if len(revision) < _SHORT_COMMIT:
+        return revision
+    meant = [commit for commit in commits if commit.startswith(revision.lower())]
+    return meant[0] if len(meant) == 1 else revision
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from p2pmodel.content import Access, Blob, BlobId, Hub, Repo, Snapshot
+from p2pmodel.content import Access, Blob, BlobId, Hub, Repo, Snapshot, commit_of
 from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.ports import Delivery, Selection, Store
 from p2pmodel.delivery.publications import Publications
@@ -237,7 +237,7 @@ class Upkeep:
         """Those of a repo that are known here; of one revision, if one is named. Raises RepoNotFoundError."""
         commits = [commit for known, commit in self._store.snapshots() if known == repo]
         if revision:
-            wanted = self._store.ref(repo, revision) or revision
+            wanted = self._store.ref(repo, revision) or commit_of(revision, commits)
             commits = [commit for commit in commits if commit == wanted]
         if not commits:
             at = f" at {revision}" if revision else ""

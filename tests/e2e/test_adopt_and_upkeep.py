@@ -182,11 +182,14 @@ def test_pins_and_removal(site, nodes):
     site.hub.add_repo("model", "acme/go", {"w.bin": noise(51, 5 * MIB), "shared.bin": FILES["model.safetensors"]})
     node = nodes[0]
     path = node.bring("acme/go")["path"]
-    assert command(node, "pin", "acme/go", "--json").json["pinned"]
+    [commit] = command(node, "pin", "acme/go", "--json").json["pinned"]
+    [held] = [each for each in command(node, "list", "--json").json["snapshots"] if each["repo"] == "acme/go"]
+    assert held["pinned"]
+    assert held["used"]
     refused = node.command("rm", "acme/go")
     assert (refused.code, "pinned" in refused.err) == (1, True)
     assert command(node, "unpin", "acme/go", "--json").json["unpinned"]
-    removed = command(node, "rm", "acme/go", "--json").json
+    removed = command(node, "rm", f"acme/go@{commit[:12]}", "--json").json  # as `list` shows it
     assert (removed["blobs"], removed["bytes"], removed["busy"]) == (1, 5 * MIB, 0)
     assert not Path(path).exists()
     assert node.bring("acme/old")["upstream"] == 0

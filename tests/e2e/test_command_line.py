@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 from shutil import which
+from urllib.parse import quote
 
 import pytest
 from daemons import MIB, PROGRAM, files_in, finish, noise, until
@@ -49,6 +50,25 @@ def test_files_and_globs_choose(site, node, tmp_path):
     assert files_in(tmp_path / "some") == {"a.json": b"a.json"}
     assert node.command("fetch", "acme/parts", "d.bin", "--to", tmp_path / "one").code == 0
     assert files_in(tmp_path / "one") == {"d.bin": b"d.bin"}
+
+
+def test_names_that_are_harmless_here_are_kept_as_they_are(site, node, tmp_path):
+    names = [
+        "a b/\u00fcn\u00ef \u6587.txt",
+        "100%20.txt",
+        "x+y=z&a#b;c,d.txt",
+        "[a]{b}*?.txt",
+        "~tilde",
+        "-dash",
+        "e/m/p/t/y.bin",
+    ]
+    names += ["arc:challenge|2023-07-19T15:10:27.json", "quote'\".txt", "n" * 250]
+    files = {name: b"" if name.endswith(".bin") else name.encode() for name in names}
+    site.hub.add_repo("model", "acme/names", files)
+    node.fetch("acme/names", "--to", tmp_path / "out")
+    assert files_in(tmp_path / "out") == files
+    for name, data in files.items():
+        assert node.ask(f"/acme/names/resolve/main/{quote(name)}").body == data
 
 
 def test_list_status_peers_and_config_show_answer_for_people_and_in_json(node):

@@ -227,7 +227,8 @@ def test_to_fails_where_the_snapshot_is_not_for_this_user_to_read(run, fetched, 
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_000_000_000, "2.0 GB"), (5e15, "5000.0 TB")]
+    ("count", "words"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_960_000, "1.0 GB"), (2_000_000_000, "2.0 GB"), (5e15, "5000.0 TB")],
 )
 def test_amounts_read_well(count, words):
     assert progress.amount(count) == words

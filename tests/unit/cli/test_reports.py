@@ -83,13 +83,17 @@ def test_json_is_the_daemons_own_document(run, daemon):
 def test_list_shows_what_is_whole_and_what_is_not(run, daemon):
     whole = {"hub": "huggingface", "type": "model", "repo": "org/a", "commit": "c" * 40, "revisions": ["main"], "files": 3}
     part = whole | {"repo": "org/b", "type": "dataset", "files_here": 1, "bytes": 4000, "bytes_here": 1000}
-    daemon.documents["snapshots"] = {"snapshots": [part, whole | {"files_here": 3, "bytes": 5_000_000}]}
+    more = {"files_here": 3, "bytes": 5_000_000, "pinned": True, "used": 1_700_000_000, "peers": 4}
+    daemon.documents["snapshots"] = {"snapshots": [part, whole | more]}
     code, out, _ = run("list")
     lines = out.splitlines()
     assert code == 0
-    assert lines[1].split() == ["org/a", "main,", "cccccccccccc", "3", "5.0", "MB", "huggingface"]
+    assert lines[1].split()[:7] == ["org/a", "main,", "cccccccccccc", "(pinned)", "3", "5.0", "MB"]
+    assert "2023-11-1" in lines[1]
+    assert lines[1].split()[-2:] == ["4", "huggingface"]
     assert lines[2].startswith("org/b (dataset)")
     assert "1 of 3" in lines[2]
+    assert "never" in lines[2]
     assert "1.0 kB of 4.0 kB" in lines[2]
 
 

@@ -19,6 +19,7 @@ from p2pmodel.content import (
     chunk_count,
     chunk_size,
     chunks_covering,
+    commit_of,
 )
 from p2pmodel.limits import CHUNK_BYTES
 
@@ -93,8 +94,8 @@ def test_chunks_tile_a_blob_and_cover_ranges(size, start, stop):
 
 HOSTILE = [
     "", "..", "../x", "a/../b", "/etc/passwd", "a//b", "a/", "./a", "a/.", "a\\b", "C:x", "c:/x", "nul", "NUL.txt", "a/con",
-    "com1", "x\0y", "x\ny", "a" * 256, "/".join(["d"] * 600), "trailing.", "trailing ", "a/..", "\\\\host\\share", "a?b", "a*b",
-    "<x>", "\ud800", "x" * 5000, "LPT9.log", "a|b", 'a"b',
+    "com1", "x\0y", "x\ny", "a" * 256, "/".join(["d"] * 600), "trailing.", "trailing ", "a/..", "\\\\host\\share",
+    "\ud800", "x" * 5000, "LPT9.log", "con:x", "x:$DATA", "x::$DATA", "x:Zone.Identifier",
 ]  # fmt: skip
 
 
@@ -105,8 +106,9 @@ def test_a_hostile_file_name_is_refused(path):
 
 
 @pytest.mark.parametrize(
-    "path", ["a", ".gitattributes", "sub/dir/model-00001-of-00002.safetensors", "ünï/cödé 文件.txt", "a..b", "...x", "con_x"]
-)
+    "path", ["a", ".gitattributes", "sub/dir/model-00001-of-00002.safetensors", "ünï/cödé 文件.txt", "a..b", "...x", "con_x",
+     "details_harness|arc:challenge|25_2023-07-19T15:10:27.252411.parquet", 'a*b?<"c">', "ab:c"]
+)  # fmt: skip
 def test_an_ordinary_file_name_passes(path):
     assert check_path(path) == path
 
@@ -134,3 +136,12 @@ def test_a_seal_vouches_for_its_manifest_alone():
 def test_a_manifest_has_a_digest_for_every_chunk():
     with pytest.raises(ValueError, match="cannot have"):
         Manifest(Blob(SHA, CHUNK_BYTES + 1), b"\0" * 32)
+
+
+def test_a_commit_may_be_named_by_its_first_digits_where_only_one_begins_so():
+    one, two = "abcdef0" + "1" * 33, "abcdef0" + "2" * 33
+    assert commit_of("abcdef01", [one, two]) == one
+    assert commit_of("ABCDEF02", [one, two]) == two
+    assert commit_of("abcdef0", [one, two]) == "abcdef0"
+    assert commit_of("abcdef", [one]) == "abcdef"
+    assert commit_of("main", [one]) == "main"

@@ -18,7 +18,7 @@ MODELSCOPE = Repo(Hub.MODELSCOPE, RepoKind.MODEL, REPO.name)
 HOSTILE = [
     "../evil", "a/../../evil", "/evil", "//evil", "a//evil", "./evil", "a/./evil", "..", ".", "", "a/", "a/..", "evil\0",
     "a\nb", "..\\evil", "C:\\evil", "C:evil", "\\\\host\\evil", "a:b", "con", "CON.txt", "nul/x", "lpt1", "a/aux.h", "evil.",
-    "evil ", "a /b", "*", "?", "<a>", "a|b", '"', "\x7f", "\ud800", "x" * 256, "x/" * 600 + "x", "é" * 128, "com¹", "a/\t",
+    "evil ", "a /b", "\x7f", "\ud800", "x" * 256, "x/" * 600 + "x", "é" * 128, "com¹", "a/\t",
 ]  # fmt: skip
 
 
