@@ -67,6 +67,7 @@ def test_a_daemons_failure_comes_back_as_its_branch(name, branch):
 
 def test_version_help_and_mistakes_end_as_they_should(run):
     assert run("--version") == (0, f"p2pmodel {__version__}\n", "")
+    run("list")  # whose module bears the name of a built-in function
     code, out, _ = run("-h")
     assert code == 0
     for name in ("serve", "fetch", "list", "status", "peers", "cluster", "env", "config", "demo"):
