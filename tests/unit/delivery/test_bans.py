@@ -107,6 +107,7 @@ async def test_a_clock_that_was_set_makes_no_ban_longer_than_the_longest(hub, au
         (b'[["%s","what comes next"]]' % LIAR.encode(), []),
         (b"[", []),
     ],
+    ids=["first", "next", "broken"],  # the liar's name is another in each process
 )
 async def test_what_another_version_kept_does_not_keep_a_node_from_starting(hub, autojump_clock, body, banned):
     store = MemoryStore()
