@@ -182,17 +182,17 @@ class Audit:
             self._settle_disputes()
             left = self._suspects() - self._cleared
             self._tell_findings()
-            if self._trial.replaced > replaced and not self._swarm.disputed:
+            if self._trial.replaced > replaced and not self._swarm.reads.disputed:
                 break
             if not self._stored.held.complete or await self._new_seal():
                 break
-            if not left and not self._swarm.disputed:
+            if not left and not self._swarm.reads.disputed:
                 break
             self._take_turns(left, trio.current_time() - began)
             await self._change(trio.current_time() + LEASE_S / 2)
             await trio.sleep(_LOOK_S)
         self._tell_findings(finally_=True)
-        self._swarm.trust_again()
+        self._swarm.reads.trust_again()
         return self._trial.replaced > replaced or not self._stored.held.complete
 
     async def _new_seal(self) -> bool:
@@ -221,9 +221,9 @@ class Audit:
             called = [weights[weight] for weight in line if weights[weight] != self._trial.signer(index)]
             if self._court.node in called[: 1 + int(waited_s / LEASE_S)]:
                 mine.add(index)
-        if mine - self._swarm.distrusted:
+        if mine - self._swarm.reads.distrusted:
             self._mine |= mine
-            self._swarm.distrust(mine)
+            self._swarm.reads.distrust(mine)
             self._trial.changed()
 
     def _tell_findings(self, *, finally_: bool = False) -> None:
@@ -259,9 +259,9 @@ class Audit:
             leaving = [index for index in suspects if index in self._stored.own]
             if leaving:
                 await self._around.blocking(self._stored.drop, leaving)  # they left on members' word
-            self._swarm.distrust(suspects)
+            self._swarm.reads.distrust(suspects)
             self._trial.changed()
-            while self._swarm.distrusted:
+            while self._swarm.reads.distrusted:
                 await self._change(trio.current_time() + LEASE_S)
         elif self._solo <= _SOLO_MAX:
             await self._around.blocking(self._stored.drop, list(self._stored.held))

@@ -320,7 +320,7 @@ class Download:
 
     def _others_changed(self) -> None:
         """Who is there, and who wants it: everything may be different."""
-        followed = self.swarm.followed
+        followed = self.swarm.following.peers
         self.swarm.asked(followed - self._followed, trio.current_time())
         for peer in sorted(followed ^ self._followed):
             self._around.neighbours.send(peer, self.interest(on=True, watch=peer in followed))

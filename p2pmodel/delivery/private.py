@@ -223,7 +223,7 @@ class PrivateSharing:
 async def _answers(download: Download) -> None:
     """Wait until those who were let in have said what they hold."""
     until = trio.current_time() + SETTLE_S
-    while download.swarm.availability.peers and not download.swarm.answered and trio.current_time() < until:
+    while download.swarm.availability.peers and not download.swarm.following.all_answered and trio.current_time() < until:
         await download.change(until=until)
 
 

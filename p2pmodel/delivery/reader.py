@@ -68,9 +68,9 @@ class BlobReader:
     def _ask(self, download: Download) -> None:
         first = chunks_covering(self._position, self._stop)
         if self._streams:
-            download.swarm.read_begins(id(self), first, own=True)
+            download.swarm.reads.begin(id(self), first, own=True)
         else:
-            download.swarm.read_begins(id(self), first[:READER_WINDOW_CHUNKS], own=False)
+            download.swarm.reads.begin(id(self), first[:READER_WINDOW_CHUNKS], own=False)
         download.wake()
 
     async def next_span(self) -> Span | None:
@@ -122,4 +122,4 @@ class BlobReader:
 
     def close(self) -> None:
         if self._download is not None:
-            self._download.swarm.read_ends(id(self))
+            self._download.swarm.reads.end(id(self))

@@ -116,12 +116,12 @@ class Trial:
 
     def dispute(self, index: int) -> bool:
         """Have our own read of the hub settle what a chunk's digest is. False if that cannot be now."""
-        if self.mirror_only or not self.can_read() or len(self._swarm.disputed) >= DISPUTES_MAX:
+        if self.mirror_only or not self.can_read() or len(self._swarm.reads.disputed) >= DISPUTES_MAX:
             return False
         parties = self._parties(index)
         if not any(parties & others for chunk, others in self._disputes.items() if chunk != index):  # one read may end them all
             self._disputes[index] = parties
-            self._swarm.disputed.add(index)
+            self._swarm.reads.disputed.add(index)
         return True
 
     def _parties(self, index: int) -> frozenset[NodeId]:
@@ -129,7 +129,7 @@ class Trial:
 
     def _settled(self, index: int) -> None:
         self._disputes.pop(index, None)
-        self._swarm.disputed.discard(index)
+        self._swarm.reads.disputed.discard(index)
 
     # What is proven
 

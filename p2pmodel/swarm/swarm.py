@@ -21,16 +21,15 @@ from p2pmodel.limits import (
     RANGE_WAIT_S,
     RANGES_OF_HELD_BYTES_MAX,
     RUN_CHUNKS_MAX,
-    SETTLE_MAX_S,
-    SETTLE_S,
 )
 from p2pmodel.swarm.availability import Availability, PeerView
+from p2pmodel.swarm.following import Following
 from p2pmodel.swarm.ledger import Flight, Ledger
 from p2pmodel.swarm.picker import first_run, peer_order_limit, rarest_run, window_from
 from p2pmodel.swarm.rates import SLOW_AFTER_S, Rates
+from p2pmodel.swarm.reads import Reads
 from p2pmodel.swarm.reasons import HubReason
-from p2pmodel.swarm.rendezvous import Rings
-from p2pmodel.swarm.turns import FEW, READERS, Turns
+from p2pmodel.swarm.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,25 +68,17 @@ class Swarm:
         self.availability = Availability(self.chunks)
         self.ledger = Ledger(self.chunks)
         self._held = held
-        self._own = own
         self._standing = standing
         self._rates = rates
         self._rng = rng
         self._started_at = now
-        self._met_at = met_at
-        self.followed: frozenset[NodeId] = frozenset()  # the peers of which we want to hear what comes to them
-        self._asked_at = self._answer_at = now  # when peers were last asked what they hold, and when the last one said it
+        self.reads = Reads(self.chunks, own)
+        self.following = Following(blob.id, own_weight, self.availability, now=now, met_at=met_at)
         self._news_at = now  # when we last heard of any chunk of the blob
         self._unconfirmed = ChunkMap(self.chunks)
-        self._own_wanted = ChunkMap(self.chunks)  # chunks that only our own read of the hub will do for
-        self._from_hub = ChunkMap(self.chunks)  # in this download: a mirror's bytes do not get better by reading them twice
-        self._readers: dict[int, range] = {}
-        self.distrusted = ChunkMap(self.chunks)  # of those: because the blob's own hash was wrong
-        self.disputed = ChunkMap(self.chunks)  # two signers differ over their digests: our own read of the hub settles it
         self._refused: dict[SourceName, ChunkMap] = {}  # chunks that a source failed to give: not asked of it again
         self._failed = ChunkMap(self.chunks)  # a peer holds them and an order for them has failed
         self._own_weight = own_weight
-        self._rings = Rings(blob.id, own_weight)
         self._turns = Turns(blob.id, self.chunks, own_weight, rng)
         self.hub_rests_until = 0.0
 
@@ -106,9 +97,7 @@ class Swarm:
 
     def asked(self, peers: Iterable[NodeId], now: float) -> None:
         """They were asked what they hold and do."""
-        for peer in peers:
-            self.availability.peers[peer].answered = False
-            self._asked_at = now
+        self.following.asked(peers, now)
 
     def left(self, peer: NodeId) -> None:
         self.availability.leave(peer)
@@ -124,9 +113,8 @@ class Swarm:
     def has(self, peer: NodeId, chunks: ChunkMap, *, sealed: bool, wanted: bool, now: float) -> None:
         """A peer's whole chunk map."""
         if (view := self.availability.peers.get(peer)) is not None:
-            if not view.answered:
-                self._answer_at = now
-            view.held, view.sealed, view.wanted, view.answered, view.progress_at = chunks, sealed, wanted, True, now
+            self.following.answered(view, now)
+            view.held, view.sealed, view.wanted, view.progress_at = chunks, sealed, wanted, now
             self._refused.pop(peer, None)
             self._others_changed()
 
@@ -163,7 +151,7 @@ class Swarm:
 
     def _is_overtaken(self, flight: Flight, held: ChunkMap, now: float) -> bool:
         following = next(iter(flight.left), None)
-        if following is None or following in self._own_wanted | self.disputed:
+        if following is None or following in self.reads.wanted | self.reads.disputed:
             return False
         return following in held or any(
             following in view.claims and self._gives_way(flight, following, view, now)
@@ -182,36 +170,12 @@ class Swarm:
         """The hub did not answer, or asked for patience."""
         self.hub_rests_until = max(self.hub_rests_until, until)
 
-    def read_begins(self, reader: int, chunks: range, *, own: bool) -> None:
-        """A client wants this range next. `own`: its bytes must be our own read of the hub (DESIGN §9.1)."""
-        self._readers[reader] = chunks
-        if own:
-            self._own_wanted = self._own_wanted | (ChunkMap.span(self.chunks, chunks) - self._from_hub)
-
-    def read_ends(self, reader: int) -> None:
-        self._readers.pop(reader, None)
-        if not self._readers:
-            self._own_wanted = self.distrusted.copy()
-
-    def distrust(self, chunks: ChunkMap) -> None:
-        """The blob's own hash was wrong: these chunks, which came from others, are read again from the hub."""
-        self.distrusted = self.distrusted | chunks
-        self._own_wanted = self._own_wanted | chunks
-
-    def trust_again(self) -> None:
-        """What was to be read again need not be, but for what clients wait for."""
-        unread = self.distrusted
-        for wanted in self._readers.values():
-            unread = unread - ChunkMap.span(self.chunks, wanted)
-        self._own_wanted = self._own_wanted - unread
-        self.distrusted = ChunkMap(self.chunks)
-
     # What is to be done
 
     @property
     def missing(self) -> ChunkMap:
         """Chunks that are not here, or not as our own read where only that will do."""
-        return self._held.missing() | (self._own_wanted - self._own)
+        return self._held.missing() | self.reads.missing
 
     @property
     def solo(self) -> bool:
@@ -228,30 +192,18 @@ class Swarm:
             return False
         if waited_s < 2 * RANGE_WAIT_S and len(missing) * CHUNK_BYTES <= RANGE_WAIT_S * self._rates.peer:
             return True
-        read = self._own | self._from_hub | self._own_wanted
+        read = self.reads.made
         return len(read) * CHUNK_BYTES >= RANGES_OF_HELD_BYTES_MAX
 
     def settled(self, now: float) -> bool:
         """Whether the peers had their chance to say what they hold and want."""
-        if now < self._met_at:
-            return False
-        return self.answered or now >= self._settled_by()
-
-    @property
-    def answered(self) -> bool:
-        """Whether all whom we follow have said what they hold."""
-        views = [self.availability.peers[peer] for peer in self.followed]
-        return all(view.answered or view.quiet for view in views)
-
-    def _settled_by(self) -> float:
-        """Whoever has not answered until then is not waited for: longer where many are still answering."""
-        return max(self._met_at, min(self._asked_at + SETTLE_MAX_S, max(self._asked_at, self._answer_at) + SETTLE_S))
+        return self.following.settled(now)
 
     def hopeless(self, now: float) -> bool:
         """Whether something is missing that nobody can give now: no usable peer holds or fetches it, the hub rests."""
         if now < self._started_at or not self.settled(now) or now >= self.hub_rests_until:
             return False
-        if self.distrusted - self.ledger.pending(HUB):
+        if self.reads.distrusted - self.ledger.pending(HUB):
             return True
         lost = self._held.missing() - self._unconfirmed - self._on_peers(now) - self.ledger.pending()
         lost = lost - self.availability.claimed(now)
@@ -274,12 +226,9 @@ class Swarm:
         flight.received += received
 
     def arrived(self, chunk: int, *, hub: bool) -> None:
-        """A chunk was verified and written. What the hub gave is as much our own as it will get, mirror or not."""
+        """A chunk was verified and written."""
         if hub:
-            self._from_hub.add(chunk)
-            self._own_wanted.discard(chunk)
-            self.distrusted.discard(chunk)
-            self.disputed.discard(chunk)
+            self.reads.came(chunk)
         self._failed.discard(chunk)
         self.ledger.arrived(chunk)
         self._turns.arrived(chunk)
@@ -309,14 +258,14 @@ class Swarm:
         it."""
         from_hub = firm = self.ledger.pending(HUB)
         if from_hub:
-            from_hub = from_hub | (self._own_wanted - self._own)
-            firm = from_hub & (self.ledger.pending_since(HUB, now - CROSSING_S) | self._own_wanted)
+            from_hub = from_hub | self.reads.missing
+            firm = from_hub & (self.ledger.pending_since(HUB, now - CROSSING_S) | self.reads.wanted)
         return list(from_hub.runs()), list((self.ledger.pending() - from_hub).runs()), list(firm.runs())
 
     def wake_at(self, now: float) -> float:
         """When `next_order` may answer differently although nothing happened."""
         times = [
-            self._settled_by(),
+            self.following.settled_by,
             self.hub_rests_until,
             self.availability.next_lease_end(now),
             self.ledger.next_stall(now, HEDGE_S),
@@ -355,12 +304,12 @@ class Swarm:
             return None
         candidates = (self._open(now) & self._held.missing() & self._offers(peer)) - self.ledger.pending(peer)
         if now >= self.hub_rests_until:  # else a peer's is all there is, and waits for the blob's own hash
-            candidates = candidates - self._own_wanted
+            candidates = candidates - self.reads.wanted
         if not candidates:
             return None
         limit = peer_order_limit(self.chunks, len(self._usable(now)))
-        for wanted in self._readers.values():
-            if urgent := candidates & ChunkMap.span(self.chunks, wanted):
+        for wanted in self.reads.ranges:
+            if urgent := candidates & wanted:
                 return first_run(urgent, limit)
         candidates = candidates - self._soon_from_others(peer, now)
         window = window_from(self._held.missing(), limit * (len(self._rivals()) + 1))
@@ -371,7 +320,7 @@ class Swarm:
         view = self.availability.peers.get(peer)
         if view is None or view.quiet:
             return False
-        return peer in self.followed or now - self._news_at >= HEDGE_S or bool(self._readers)
+        return peer in self.following.peers or now - self._news_at >= HEDGE_S or self.reads.clients
 
     def _soon_from_others(self, giver: NodeId, now: float) -> ChunkMap:
         """What only one peer holds and is giving to another node already: asked of that one, when it has it."""
@@ -379,7 +328,7 @@ class Swarm:
         for peer, view in self.availability.peers.items():
             if peer != giver and not view.quiet:
                 held = held | view.held
-                if peer in self.followed and now - view.progress_at < LEASE_S:
+                if peer in self.following.peers and now - view.progress_at < LEASE_S:
                     soon = soon | view.coming
         return soon - held
 
@@ -387,10 +336,11 @@ class Swarm:
         """What to read from the hub, and why."""
         if now < self.hub_rests_until:
             return None
-        own = ((self._own_wanted | self.disputed) - self._own) - self.ledger.pending(HUB)
+        own = self.reads.due - self.ledger.pending(HUB)
         if own:
             run = first_run(own, max(self._turns.run_length, RUN_CHUNKS_MAX // 2))
-            return run and (run, HubReason.DISTRUST if run[0] in self.distrusted | self.disputed else HubReason.OWN_READ)
+            doubted = self.reads.distrusted | self.reads.disputed
+            return run and (run, HubReason.DISTRUST if run[0] in doubted else HubReason.OWN_READ)
         if urgent or not self.settled(now) or self._orders_to_hub() >= self._turns.streams:
             return None
         cold = self._open(now) - (self._on_peers(now) - self._failed) - self.ledger.pending(HUB)
@@ -398,8 +348,7 @@ class Swarm:
         slow = self._too_slow(now)
         candidates = (cold | stalled | slow) - self.availability.claimed(now) - self.ledger.pending(HUB)
         mine = self._turns.mine(candidates, self._news_at, now)
-        after = min((wanted.start for wanted in self._readers.values()), default=0)
-        run = first_run(mine, max(self._turns.run_length, SOLO_CHUNKS if self.solo else 1), after)
+        run = first_run(mine, max(self._turns.run_length, SOLO_CHUNKS if self.solo else 1), self.reads.first)
         if run is None or run[0] in cold:
             return run and (run, self._why_cold(run[0]))
         return run, HubReason.STALLED if run[0] in stalled else HubReason.SLOW
@@ -430,22 +379,7 @@ class Swarm:
 
     def _others_changed(self) -> None:
         self._turns.meet(self._rivals())
-        self.followed = self._to_follow()
-
-    def _to_follow(self) -> frozenset[NodeId]:
-        """Of few all; of many those beside us, so that what a node hears does not grow with the cluster. Readers of the hub
-        follow each other too, and those who hold it all from the start."""
-        views = {peer: view for peer, view in self.availability.peers.items() if not view.quiet and (view.wanted or view.held)}
-        if len(views) < FEW:
-            return frozenset(self.availability.peers)
-        chosen = self._rings.beside({view.weight for view in views.values()})
-        if self._own_weight in self._turns.readers:
-            chosen = chosen | set(self._turns.readers) | self._givers(views.values())
-        return frozenset(peer for peer, view in views.items() if view.weight in chosen)
-
-    def _givers(self, views: Iterable[PeerView]) -> set[str]:
-        """A few who hold it all: the readers fetch from them, and everybody else from whom they follow."""
-        return set(sorted(view.weight for view in views if view.sealed)[:READERS])
+        self.following.choose(self._turns.readers)
 
     def _map_of(self, runs: Iterable[Run]) -> ChunkMap:
         union = ChunkMap(self.chunks)

@@ -81,7 +81,7 @@ def test_when_whoever_holds_it_gave_wrong_bytes(swarm, standing):
 
 def test_for_a_client_that_may_only_have_our_own_read(swarm):
     peer(swarm, range(CHUNKS))
-    swarm.read_begins(1, range(2, 3), own=True)
+    swarm.reads.begin(1, range(2, 3), own=True)
     assert says(swarm) == (2, HubReason.OWN_READ)
 
 
@@ -89,5 +89,5 @@ def test_after_a_wrong_hash(swarm, held):
     peer(swarm, range(CHUNKS))
     for chunk in range(CHUNKS):
         held.add(chunk)
-    swarm.distrust(ChunkMap(CHUNKS, [1, 2]))
+    swarm.reads.distrust(ChunkMap(CHUNKS, [1, 2]))
     assert says(swarm) == (1, HubReason.DISTRUST)

@@ -168,7 +168,7 @@ def test_an_order_to_the_hub_ends_before_a_chunk_that_a_peer_holds_by_now():
 
 def test_what_a_client_needs_from_the_hub_itself_is_read_on_although_a_peer_holds_it():
     node = Node()
-    node.swarm.read_begins(1, range(4), own=True)
+    node.swarm.reads.begin(1, range(4), own=True)
     node.swarm.next_order(HUB, 0.0)
     node.peer(A, range(4), now=1.0)
     assert node.swarm.overtaken(1.0) == []
@@ -216,7 +216,7 @@ def test_if_none_of_the_four_can_read_others_do_one_after_the_other():
 
 def test_of_many_nodes_each_follows_few_and_all_are_within_a_few_steps():
     nodes = cluster(60)
-    followed = {name: node.swarm.followed for name, node in nodes.items()}
+    followed = {name: node.swarm.following.peers for name, node in nodes.items()}
     assert max(map(len, followed.values())) <= 8 + READERS
     reached = {next(iter(nodes))}
     for _ in range(4):
@@ -225,7 +225,7 @@ def test_of_many_nodes_each_follows_few_and_all_are_within_a_few_steps():
 
 
 def test_of_few_nodes_each_follows_all():
-    assert all(len(node.swarm.followed) == 9 for node in cluster(10).values())
+    assert all(len(node.swarm.following.peers) == 9 for node in cluster(10).values())
 
 
 def test_a_node_that_becomes_a_reader_hears_the_others_before_it_reads():
@@ -334,14 +334,14 @@ def test_two_nodes_that_start_together_ask_one_holder_for_different_chunks():
 def test_a_reader_comes_before_everything():
     node = Node(chunks=256)
     node.peer(A, range(256))
-    node.swarm.read_begins(1, range(100, 116), own=False)
+    node.swarm.reads.begin(1, range(100, 116), own=False)
     assert node.swarm.next_order(A, 0.0).first == 100
 
 
 def test_a_range_that_must_be_our_own_read_is_asked_of_the_hub_although_a_peer_holds_it():
     node = Node()
     node.peer(A, range(CHUNKS))
-    node.swarm.read_begins(1, range(2), own=True)
+    node.swarm.reads.begin(1, range(2), own=True)
     flight = node.swarm.next_order(HUB, 0.0)
     assert asked(flight) == {0, 1}
     while peer_flight := node.swarm.next_order(A, 0.0):
@@ -350,7 +350,7 @@ def test_a_range_that_must_be_our_own_read_is_asked_of_the_hub_although_a_peer_h
 
 def test_what_a_reader_takes_from_the_hub_itself_is_claimed_to_the_end_of_its_range():
     reader, other = Node("reader"), Node("other")
-    reader.swarm.read_begins(1, range(4, CHUNKS), own=True)
+    reader.swarm.reads.begin(1, range(4, CHUNKS), own=True)
     assert reader.swarm.own_claims(0.0) == ([], [], []), "a hub that rests brings nothing"
     reader.swarm.next_order(HUB, 0.0)
     runs, coming, firm = reader.swarm.own_claims(0.0)
@@ -362,11 +362,11 @@ def test_what_a_reader_takes_from_the_hub_itself_is_claimed_to_the_end_of_its_ra
 
 def test_what_a_mirror_gave_is_not_read_again_for_the_same_reader():
     node = Node()
-    node.swarm.read_begins(1, range(2), own=True)
+    node.swarm.reads.begin(1, range(2), own=True)
     node.swarm.next_order(HUB, 0.0)
     node.held.add(0)
     node.swarm.arrived(0, hub=True)  # a mirror's: held, and still not our own
-    node.swarm.read_begins(1, range(2), own=True)
+    node.swarm.reads.begin(1, range(2), own=True)
     assert 0 not in node.swarm.missing
 
 
@@ -397,7 +397,7 @@ def test_nobody_waits_for_a_peer_whose_orders_fail_if_the_hub_is_there():
 def test_the_lane_for_readers_takes_nothing_else():
     node = Node()
     assert node.swarm.next_order(HUB, 0.0, urgent=True) is None
-    node.swarm.read_begins(1, range(20, 21), own=True)
+    node.swarm.reads.begin(1, range(20, 21), own=True)
     assert asked(node.swarm.next_order(HUB, 0.0, urgent=True)) == {20}
 
 
@@ -481,7 +481,7 @@ def test_distrusted_chunks_are_read_again_from_the_hub_alone():
     for chunk in range(CHUNKS):
         node.take(chunk)
     assert node.swarm.next_order(HUB, 0.0) is None
-    node.swarm.distrust(ChunkMap.full(CHUNKS))
+    node.swarm.reads.distrust(ChunkMap.full(CHUNKS))
     assert node.swarm.next_order(A, 0.0) is None
     reread = set()
     while flight := node.swarm.next_order(HUB, 0.0):
@@ -490,7 +490,7 @@ def test_distrusted_chunks_are_read_again_from_the_hub_alone():
             reread.add(chunk)
         node.swarm.ended(flight, 1.0)
     assert reread == set(range(CHUNKS))
-    assert not node.swarm.distrusted
+    assert not node.swarm.reads.distrusted
 
 
 def test_when_a_node_leaves_only_its_runs_move():
