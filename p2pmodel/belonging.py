@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
 
 import trio
 
@@ -16,17 +17,20 @@ from p2pmodel.delivery.ports import NOWHERE, Sharing
 from p2pmodel.delivery.private import PRIVATE
 from p2pmodel.delivery.warming import WARM
 from p2pmodel.errors import ConfigError
-from p2pmodel.peering import DenyList, Identity, KeyRing, LiveMembership, Membership, Memberships
+from p2pmodel.peering import DenyList, Identity, KeyRing, LiveMembership, Membership, Memberships, Mode
 from p2pmodel.settings import ClusterSettings, Settings
 
 T = TypeVar("T")
+
+
+_DENY_LIST: Final = "deny-list.der"  # in the state directory: the newest one, ours or a peer's
 
 
 def who_we_are(settings: Settings) -> tuple[Identity, LiveMembership | None]:
     """This node's key, and the cluster that it belongs to (None: `cluster.mode = "off"`). Raises ConfigError."""
     cluster = settings.cluster
     if cluster.mode == "hardened":
-        live = _live(partial(_hardened, cluster))
+        live = _live(partial(_hardened, cluster), settings.node.state_dir / _DENY_LIST)
         return live.now.current.identity, live
     identity = Identity.load(settings.node.state_dir)
     if cluster.mode == "off":
@@ -39,6 +43,11 @@ def abilities(membership: LiveMembership, settings: Settings) -> tuple[str, ...]
     if not membership.now.current.keeps_strangers_out:
         return (ATTEST,)
     return (ATTEST, WARM) if settings.cluster.private_sharing == "off" else (ATTEST, WARM, PRIVATE)
+
+
+def judge(membership: LiveMembership | None) -> LiveMembership | None:
+    """Who says whom a cluster's authority denies, where there is an authority that not every member can speak for."""
+    return membership if membership is not None and membership.now.current.mode is Mode.HARDENED else None
 
 
 def sharing(node: NodeId, membership: LiveMembership | None, settings: Settings) -> Sharing:
@@ -66,8 +75,8 @@ class Circles:
         return self._seen[1]
 
 
-def _live(load: Callable[[], Memberships]) -> LiveMembership:
-    return LiveMembership(load, _in_thread)
+def _live(load: Callable[[], Memberships], kept: Path | None = None) -> LiveMembership:
+    return LiveMembership(load, _in_thread, kept)
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:

@@ -134,6 +134,7 @@ class _Rooms:
             upload=self._upload,
             discovery_s=DISCOVER_S if settings.discovery.mdns else 0.0,
             abilities=belonging.abilities(membership, settings),
+            judge=belonging.judge(membership),
         )
 
     def _build_announcing(self) -> Announcing | None:

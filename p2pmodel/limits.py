@@ -38,6 +38,8 @@ ABILITIES_MAX: Final = 32
 WATCHES_PER_PEER_MAX: Final = 1024  # blobs of which a peer is told as they come: some hundred times FILES_AT_ONCE
 HUB_REST_MAX_S: Final = 86_400.0  # a peer's word must not rest a hub for longer than a day
 SNAPSHOT_PAGE_BYTES_MAX: Final = 60_000
+DENY_LIST_PAGE_BYTES_MAX: Final = 60_000
+DENY_LIST_BYTES_MAX: Final = MIB  # some 25,000 certificates: a larger list is read from its file, and not told to peers
 SNAPSHOT_BYTES_MAX: Final = 16 * MIB  # a listing as peers hand it on
 
 LISTING_WITNESSES: Final = 3  # members whose listings are compared while the hub is gone; 48 MiB on their way at most
@@ -80,6 +82,7 @@ TICKET_S: Final = 10.0
 DATA_IDLE_S: Final = 30.0  # a data connection is kept for the next order for so long; the seeder waits twice that
 SEED_PROGRESS_TIMEOUT_S: Final = 30.0  # a peer that does not take a chunk in so long is cut
 
+DENY_LIST_RETRY_S: Final = 60.0  # a peer whose deny list was none is not asked for it again for so long
 MEMBERSHIP_CHECK_S: Final = 5.0  # how often key and deny list are read again: a denied node is out within a minute
 DIAL_TURNS_MAX: Final = 1024  # addresses of which is remembered under which of two keys they answered
 

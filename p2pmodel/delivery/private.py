@@ -12,6 +12,7 @@ import hmac
 import math
 import os
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -105,7 +106,19 @@ class PrivateSharing:
         ]
         if not peers:
             return
-        key = self._rules.accepted_keys()[0]
+        async with trio.open_nursery() as nursery:
+            for key, those in self._by_key(peers).items():
+                nursery.start_soon(self._knock_at, party, those, key)
+
+    def _by_key(self, peers: Sequence[NodeId]) -> dict[bytes, list[NodeId]]:
+        """Each by the key of its link: while the cluster changes it, a peer may not know the new one yet."""
+        keys, parted = self._rules.accepted_keys(), dict[bytes, list[NodeId]]()
+        for peer in peers:
+            key = keys.get(self._around.neighbours.cluster(peer)) or next(iter(keys.values()))
+            parted.setdefault(key, []).append(peer)
+        return parted
+
+    async def _knock_at(self, party: _Party, peers: Sequence[NodeId], key: bytes) -> None:
         evidence = await self._evidence(party, key) if self._rules.policy == "prove" else _MEMBER
         if evidence is None:
             return
@@ -181,7 +194,7 @@ class PrivateSharing:
         found = None
         for state in self._around.store.blobs():
             if state.private and state.blob.size >= PROVABLE_BYTES_MIN:
-                for key in self._rules.accepted_keys():
+                for key in self._rules.accepted_keys().values():
                     if hmac.compare_digest(self._name(state.blob.id, key), name):
                         found = state.blob, key
         return found

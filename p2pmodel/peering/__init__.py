@@ -10,9 +10,10 @@ is discovery's.
 """
 
 from p2pmodel.peering.alone import Alone
+from p2pmodel.peering.deny_list import DenyList
 from p2pmodel.peering.identity import Identity
 from p2pmodel.peering.keyring import KeyRing
-from p2pmodel.peering.live_membership import DenyList, LiveMembership, Memberships
+from p2pmodel.peering.live_membership import LiveMembership, Memberships
 from p2pmodel.peering.membership import Membership, Mode, new_join_token, parse_join_token
 from p2pmodel.peering.peering import Peering
 from p2pmodel.peering.report import PeerReport

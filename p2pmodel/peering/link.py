@@ -30,6 +30,7 @@ from p2pmodel.peering.connection import Connection, error_of
 from p2pmodel.peering.statistics import PeeringStatistics, Traffic
 from p2pmodel.wire import LocalProtocolError, Unknown, encode
 from p2pmodel.wire.messages import (
+    AskDenyList,
     AskInventory,
     AskManifest,
     AskPrivate,
@@ -37,6 +38,7 @@ from p2pmodel.wire.messages import (
     AskTicket,
     AskWarm,
     Bye,
+    DenyListPage,
     Hello,
     Inventory,
     ManifestPage,
@@ -50,8 +52,8 @@ from p2pmodel.wire.messages import (
     WarmProgress,
 )
 
-Question = AskTicket | AskInventory | AskManifest | AskSnapshot | AskWarm | AskPrivate
-Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private
+Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskSnapshot | AskWarm | AskPrivate
+Page = Ticket | DenyListPage | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private
 
 _SILENCE_MAX_S: Final = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
 _FAREWELL_TIMEOUT_S: Final = 1.0
@@ -67,6 +69,7 @@ class Attention:
     quiet: Callable[[Link], None]  # `Link.quiet` changed
     answer: Callable[[Link, Question], Awaitable[Sequence[Message]]]
     inventory: Callable[[], tuple[int, bytes]]
+    deny_list: Callable[[], bytes]  # its number
     statistics: PeeringStatistics
 
 
@@ -271,7 +274,8 @@ class Link:
         self._nonce += 1
         self._pinged_at = now
         sequence, digest = self._attention.inventory()
-        self.send(Ping(nonce=self._nonce, sequence=sequence, digest=digest))
+        deny_list = self._attention.deny_list()
+        self.send(Ping(nonce=self._nonce, sequence=sequence, digest=digest, deny_list=deny_list))
 
     def _be_quiet(self, *, quiet: bool) -> None:
         if quiet != self.quiet:

@@ -1,13 +1,14 @@
 """The membership in force: ours, for the time of a change of keys the one before, and who was let in once and is not any more.
 
-Read again from its files every few seconds, so that a new key, certificate or deny list takes hold without a restart.
+Read again from its files every few seconds, so that a new key, certificate or deny list takes hold without a restart. A
+deny list may come from a peer as well; the newest one is kept, so that no restart goes back to an older.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -18,30 +19,10 @@ from cryptography.exceptions import InvalidSignature
 from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.errors import ConfigError
 from p2pmodel.limits import MEMBERSHIP_CHECK_S
-from p2pmodel.peering.membership import Membership
+from p2pmodel.peering.deny_list import DenyList
+from p2pmodel.peering.membership import Membership, Mode
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class DenyList:
-    """A certificate revocation list of the cluster's authority."""
-
-    number: int = -1  # a later list has a higher one
-    serials: frozenset[int] = frozenset()
-
-    @classmethod
-    def read(cls, file: Path, authority: x509.Certificate) -> DenyList:
-        """Raises ConfigError unless it is a PEM file signed by that authority."""
-        try:
-            listed = x509.load_pem_x509_crl(file.read_bytes())
-            signed = listed.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # others are a TypeError
-            number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-        except (OSError, ValueError, TypeError, x509.ExtensionNotFound) as error:
-            raise ConfigError(f"cluster.crl must be a PEM revocation list with a number: {error}") from error
-        if not signed:
-            raise ConfigError("cluster.crl is not signed by cluster.ca.")
-        return cls(number, frozenset(each.serial_number for each in listed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +69,45 @@ def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bo
 
 
 class LiveMembership:
-    """`load` reads the files; it raises ConfigError, at the start for its caller, later for the log."""
+    """`load` reads the files; it raises ConfigError, at the start for its caller, later for the log. `kept` is where the
+    newest deny list is kept."""
 
-    def __init__(self, load: Callable[[], Memberships], blocking: Blocking) -> None:
+    def __init__(self, load: Callable[[], Memberships], blocking: Blocking, kept: Path | None = None) -> None:
         self._load = load
         self._blocking = blocking
         self._trouble = ""
+        self._kept = kept
+        self._kept_number = -1
         self.now = load()
+        if kept is not None:
+            recalled = DenyList.recall(kept, self.now.current.authority)
+            self._kept_number = recalled.number
+            if recalled.number > self.now.denied.number:
+                self.now = replace(self.now, denied=recalled)
 
     @property
     def tags(self) -> list[str]:
         return [each.tag for each in self.now.accepted]
 
-    def sharing_keys(self) -> Sequence[bytes]:
-        return [each.sharing_key for each in self.now.accepted if each.sharing_key is not None]
+    def sharing_keys(self) -> Mapping[bytes, bytes]:
+        """By the tag of the key under which a link stands; ours first."""
+        return {bytes.fromhex(each.tag): each.sharing_key for each in self.now.accepted if each.sharing_key is not None}
+
+    @property
+    def deny_list(self) -> DenyList:
+        return self.now.denied
+
+    async def learn(self, document: bytes) -> bool:
+        """A deny list that a peer has; whether it is newer than ours. Raises ValueError unless our authority signed it."""
+        tag = self.now.current.tag
+        if self.now.current.mode is not Mode.HARDENED:
+            raise ValueError("any member could have signed it")
+        told = await self._blocking(DenyList.parse, document, self.now.current.authority)
+        if told.number <= self.now.denied.number or tag != self.now.current.tag:
+            return False
+        log.info("deny_list.learnt", number=told.number, denied=len(told.serials))
+        self.now = replace(self.now, denied=told)
+        return True
 
     async def run(self, renewed: Callable[[Memberships], None]) -> None:
         """Until cancelled. `renewed` is called every few seconds: what was trusted may have run out."""
@@ -112,15 +118,17 @@ class LiveMembership:
             except ConfigError as error:
                 self._complain(str(error))
             renewed(self.now)
+            await self._keep()
 
     def _take(self, found: Memberships) -> None:
         if found.current.identity.node != self.now.current.identity.node:
             self._complain("cluster.key is another node's now; that takes a restart")
             return
-        if found.denied.number < self.now.denied.number:
-            self._complain("cluster.crl is older than the list in force")
-            return
-        self._trouble = ""
+        trouble = ""
+        if found.denied.number < self.now.denied.number and found.current.tag == self.now.current.tag:
+            trouble = "cluster.crl is older than the list in force" if found.denied.number >= 0 else ""
+            found = replace(found, denied=self.now.denied)
+        self._complain(trouble)
         if not found.same(self.now):
             log.info(
                 "membership.renewed", tag=found.current.tag, former=found.former is not None, denied=len(found.denied.serials)
@@ -128,6 +136,16 @@ class LiveMembership:
             self.now = found
 
     def _complain(self, trouble: str) -> None:
-        if trouble != self._trouble:  # once, not every few seconds
-            self._trouble = trouble
+        if trouble and trouble != self._trouble:  # once, not every few seconds
             log.warning("membership.not_renewed", why=trouble)
+        self._trouble = trouble
+
+    async def _keep(self) -> None:
+        denied = self.now.denied
+        if self._kept is None or not denied.document or denied.number == self._kept_number:
+            return
+        self._kept_number = denied.number  # if the disk does not take it, it is asked of a peer again
+        try:
+            await self._blocking(denied.keep, self._kept)
+        except OSError as error:
+            log.warning("deny_list.not_kept", file=str(self._kept), error=error.strerror)

@@ -23,6 +23,7 @@ from p2pmodel.network import Listener as NetworkListener
 from p2pmodel.peering import remembered
 from p2pmodel.peering.alone import NoSource
 from p2pmodel.peering.connection import Connection
+from p2pmodel.peering.denials import Denials, Denying
 from p2pmodel.peering.dialler import Dialler
 from p2pmodel.peering.directory import Directory
 from p2pmodel.peering.inventories import Inventories
@@ -39,6 +40,7 @@ from p2pmodel.peering.tickets import Tickets
 from p2pmodel.wire.messages import (
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
+    AskDenyList,
     AskInventory,
     AskPrivate,
     AskTicket,
@@ -87,7 +89,7 @@ class Peering:
 
     `inventory` tells where our own stands; `dice` must be unpredictable outside a simulation (`random.SystemRandom()`).
     Without a `state_dir` no peer is remembered. `upload` paces the chunks that we send. `discovery_s` is how long discovery
-    takes to find those who are there.
+    takes to find those who are there. In a hardened cluster `judge` knows whom its authority denies.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Peering:
         near: Callable[[str], bool] | None = None,
         upload: Pace | None = None,
         discovery_s: float = 0.0,
+        judge: Denying | None = None,
     ) -> None:
         self.statistics = PeeringStatistics()
         self.inventories = Inventories()
@@ -143,7 +146,8 @@ class Peering:
         self._doors = trio.CancelScope()
         self._discovery_s = discovery_s
         self._met_at = 0.0
-        self._attention = Attention(self._heard, self._quiet, self._answer, inventory, self.statistics)
+        self._denials = Denials(judge)
+        self._attention = Attention(self._heard, self._quiet, self._answer, inventory, self._denials.number, self.statistics)
         self._events: PeerEvents
         self._seeder: Seeder
 
@@ -379,6 +383,7 @@ class Peering:
             for each in message.nodes:
                 self.heard(Candidate(Address(each.host, each.port), NodeId(each.node), "exchange"))
         elif isinstance(message, Ping):
+            self._denials.heard(link, message.deny_list)
             if self.inventories.behind(link.peer, link.boot, message.sequence) and not link.catching_up:
                 link.catching_up = True
                 link.start(self._catch_up, link)
@@ -403,6 +408,8 @@ class Peering:
     async def _answer(self, link: Link, question: Question) -> Sequence[Message]:
         if isinstance(question, AskPrivate):  # its answer is small, and waits on purpose
             return await self._events.answer(link.peer, question)
+        if isinstance(question, AskDenyList):
+            return self._denials.answer(question)
         if not isinstance(question, AskTicket):
             async with self._answering:
                 return await self._events.answer(link.peer, question)

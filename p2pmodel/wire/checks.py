@@ -46,6 +46,16 @@ def _peers(peers: m.Peers) -> None:
         ipaddress.ip_address(node.host)
 
 
+def _ping(ping: m.Ping) -> None:
+    if ping.deny_list[:1] == b"\0":
+        raise ValueError("a number that begins with a zero")
+
+
+def _deny_list(page: m.DenyListPage) -> None:
+    if not page.data and not page.last:
+        raise ValueError("an empty page of a deny list that is not the last")
+
+
 def _inventory(page: m.Inventory) -> None:
     m.unpack_entries(page.entries)
     if not page.entries and not page.last:
@@ -120,7 +130,9 @@ def _chunk(chunk: m.Chunk) -> None:
 
 _CHECKS: Final[Mapping[type[m.Message], Callable[[Any], None]]] = {
     m.Hello: _hello,
+    m.Ping: _ping,
     m.Peers: _peers,
+    m.DenyListPage: _deny_list,
     m.Inventory: _inventory,
     m.Interest: _blob,
     m.Have: _have,

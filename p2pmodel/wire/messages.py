@@ -24,6 +24,7 @@ from p2pmodel.limits import (
     BLOB_BYTES_MAX,
     CHUNK_BYTES,
     CHUNKS_PER_GET_MAX,
+    DENY_LIST_PAGE_BYTES_MAX,
     DIGESTS_PER_PAGE_MAX,
     ENTRIES_PER_PAGE_MAX,
     GLOBS_PER_MESSAGE_MAX,
@@ -108,6 +109,7 @@ class Ping(Message, tag="ping", frozen=True, kw_only=True):
     nonce: Counter
     sequence: Counter
     digest: Bytes16  # 16 bytes, of the inventory at this sequence
+    deny_list: Annotated[bytes, Meta(max_length=20)] = b""  # the number of the sender's deny list, big-endian; empty: none
 
 
 class Pong(Message, tag="pong", frozen=True, kw_only=True):
@@ -124,6 +126,20 @@ class PeerAddress(msgspec.Struct, frozen=True, kw_only=True):
     node: Node
     host: Annotated[str, Meta(min_length=2, max_length=45)]  # an IP address: a peer must not make us ask the DNS
     port: Port
+
+
+class AskDenyList(Message, tag="ask_deny_list", frozen=True, kw_only=True):
+    """Hardened clusters only (ability `deny`): asks for the newest list of those whom the cluster's authority keeps out."""
+
+    request: RequestId
+
+
+class DenyListPage(Message, tag="deny_list", frozen=True, kw_only=True):
+    """A page of the revocation list, as the authority signed it."""
+
+    request: RequestId
+    data: Annotated[bytes, Meta(max_length=DENY_LIST_PAGE_BYTES_MAX)]
+    last: bool
 
 
 class AskInventory(Message, tag="ask_inventory", frozen=True, kw_only=True):
@@ -354,15 +370,15 @@ class Bye(Message, tag="bye", frozen=True, kw_only=True):
 PROBLEM_CODES: Final = ("unknown_message", "not_held", "busy", "bad_request", "bad_ticket", "refused", "version", "failed")
 
 MESSAGES: Final[tuple[type[Message], ...]] = (
-    Hello, Attach, Attached, AskTicket, Ticket, Ping, Pong, Peers, AskInventory, Inventory, Interest, Have, Held, Claims,
-    BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress,
-    AskPrivate, Private, Get, Chunk, Problem, Bye,
+    Hello, Attach, Attached, AskTicket, Ticket, Ping, Pong, Peers, AskDenyList, DenyListPage, AskInventory, Inventory,
+    Interest, Have, Held, Claims, BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskSnapshot, SnapshotPage,
+    AskWarm, WarmProgress, AskPrivate, Private, Get, Chunk, Problem, Bye,
 )  # fmt: skip
 
 AnyMessage = (
-    Hello | Attach | Attached | AskTicket | Ticket | Ping | Pong | Peers | AskInventory | Inventory | Interest | Have | Held
-    | Claims | BadChunk | HubBusy | Attest | Audit | AskManifest | ManifestPage | AskSnapshot | SnapshotPage | AskWarm
-    | WarmProgress | AskPrivate | Private | Get | Chunk | Problem | Bye
+    Hello | Attach | Attached | AskTicket | Ticket | Ping | Pong | Peers | AskDenyList | DenyListPage | AskInventory | Inventory
+    | Interest | Have | Held | Claims | BadChunk | HubBusy | Attest | Audit | AskManifest | ManifestPage | AskSnapshot
+    | SnapshotPage | AskWarm | WarmProgress | AskPrivate | Private | Get | Chunk | Problem | Bye
 )  # fmt: skip
 
 

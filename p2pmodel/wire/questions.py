@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from p2pmodel.content import chunk_size
-from p2pmodel.limits import INVENTORY_ENTRIES_MAX, REQUESTS_IN_FLIGHT_MAX, SNAPSHOT_BYTES_MAX
+from p2pmodel.limits import DENY_LIST_BYTES_MAX, INVENTORY_ENTRIES_MAX, REQUESTS_IN_FLIGHT_MAX, SNAPSHOT_BYTES_MAX
 from p2pmodel.wire.messages import (
     ENTRY_BYTES,
+    AskDenyList,
     AskInventory,
     AskManifest,
     AskPrivate,
@@ -20,6 +21,7 @@ from p2pmodel.wire.messages import (
     AskTicket,
     AskWarm,
     Chunk,
+    DenyListPage,
     Get,
     Inventory,
     ManifestPage,
@@ -137,6 +139,18 @@ class _SnapshotAnswer:
         return bool(answer.last)
 
 
+class _DenyListAnswer:
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def complete_with(self, answer: Any) -> bool:  # noqa: ANN401
+        _expect(answer, DenyListPage)
+        self._bytes += len(answer.data)
+        if self._bytes > DENY_LIST_BYTES_MAX:
+            raise ValueError(f"a deny list of more than {DENY_LIST_BYTES_MAX} bytes")
+        return bool(answer.last)
+
+
 class _WarmAnswer:
     def complete_with(self, answer: Message) -> bool:
         _expect(answer, WarmProgress)
@@ -171,6 +185,7 @@ def _expect(answer: Message, kind: type[Message]) -> None:
 
 _ANSWERS: Final[Mapping[type[Message], Callable[[Any], _Answer]]] = {
     AskTicket: lambda _: _TicketAnswer(),
+    AskDenyList: lambda _: _DenyListAnswer(),
     AskInventory: _InventoryAnswer,
     AskManifest: lambda _: _ManifestAnswer(),
     AskSnapshot: lambda _: _SnapshotAnswer(),
@@ -178,5 +193,5 @@ _ANSWERS: Final[Mapping[type[Message], Callable[[Any], _Answer]]] = {
     AskPrivate: lambda _: _PrivateAnswer(),
     Get: _ChunksAnswer,
 }
-Question = AskTicket | AskInventory | AskManifest | AskSnapshot | AskWarm | AskPrivate | Get
-Page = Ticket | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private | Chunk
+Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskSnapshot | AskWarm | AskPrivate | Get
+Page = Ticket | DenyListPage | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private | Chunk

@@ -11,6 +11,7 @@ from typing import Final
 
 from p2pmodel.wire.codec import Unknown
 from p2pmodel.wire.messages import (
+    AskDenyList,
     AskInventory,
     AskManifest,
     AskPrivate,
@@ -25,6 +26,7 @@ from p2pmodel.wire.messages import (
     Bye,
     Chunk,
     Claims,
+    DenyListPage,
     Get,
     Have,
     Held,
@@ -98,8 +100,9 @@ _GOING_ON: Final[Mapping[State, Row]] = {
     for state in (State.LINK, State.FETCHING, State.SEEDING)
 }
 _LINK_TALK: Final[tuple[type[Message], ...]] = (
-    AskTicket, Ticket, Ping, Pong, Peers, AskInventory, Inventory, Interest, Have, Held, Claims, BadChunk, HubBusy,
-    Attest, Audit, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private,
+    AskTicket, Ticket, Ping, Pong, Peers, AskDenyList, DenyListPage, AskInventory, Inventory, Interest, Have, Held, Claims,
+    BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress,
+    AskPrivate, Private,
 )  # fmt: skip
 
 TABLE: Final[Mapping[State, Row]] = {

@@ -1,6 +1,7 @@
 """A cluster changes its key, or denies a node, while its daemons run and fetch."""
 
 import datetime as dt
+import time
 
 import pytest
 from cryptography import x509
@@ -145,3 +146,24 @@ def test_in_a_hardened_cluster_a_denied_node_is_cut_and_a_certificate_runs_out(h
     two.linked(0)
     assert "1 certificate denied" in one.command("status").out
     assert "ran out on" in three.command("status").out
+
+
+def test_a_list_that_one_node_has_cuts_a_node_everywhere_and_for_good(house, tmp_path):
+    company = Authority(tmp_path)
+    crl = company.deny(1)
+    first, second, third = (company.member(name) for name in ("first", "second", "third"))
+    one = house.daemon("told-one", cluster__crl=crl, **first[0])
+    two = house.daemon("told-two", [one], **second[0])
+    three = house.daemon("told-three", [one, two], **third[0])
+    for node in (one, two):
+        node.linked(2)
+    began = time.monotonic()
+    company.deny(2, third[1])
+    for node, others in ((one, {id_of(two)}), (two, {id_of(one)}), (three, set())):
+        until(lambda node=node, others=others: peers(node) == others, f"{node.folder.name} to have cut", 60)
+    assert time.monotonic() - began < 60
+    assert "1 certificate denied" in two.command("status").out
+    for node in (one, two):
+        node.stop()
+    two.start()
+    assert "1 certificate denied" in two.command("status").out, "nobody is there who could have told it anew"

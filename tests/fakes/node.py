@@ -89,7 +89,7 @@ class Node(Desk):
             seed=f"{seed}/{name}",
             key=Ed25519PrivateKey.from_private_bytes(random.Random(name).randbytes(32)),
             closed=closed,
-            sharing=Sharing(sharing, name, lambda: (b"k" * 32,), 600.0),
+            sharing=Sharing(sharing, name, lambda: {b"": b"k" * 32}, 600.0),
             recorder=recorder,
         )
         self.delivery = Delivery(self.around, boot=name.encode().ljust(8)[:8], access_allow_s=600.0, offline_grace_s=grace_s)

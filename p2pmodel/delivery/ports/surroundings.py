@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal
@@ -27,12 +27,12 @@ NOWHERE: Final = Circle(bytes(CLUSTER_BYTES))  # the circle of a node that has n
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Which peers may have private blobs: none, those who prove access, or all members. `accepted_keys` are the cluster's, ours
-    first: while it changes its key there are two. `lasts_s`: how long a proof is believed."""
+    """Which peers may have private blobs: none, those who prove access, or all members. `accepted_keys` are the cluster's
+    by their tag, ours first: while it changes its key there are two. `lasts_s`: how long a proof is believed."""
 
     policy: Literal["off", "prove", "members"] = "off"
     node: NodeId = _NOBODY
-    accepted_keys: Callable[[], Sequence[bytes]] = tuple
+    accepted_keys: Callable[[], Mapping[bytes, bytes]] = dict
     lasts_s: float = ACCESS_ALLOW_S
 
 

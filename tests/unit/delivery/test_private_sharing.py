@@ -222,3 +222,41 @@ async def test_two_nodes_of_which_one_trusts_members_and_one_wants_proof(hub, au
         assert await read(a, ALICE) == WEIGHTS
         assert await read(b, BOB) == WEIGHTS
         assert a.lan.sent.get("a", 0) == 0
+
+
+# While the cluster changes its key
+
+NEW_KEY = b"n" * 32
+OLD_TAG, NEW_TAG = b"old.....", b"new....."
+
+
+def rotated(node, *, knows, links):
+    """What a node knows of the cluster's keys, and under which of them its links stand."""
+    keys = {tag: key for tag, key in {NEW_TAG: NEW_KEY, OLD_TAG: KEY}.items() if tag in knows}
+    object.__setattr__(node.around.sharing, "accepted_keys", lambda: keys)
+    node.around.neighbours.cluster = lambda peer: links[peer]
+
+
+@pytest.mark.parametrize("asker_is_new", [True, False])
+async def test_a_node_with_the_new_key_and_one_without_share_while_both_count(hub, autojump_clock, asker_is_new):
+    async with cluster(hub, "a", "b") as [a, b]:
+        new, old = (b, a) if asker_is_new else (a, b)
+        rotated(new, knows=[NEW_TAG, OLD_TAG], links={old.name: OLD_TAG})
+        rotated(old, knows=[OLD_TAG], links={new.name: OLD_TAG})
+        assert await read(a, ALICE) == WEIGHTS
+        hub.sent.clear()
+        assert await read(b, BOB) == WEIGHTS
+        assert hub.sent[BLOB.id] == SAMPLED
+
+
+async def test_where_links_stand_under_both_keys_each_gets_its_own_proof(hub, autojump_clock):
+    async with cluster(hub, "a", "b", "c") as [a, b, c]:
+        rotated(a, knows=[OLD_TAG], links={"b": OLD_TAG, "c": OLD_TAG})
+        rotated(b, knows=[NEW_TAG], links={"a": OLD_TAG, "c": NEW_TAG})
+        rotated(c, knows=[NEW_TAG, OLD_TAG], links={"a": OLD_TAG, "b": NEW_TAG})
+        for node in (a, b):
+            assert await read(node, ALICE) == WEIGHTS
+        hub.sent.clear()
+        assert await read(c, BOB) == WEIGHTS
+        assert hub.sent[BLOB.id] == 2 * SAMPLED
+        assert min(c.lan.sent[node] for node in "ab") > 0

@@ -347,7 +347,16 @@ async def memory_node(blob_file, memory_network, nursery):
     made = []
 
     async def make(
-        *, near=lambda host: True, closed=True, state_dir=None, cluster=0, node=None, boot=None, upload=None, **settings
+        *,
+        near=lambda host: True,
+        closed=True,
+        state_dir=None,
+        cluster=0,
+        node=None,
+        boot=None,
+        upload=None,
+        judge=None,
+        **settings,
     ):
         number = len(made) + 1
         host = f"10.0.0.{number}"
@@ -365,6 +374,7 @@ async def memory_node(blob_file, memory_network, nursery):
             state_dir=state_dir,
             near=near,
             upload=upload,
+            judge=judge,
         )
         made_node = Node(peering, Events(file, blob), name)
         made_node.host = host
