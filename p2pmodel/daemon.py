@@ -224,6 +224,7 @@ class _Rooms:
             token=config.read_secret(settings.token_file) if settings.token_file else None,
             clients_max=self._settings.limits.clients,
             xet_above=_XET_ABOVE[settings.xet],
+            seal_key=self._identity.secret(b"p2pmodel gateway seals v1"),
         )
 
     def _build_limits(self) -> LiveLimits:

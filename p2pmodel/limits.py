@@ -159,6 +159,19 @@ UPLOAD_IDLE_S: Final = 600.0  # an upload without a new part for so long is not 
 UPLOAD_WRITE_BYTES: Final = MIB  # written at a time; so much of each part that is under way is in memory
 UPLOAD_PARTS_MAX: Final = 10_000  # of one file, with gaps between them: what S3 allows
 
+# Uploads by Xet (huggingface.co/docs/xet), of which a copy is kept
+XET_CHUNK_BYTES_MAX: Final = 128 * KIB  # Xet's own bound
+XET_PACKED_BYTES_MAX: Final = 256 * KIB  # a chunk that packs badly: what Xet's own code accepts
+XET_XORB_BYTES_MAX: Final = 72 * MIB  # 64 by the specification, and its footer
+XET_XORB_CHUNKS_MAX: Final = 65_536  # 8,192 by the specification; the list of their places takes 0.5 MiB then
+XET_CHUNKS_KEPT_MAX: Final = 8_000_000  # of all clients' xorbs: half a terabyte, and 64 MB for their places
+XET_SESSIONS_MAX: Final = 32  # uploads side by side; one more, and the oldest idle one's xorbs go
+XET_SHARD_TERMS_MAX: Final = 65_536  # of a shard, 3 MiB: a terabyte in one piece, or 32 GB in pieces of half a megabyte
+XET_EXPANSION_MAX: Final = 64  # a shard's files may be so many times what came: what repeats packs well, but hashing it costs
+XET_WRITE_BYTES: Final = 256 * KIB  # written at a time; hf_xet sends up to 64 xorbs at once
+XET_UPLOADS_AT_ONCE: Final = 32  # streams to the hub's storage: half of the connections, or other clients would wait for one
+XET_SPENT_S: Final = 60.0  # after a shard was taken in: another of the same session may name the same xorbs
+
 PRIVATE_OPENING_S: Final = 5.0  # what finding the peers of a private blob may cost before the hub is asked for it
 PRIVATE_ROUND_S: Final = 10.0  # how often those who were not let in ask again
 PRIVATE_ROUND_MAX_S: Final = 80.0  # and how seldom in the end: 200 peers ask each other of each file

@@ -13,6 +13,7 @@ from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.fetching import Fetch, select
 from p2pmodel.delivery.herald import Herald
+from p2pmodel.delivery.intake import Intake
 from p2pmodel.delivery.live import tell_download
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, Part, Progress, Selection, Surroundings, WarmStep
@@ -23,6 +24,7 @@ from p2pmodel.delivery.seeding import Seeding
 from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.delivery.uploads import Uploads
 from p2pmodel.delivery.warming import Warming, Wish
+from p2pmodel.delivery.xorbs import Xorbs
 from p2pmodel.errors import UnavailableError
 from p2pmodel.limits import HUB_REST_MAX_S
 from p2pmodel.swarm import Ban
@@ -42,8 +44,10 @@ class Delivery:
         self._catalog = Catalog(
             around, self.publications, self._court, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s
         )
-        self._uploads = Uploads(around, self._catalog)
-        self.downloads = Downloads(around, self._herald, self._court, sharing, self._uploads.settled)
+        intake = Intake(around)
+        self._uploads = Uploads(around, self._catalog, intake)
+        self._xorbs = Xorbs(around, intake)
+        self.downloads = Downloads(around, self._herald, self._court, sharing, intake.settled)
         self._warming = Warming(around, self._catalog, self._prefetch)
         self.seeding = Seeding(
             around, self.downloads, self._herald, self._shelf, self._warming, sharing, self._court, self.publications, boot
@@ -57,6 +61,7 @@ class Delivery:
                 await nursery.start(self.downloads.run)
                 await nursery.start(self._warming.run)
                 await nursery.start(self._uploads.run)
+                await nursery.start(self._xorbs.run)
                 await self._court.recall()
                 nursery.start_soon(self._court.run)
                 nursery.start_soon(self._herald.run)
@@ -147,6 +152,12 @@ class Delivery:
 
     def part(self, blob: Blob, start: int) -> AbstractAsyncContextManager[Part]:
         return self._uploads.part(blob, start)
+
+    def xorb(self, session: str, name: str, size: int) -> AbstractAsyncContextManager[Part]:
+        return self._xorbs.xorb(session, name, size)
+
+    def shard(self, session: str) -> AbstractAsyncContextManager[Part]:
+        return self._xorbs.shard(session)
 
     def changed(self, repo: Repo) -> None:
         self._catalog.forget_branches(repo)

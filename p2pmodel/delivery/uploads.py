@@ -2,9 +2,9 @@
 
 Both hubs' dialects end here: the gateway hands over the bytes that it passes on (`Part`), under the name that the client
 gave them. They lie in a nameless file and not in the store: a name is a claim, and a local user's lie about a file that
-others are fetching must not reach it. When the hub has taken all of a file, it is hashed from the first byte to the last
-(parts come in any order, and some come twice); what has its name goes into the store, private. It becomes public when the
-hub shows the commit to a stranger, and not before.
+others are fetching must not reach it. When the hub has taken all of a file, it is taken in (`Intake`; parts come in any
+order, and some come twice). It is private, and becomes public when the hub shows the commit to a stranger, and not before.
+What comes by Xet is kept elsewhere (`xorbs.py`), and becomes public here as well.
 """
 
 from __future__ import annotations
@@ -18,25 +18,11 @@ from typing import Final
 import structlog
 import trio
 
-from p2pmodel.content import (
-    Access,
-    Blob,
-    BlobHasher,
-    BlobId,
-    Grade,
-    Hub,
-    Repo,
-    Seal,
-    Snapshot,
-    chunk_count,
-    chunk_digest,
-    chunk_size,
-    chunk_start,
-)
+from p2pmodel.content import Access, Blob, BlobHasher, BlobId, Hub, Repo, Snapshot
 from p2pmodel.content.digest import Algorithm
 from p2pmodel.delivery.catalog import Catalog
+from p2pmodel.delivery.intake import Intake
 from p2pmodel.delivery.ports import Spool, Surroundings
-from p2pmodel.delivery.sealing import Sealing, update
 from p2pmodel.errors import P2pmodelError, StoreError
 from p2pmodel.limits import UPLOAD_IDLE_S, UPLOAD_PARTS_MAX, UPLOAD_WRITE_BYTES, UPLOADS_MAX
 
@@ -47,9 +33,10 @@ _SMALL_FILES_NAME: Final[Mapping[Hub, Algorithm]] = {Hub.HUGGINGFACE: "git-sha1"
 
 
 class Uploads:
-    def __init__(self, around: Surroundings, catalog: Catalog) -> None:
+    def __init__(self, around: Surroundings, catalog: Catalog, intake: Intake) -> None:
         self._around = around
         self._catalog = catalog
+        self._intake = intake
         self._open: OrderedDict[BlobId, _Upload] = OrderedDict()  # last touched last
         self._nursery: trio.Nursery | None = None
 
@@ -84,9 +71,12 @@ class Uploads:
             if upload.dead:
                 self._forget(upload)
             elif upload.complete and not upload.users and self._nursery is not None:
-                upload.users += 1
-                upload.hashing = True
-                self._nursery.start_soon(self._take_in, upload)
+                if self._intake.expect(blob.id):
+                    upload.users += 1
+                    upload.hashing = True
+                    self._nursery.start_soon(self._take_in, upload)
+                else:  # it came by Xet as well
+                    self._forget(upload)
 
     def committed(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
         """See the `Delivery` port."""
@@ -118,49 +108,15 @@ class Uploads:
         self._open.move_to_end(blob.id)
         return upload
 
-    async def settled(self, blob: BlobId) -> None:
-        """Wait while an upload of it is being hashed: then it is here, and nobody need be asked."""
-        upload = self._open.get(blob)
-        if upload is not None and upload.hashing:
-            await upload.over.wait()
-
     # Taking in
 
     async def _take_in(self, upload: _Upload) -> None:
+        assert upload.spool is not None
         try:
-            sealing, digests = await self._hash(upload)
-            if sealing.right:
-                await self._keep(upload, sealing, digests)
-            else:
-                log.info("upload_not_kept", blob=str(upload.blob.id), reason="the bytes do not have that hash")
-        except StoreError as error:
-            log.info("upload_not_kept", blob=str(upload.blob.id), reason=str(error))
+            await self._intake.take_in(upload.blob, upload.spool)
         finally:
             upload.users -= 1
             self._forget(upload)
-
-    async def _hash(self, upload: _Upload) -> tuple[Sealing, list[bytes]]:
-        sealing, digests = Sealing(upload.blob), []
-        for index in range(chunk_count(upload.blob.size)):
-            async with self._around.buffers.take() as buffer:
-                digests.append(await self._around.blocking(upload.hash_chunk, index, buffer, sealing))
-            sealing.takes(index)
-            sealing.done(sealing.generation, digests[index])
-        return sealing, digests
-
-    async def _keep(self, upload: _Upload, sealing: Sealing, digests: list[bytes]) -> None:
-        blocking = self._around.blocking
-        stored = await blocking(partial(self._around.store.open, upload.blob, private=True))
-        try:
-            for index, digest in enumerate(digests):
-                async with self._around.buffers.take() as buffer:
-                    data = buffer[: chunk_size(upload.blob.size, index)]
-                    await blocking(upload.read_chunk, index, data)
-                    await blocking(stored.write, index, data, digest, Grade.SINGLE)
-            await blocking(stored.finish, sealing.alias, Seal.sign(sealing.manifest(), self._around.key))
-        finally:
-            with trio.CancelScope(shield=True):
-                await blocking(stored.close)
 
     # After the commit
 
@@ -185,6 +141,7 @@ class Uploads:
                 continue
             if (upload := self._open.get(entry.blob.id)) is not None and upload.complete:
                 await upload.over.wait()
+            await self._intake.settled(entry.blob.id)
             state = store.find(entry.blob.id)
             if state is not None and state.private and state.sealed:
                 stored = await self._around.blocking(partial(store.open, entry.blob, private=False))
@@ -237,19 +194,6 @@ class _Upload:
                 joined.append((first, last))
         self._taken = joined
         self.dead = self.dead or len(joined) > UPLOAD_PARTS_MAX
-
-    def read_chunk(self, index: int, data: memoryview) -> None:
-        """Blocking."""
-        assert self.spool is not None
-        if self.spool.read_into(data, chunk_start(index)) < len(data):
-            raise StoreError("An upload's own file has lost its end.")
-
-    def hash_chunk(self, index: int, buffer: memoryview, sealing: Sealing) -> bytes:
-        """Blocking."""
-        data = buffer[: chunk_size(self.blob.size, index)]
-        self.read_chunk(index, data)
-        update(sealing.generation, data)
-        return chunk_digest(data)
 
     def give_up(self) -> None:
         """The file goes with its last user: a thread may be writing to it."""

@@ -30,7 +30,7 @@ from p2pmodel.content import RepoKind
 from p2pmodel.demo import folder
 from p2pmodel.demo.cdn import Cdn
 from p2pmodel.demo.counters import Counters, Seen
-from p2pmodel.demo.exchange import Answer, Request, json_answer
+from p2pmodel.demo.exchange import Answer, Request, json_answer, route
 from p2pmodel.demo.faults import Fault, Faults
 from p2pmodel.demo.huggingface import HuggingFace
 from p2pmodel.demo.modelscope import ModelScope
@@ -58,7 +58,7 @@ class Hub:
         self.modelscope = ModelScope(self.shelf, self._cdn_url)
         server = partial(HttpServer, faults=self.faults, counters=self.counters, pace=self.pace)
         self.server = server("hub", self.answer)
-        self.cdn_server = server("cdn", self.storage.answer)
+        self.cdn_server = server("cdn", self._stored)
 
     @classmethod
     def from_folder(cls, directory: Path) -> Hub:
@@ -147,6 +147,10 @@ class Hub:
         if request.path.startswith(("/api/v1/", "/openapi/")):
             return self.modelscope.answer(request)
         return self.huggingface.answer(request)
+
+    def _stored(self, request: Request) -> Answer:
+        xet = self.huggingface.writing.xet
+        return route(xet.routes, request) if request.path.startswith("/cas/") else self.storage.answer(request)
 
     def _steered(self, request: Request) -> Answer:
         try:

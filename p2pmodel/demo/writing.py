@@ -31,7 +31,7 @@ class Writing:
         self._shelf = shelf
         self._storage = storage
         self._find = find
-        self._xet = XetStorage(storage)
+        self.xet = XetStorage(storage)
         self.part_bytes = 5_000_000  # files that are larger come in parts of this many bytes, where a client can do that
         self.routes: Final = (
             Route.of("hf create", "POST", r"/api/repos/create", self._create),
@@ -46,7 +46,6 @@ class Writing:
             Route.of("hf lfs-verify", "POST", rf"{_GIT}/info/lfs/verify", self._verify),
             Route.of("hf git-push", "POST", rf"{_GIT}/git-receive-pack", self._push),
             Route.of("hf lfs-complete", "POST", r"/api/complete-multipart/(?P<sha256>[0-9a-f]{64})", self._complete),
-            *self._xet.routes,
         )
 
     # Repos and revisions
@@ -175,7 +174,7 @@ class Writing:
 
     def _xet_token(self, request: Request, parts: dict[str, str]) -> Answer:
         self._repo(request, parts)
-        return self._xet.token(request, self._writer(request))
+        return self.xet.token(request, self._writer(request))
 
     def _complete(self, request: Request, parts: dict[str, str]) -> Answer:
         asked = _json(request)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from p2pmodel.demo.cdn import Cdn
+from p2pmodel.demo.counters import XET_TOKEN
 from p2pmodel.demo.exchange import Answer, Request, Route, json_answer
 from p2pmodel.demo.repos import Content
 
@@ -24,7 +25,7 @@ _MATCH_BYTES_MIN: Final = 4
 
 
 class XetStorage:
-    """Mounted at /cas of the hub's own host."""
+    """Below /cas of the storage host. Its tokens are its own, and the only credentials that it takes."""
 
     def __init__(self, storage: Cdn) -> None:
         self._storage = storage
@@ -36,12 +37,12 @@ class XetStorage:
 
     def token(self, request: Request, user: str) -> Answer:
         """Where to upload, for Python in headers, for others in the body."""
-        url, token, expires = f"{request.base_url}/cas", f"xet-{user}", 4_000_000_000
+        url, token, expires = f"{self._storage.base_url or request.base_url}/cas", f"{XET_TOKEN}{user}", 4_000_000_000
         headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": token, "X-Xet-Token-Expiration": str(expires)}
         return json_answer(200, {"casUrl": url, "accessToken": token, "exp": expires}, headers)
 
     def _take_xorb(self, request: Request, parts: dict[str, str]) -> Answer:
-        if not (request.token or "").startswith("xet-"):
+        if not (request.token or "").startswith(XET_TOKEN):
             return json_answer(401, {"error": "no token of this storage"})
         try:
             chunks = list(_chunks(request.body))
@@ -52,7 +53,7 @@ class XetStorage:
         return json_answer(200, {"was_inserted": inserted})
 
     def _take_shard(self, request: Request, _: dict[str, str]) -> Answer:
-        if not (request.token or "").startswith("xet-"):
+        if not (request.token or "").startswith(XET_TOKEN):
             return json_answer(401, {"error": "no token of this storage"})
         try:
             for terms in _files(request.body):

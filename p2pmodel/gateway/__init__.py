@@ -5,8 +5,8 @@ send before anything is routed, and three route tables (Hugging Face, ModelScope
 questions for `delivery`. File bodies leave by sendfile from the spans that delivery hands out; the gateway knows neither
 store nor peers. While a cold file is on its way, `Vigil` keeps its client patient and notices when it leaves. What the
 daemon does not answer itself goes to the hub through `Upstreams.pass_on`, uploads too, of which delivery keeps a copy
-(`uploading`). Files that clients read by Xet alone are read by Xet from us (`routes_xet`). Clients that cannot do plain http
-to localhost come over TLS (`TlsStream`), with a certificate that we make (`certificate`).
+(`uploading`, `xet_uploading`). Files that clients read by Xet alone are read by Xet from us (`routes_xet`). Clients that
+cannot do plain http to localhost come over TLS (`TlsStream`), with a certificate that we make (`certificate`).
 """
 
 from p2pmodel.gateway.certificate import Certificate

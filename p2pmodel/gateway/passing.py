@@ -14,14 +14,16 @@ from p2pmodel.gateway.response import Call, Header, Response, Spans
 from p2pmodel.limits import LISTING_BYTES_MAX
 
 
-async def pass_on(upstreams: Upstreams, hub: Hub, call: Call, body: bytes | None = None, *, url: str = "") -> Response:
+async def pass_on(
+    upstreams: Upstreams, hub: Hub, call: Call, body: bytes | None = None, *, url: str = "", own_credential: bool = False
+) -> Response:
     """The hub's answer, its links to itself turned into links to us. `body` is the request's where it has been read, `url`
-    where the hub wants an upload's bytes."""
-    return (await pass_on_from(upstreams, hub, call, body, url=url))[0]
+    where the hub wants an upload's bytes, `own_credential` whether the request's is for there."""
+    return (await pass_on_from(upstreams, hub, call, body, url=url, own_credential=own_credential))[0]
 
 
 async def pass_on_from(
-    upstreams: Upstreams, hub: Hub, call: Call, body: bytes | None = None, *, url: str = ""
+    upstreams: Upstreams, hub: Hub, call: Call, body: bytes | None = None, *, url: str = "", own_credential: bool = False
 ) -> tuple[Response, str]:
     """The same, and the endpoint that answered."""
     request, headers, sent = call.request, call.request.headers, call.body
@@ -29,7 +31,7 @@ async def pass_on_from(
         sent = _once(body)
         headers = [(name, value) for name, value in headers if name != "content-length"]
         headers.append(("content-length", str(len(body))))
-    asked = HubRequest(hub=hub, method=request.method, target=request.target, headers=headers, body=sent, url=url)
+    asked = HubRequest(hub, request.method, request.target, headers, sent, url=url, own_credential=own_credential)
     answer = await call.held.enter_async_context(await upstreams.pass_on(asked))
     return Response(answer.status, list(_localised(answer.headers, request.endpoint)), answer.body), answer.home
 

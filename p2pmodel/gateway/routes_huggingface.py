@@ -37,7 +37,7 @@ from p2pmodel.gateway.listing import HuggingFaceEntry, Listings, array
 from p2pmodel.gateway.passing import collect, pass_on, pass_on_from, pass_on_json, read_body
 from p2pmodel.gateway.request import BadRequestError
 from p2pmodel.gateway.response import JSON, Call, Response, json_response, refusal
-from p2pmodel.gateway.routes_xet import XetOffer, XetRoutes
+from p2pmodel.gateway.routes_xet import XetRoutes
 from p2pmodel.gateway.routing import ANY, READ, Handler, Route, route
 from p2pmodel.gateway.uploading import PartLinks, lead_here
 from p2pmodel.limits import LISTING_BYTES_MAX, REQUEST_BODY_BYTES_MAX
@@ -60,12 +60,12 @@ class _Made(msgspec.Struct):
 
 
 class HuggingFaceRoutes:
-    def __init__(self, delivery: Delivery, upstreams: Upstreams, links: PartLinks, offer: XetOffer) -> None:
+    def __init__(self, delivery: Delivery, upstreams: Upstreams, links: PartLinks, xet: XetRoutes) -> None:
         self._delivery = delivery
         self._upstreams = upstreams
         self._links = links
-        self._offer = offer
-        self._xet = XetRoutes(delivery, upstreams, offer)
+        self._offer = xet.offer
+        self._xet = xet
         self._listings = Listings(HuggingFaceEntry)
 
     def table(self) -> tuple[Route, ...]:
@@ -277,7 +277,8 @@ class HuggingFaceRoutes:
 
 
 def _without_xet_transfer(body: bytes) -> bytes:
-    """Clients that let the hub choose are kept from Xet, whose uploads do not pass through us."""
+    """Clients that let the hub choose are kept from Xet: of a file that shares bytes with another they would send only the
+    rest, and we could not keep it."""
     try:
         asked = msgspec.json.decode(body, type=dict[str, Any])
         asked["transfers"] = [name for name in asked["transfers"] if name != "xet"]

@@ -22,15 +22,17 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from p2pmodel.content import Access, FileEntry, Hub, Repo, Snapshot
+from p2pmodel.content import Access, FileEntry, Repo, Snapshot
 from p2pmodel.delivery.ports import Delivery, HubRequest, Reader, Upstreams
 from p2pmodel.errors import EntryNotFoundError, NotAuthorisedError, WrongAnswerError
 from p2pmodel.gateway import ranges
 from p2pmodel.gateway.failures import huggingface_failure
-from p2pmodel.gateway.passing import collect, pass_on
+from p2pmodel.gateway.passing import collect
 from p2pmodel.gateway.response import Call, Header, Response, json_response, refusal
 from p2pmodel.gateway.routing import ANY, Handler, Route, route
+from p2pmodel.gateway.uploading import Seals
 from p2pmodel.gateway.xet import FRAME_BYTES, Framer, Xorb, reconstruction
+from p2pmodel.gateway.xet_uploading import XetUploadRoutes, token_answer
 from p2pmodel.limits import LISTING_BYTES_MAX, XET_PIECE_BYTES, XET_TICKET_S, XET_TICKETS_MAX
 
 STORAGE_PATH: Final = "/api/p2pmodel-xet"
@@ -66,12 +68,6 @@ class XetOffer:
         entries = msgspec.json.decode(listing, type=list[dict[str, Any]])
         named = ({**entry, "xetHash": covered[path]} if (path := entry.get("path")) in covered else entry for entry in entries)
         return msgspec.json.encode(list(named))
-
-
-class _Token(msgspec.Struct):
-    url: str = msgspec.field(name="casUrl")
-    token: str = msgspec.field(name="accessToken")
-    expires: int = msgspec.field(name="exp")
 
 
 class _Listed(msgspec.Struct):
@@ -115,10 +111,11 @@ class _Tickets:
 
 
 class XetRoutes:
-    def __init__(self, delivery: Delivery, upstreams: Upstreams, offer: XetOffer) -> None:
+    def __init__(self, delivery: Delivery, upstreams: Upstreams, offer: XetOffer, seals: Seals) -> None:
+        self.offer = offer
         self._delivery = delivery
         self._upstreams = upstreams
-        self._offer = offer
+        self._uploads = XetUploadRoutes(delivery, upstreams, seals, STORAGE_PATH)
         self._tickets = _Tickets()
         self._hub_names: OrderedDict[tuple[Repo, str], dict[str, str]] = OrderedDict()
 
@@ -129,7 +126,7 @@ class XetRoutes:
         storage = re.escape(STORAGE_PATH)
         file = r"(?P<file>[0-9a-fA-F]{64})"
         return (
-            line("GET", "/api/{kinds}/{repo}/xet-write-token/{revision}", self._write_token),
+            *self._uploads.table(),
             line("GET", storage + "(?:/v1)?/reconstructions?/" + file, self._reconstruction),
             line("GET", storage + r"/data/(?P<ticket>[0-9a-f]+)/" + file + "/(?P<number>[0-9]{1,9})", self._data),
             line(" ".join(ANY), storage + ".*", _unknown),
@@ -137,23 +134,11 @@ class XetRoutes:
 
     async def read_token(self, call: Call, repo: Repo, revision: str) -> Response:
         """Where to read a repo's files by Xet, and the token for it."""
-        if self._offer.above is None:
+        if self.offer.above is None:
             return refusal(404, _OFF, ("X-Error-Message", _OFF))
         snapshot = await self._delivery.snapshot(repo, revision, call.request.access)
         token, expires = self._tickets.issue(repo, snapshot.commit, call.request.access)
-        return _token_answer(call.request.endpoint + STORAGE_PATH, token, expires)
-
-    async def _write_token(self, call: Call) -> Response:
-        """Uploads by Xet go past us to the hub's own storage: their bytes are packed and shared between files on the client's
-        side, and what the hub has already is not among them."""
-        answer, body = await collect(await pass_on(self._upstreams, Hub.HUGGINGFACE, call), LISTING_BYTES_MAX)
-        if answer.status != HTTPStatus.OK:
-            return answer
-        try:
-            told = msgspec.json.decode(body, type=_Token)
-        except (ValueError, RecursionError):
-            raise WrongAnswerError("The hub answers no Xet token where one was asked for.") from None
-        return _token_answer(told.url, told.token, told.expires)
+        return token_answer(call.request.endpoint + STORAGE_PATH, token, expires)
 
     async def _reconstruction(self, call: Call) -> Response:
         token = (call.request.header("authorization") or "").partition(" ")[2].strip()
@@ -239,17 +224,6 @@ def _name(entry: FileEntry) -> str:
     """What the chunks of a file are named after: its bytes, whatever name it was asked for by."""
     assert entry.blob is not None
     return str(entry.blob.id)
-
-
-def _token_answer(url: str, token: str, expires: int) -> Response:
-    """For Python in headers, for Rust in the body."""
-    headers = [
-        ("X-Xet-Cas-Url", url),
-        ("X-Xet-Access-Token", token),
-        ("X-Xet-Token-Expiration", str(expires)),
-        ("Cache-Control", "no-store"),
-    ]
-    return json_response({"casUrl": url, "accessToken": token, "exp": expires}, headers=headers)
 
 
 def _next_page(answer: Response) -> str | None:

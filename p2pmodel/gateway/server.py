@@ -20,12 +20,12 @@ from p2pmodel.gateway.request import Request
 from p2pmodel.gateway.routes_admin import AdminRoutes, Page
 from p2pmodel.gateway.routes_huggingface import HuggingFaceRoutes
 from p2pmodel.gateway.routes_modelscope import ModelScopeRoutes
-from p2pmodel.gateway.routes_xet import STORAGE_PATH, XetOffer
+from p2pmodel.gateway.routes_xet import STORAGE_PATH, XetOffer, XetRoutes
 from p2pmodel.gateway.routing import Route, RouteTable
 from p2pmodel.gateway.statistics import GatewayStatistics
 from p2pmodel.gateway.stream import ClientStream
 from p2pmodel.gateway.tls import TlsStream
-from p2pmodel.gateway.uploading import PARTS_PATH, PartLinks, PartRoutes
+from p2pmodel.gateway.uploading import PARTS_PATH, PartLinks, PartRoutes, Seals
 from p2pmodel.gateway.vigil import Vigil
 from p2pmodel.limits import CLIENTS_MAX, HUB_PLAIN_BYTES_MAX, SENDERS_MAX
 
@@ -43,6 +43,8 @@ class Gateway:
 
     `ready` says why this node is not ready (None when it is), `report` has the pages of /-/api by name, `token` is asked of
     every client where it is set. Files of more than `xet_above` bytes are offered by Xet as well; None offers none.
+    `seal_key` is this node's own, the same after every start: clients come back to links that they were given, and hf_xet
+    remembers by the storage's address which bytes the hub has.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Gateway:
         token: str | None = None,
         clients_max: int = CLIENTS_MAX,
         xet_above: int | None = HUB_PLAIN_BYTES_MAX,
+        seal_key: bytes | None = None,
     ) -> None:
         self.statistics = GatewayStatistics()
-        links = PartLinks(os.urandom(32))
+        seals = Seals(seal_key or os.urandom(32))
+        links = PartLinks(seals)
         self._routes = _Routes(
             AdminRoutes(delivery, ready=ready, render_metrics=render_metrics, report=report),
-            HuggingFaceRoutes(delivery, upstreams, links, XetOffer(xet_above)),
+            HuggingFaceRoutes(delivery, upstreams, links, XetRoutes(delivery, upstreams, XetOffer(xet_above), seals)),
             ModelScopeRoutes(delivery, upstreams, links),
             PartRoutes(delivery, upstreams, links),
         )

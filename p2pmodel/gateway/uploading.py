@@ -45,15 +45,34 @@ class Place:
     def words(self) -> str:
         return f"{self.hub}/{self.blob.id.algorithm}/{self.blob.id.hex}/{self.blob.size}/{self.start}"
 
+    @property
+    def sealed(self) -> str:
+        return f"{self.words} {self.url}"
 
-class PartLinks:
-    """Links to us that stand for places at a hub. They work as long as this daemon runs."""
+
+class Seals:
+    """What we say to clients and believe when it comes back."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
+    def seal(self, text: str) -> str:
+        return hashlib.blake2b(text.encode(), key=self._secret, digest_size=20).hexdigest()
+
+    def check(self, text: str, seal: str) -> None:
+        """Raises BadRequestError for what is none of ours."""
+        if not hmac.compare_digest(seal, self.seal(text)):
+            raise BadRequestError("This link for an upload is none of this node's.")
+
+
+class PartLinks:
+    """Links to us that stand for places at a hub."""
+
+    def __init__(self, seals: Seals) -> None:
+        self._seals = seals
+
     def link(self, endpoint: str, place: Place) -> str:
-        return f"{endpoint}{PARTS_PATH}{place.words}/{self._seal(place)}?{quote(place.url, safe='')}"
+        return f"{endpoint}{PARTS_PATH}{place.words}/{self._seals.seal(place.sealed)}?{quote(place.url, safe='')}"
 
     def place(self, call: Call) -> Place:
         """Raises BadRequestError for a link that is none of ours."""
@@ -63,13 +82,8 @@ class PartLinks:
             place = Place(Hub(values["hub"]), blob, int(values["start"]), unquote(call.request.raw_query, errors="strict"))
         except ValueError:
             raise BadRequestError("This is no link for an upload.") from None
-        if not hmac.compare_digest(values["seal"], self._seal(place)):
-            raise BadRequestError("This link for an upload is not of this daemon, or from before its restart.")
+        self._seals.check(place.sealed, values["seal"])
         return place
-
-    def _seal(self, place: Place) -> str:
-        text = f"{place.words} {place.url}".encode()
-        return hashlib.blake2b(text, key=self._secret, digest_size=20).hexdigest()
 
 
 class PartRoutes:
@@ -88,12 +102,19 @@ class PartRoutes:
     async def _part(self, call: Call) -> Response:
         place = self._links.place(call)
         async with self._delivery.part(place.blob, place.start) as part:
-            body = None if call.body is None else _kept(call.body, part)
-            response = await pass_on(self._upstreams, place.hub, replace(call, body=body), url=place.url)
-            answer, _ = await collect(response, LISTING_BYTES_MAX)
-            if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-                part.accept()
-        return answer
+            return await send_and_keep(self._upstreams, place.hub, call, part, url=place.url)
+
+
+async def send_and_keep(
+    upstreams: Upstreams, hub: Hub, call: Call, part: Part, *, url: str, own_credential: bool = False
+) -> Response:
+    """A request's body goes to the hub's storage at `url` and stays here as well, if it is taken there."""
+    body = None if call.body is None else _kept(call.body, part)
+    response = await pass_on(upstreams, hub, replace(call, body=body), url=url, own_credential=own_credential)
+    answer, _ = await collect(response, LISTING_BYTES_MAX)
+    if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        part.accept()
+    return answer
 
 
 async def _kept(pieces: AsyncIterator[bytes], part: Part) -> AsyncIterator[bytes]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from p2pmodel.content import NodeId
 from p2pmodel.content.naming import node_id_of
@@ -52,6 +54,10 @@ class Identity:
     @property
     def node(self) -> NodeId:
         return node_id_of(self.public)
+
+    def secret(self, purpose: bytes) -> bytes:
+        """A key of this node's for something else, the same after every start."""
+        return HKDF(hashes.SHA256(), _KEY_BYTES, None, purpose).derive(self.key.private_bytes_raw())
 
 
 def _read_private(path: Path) -> bytes | None:

@@ -179,8 +179,14 @@ class MemoryBlob:
 
 
 class MemorySpool:
-    def __init__(self, size: int) -> None:
-        self._data = bytearray(size)
+    def __init__(self, store: MemoryStore, size: int) -> None:
+        self._store = store
+        self._data = bytearray()
+        self.grow(size)
+
+    def grow(self, size: int) -> None:
+        self._store.may("write")
+        self._data += bytes(size)
 
     def write(self, data: bytes, offset: int) -> None:
         self._data[offset : offset + len(data)] = data
@@ -264,7 +270,7 @@ class MemoryStore:
         return file.live
 
     def spool(self, size: int) -> MemorySpool:
-        return MemorySpool(size)
+        return MemorySpool(self, size)
 
     def blobs(self) -> Sequence[BlobState]:
         return [self._state_of(file) for file in self._files.values()]

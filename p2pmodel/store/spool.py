@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
+from p2pmodel.store.blobs import Keeper
 from p2pmodel.store.disk import Disk
 
 
 class FileSpool:
-    """A `Spool` (delivery/ports) on disk. Made by `Store.spool`; `give_back` is called once, when it is closed."""
+    """A `Spool` (delivery/ports) on disk. Made by `Store.spool`, which has reserved `size` bytes for it."""
 
-    def __init__(self, disk: Disk, fd: int, give_back: Callable[[], None]) -> None:
+    def __init__(self, disk: Disk, fd: int, size: int, keeper: Keeper) -> None:
         self._disk = disk
         self._fd = fd
-        self._give_back = give_back
+        self._size = size
+        self._keeper = keeper
+
+    def grow(self, size: int) -> None:
+        self._keeper.reserve(size)
+        self._size += size
 
     def write(self, data: bytes, offset: int) -> None:
         self._disk.write(self._fd, data, offset)
@@ -24,4 +29,4 @@ class FileSpool:
 
     def close(self) -> None:
         os.close(self._fd)
-        self._give_back()
+        self._keeper.give_back(self._size)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from p2pmodel.content import Blob, BlobId, FileEntry, Repo, Seal, Snapshot, chunk_count
@@ -96,7 +95,7 @@ class Store:
         except StoreError:
             self._keeping.give_back(size)
             raise
-        return FileSpool(self._disk, fd, partial(self._keeping.give_back, size))
+        return FileSpool(self._disk, fd, size, self._keeping)
 
     def remove(self, blob: BlobId) -> None:
         """Delete a blob and our links to it. Raises StoreError while it is in use."""

@@ -25,11 +25,11 @@ def carries_credential(request: HubRequest) -> bool:
 
 
 def request_headers(request: HubRequest, client: Client) -> Headers:
-    """What the hub gets. A client's credential goes to the hub itself, to no mirror of it and to no storage host; ours is not
-    lent."""
+    """What the hub gets. A client's credential goes to the hub itself, to no mirror of it and to no storage host but the one
+    that it is for; ours is not lent."""
     dropped = _HOP_BY_HOP | _REPLACED | _named_by_connection(request.headers)
     elsewhere = request.url and client.home_target(request.url) is None
-    if elsewhere or not client.upstream.vouches:
+    if (elsewhere or not client.upstream.vouches) and not request.own_credential:
         dropped |= _CREDENTIALS
     headers = [(name, value) for name, value in request.headers if name.lower() not in dropped]
     headers.append(("Accept-Encoding", "identity"))

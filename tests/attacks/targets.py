@@ -27,10 +27,12 @@ import msgspec
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.gateway import FakeDelivery, FakeUpstreams
+from fakes.xet import shard, xorb
 
 from p2pmodel.content import Blob, BlobId, Grade, Hub, Manifest, Repo, RepoKind, Seal
 from p2pmodel.content.attestation import Attestation, Circle, Level
 from p2pmodel.content.blob_filter import FILTER_BYTES, BlobFilter
+from p2pmodel.content.xet import ShardReader, XorbReader, unpack
 from p2pmodel.delivery import publications
 from p2pmodel.delivery.listings import read_listing
 from p2pmodel.delivery.manifests import assemble_manifest, manifest_pages
@@ -349,6 +351,26 @@ def state_seeds() -> list[bytes]:
     return [record.header(BLOB) + b"".join(claims), json.dumps(peers).encode()]
 
 
+def xet(data: bytes) -> None:
+    """Uploads by Xet: a xorb and its chunks, or a shard."""
+    for reader in (XorbReader(), ShardReader()):
+        with suppress(ValueError):
+            reader.feed(data[:50])
+            reader.feed(data[50:])
+        if isinstance(reader, ShardReader):
+            assert all(file.size == sum(term.size for term in file.terms()) for file in reader.files)
+            continue
+        for start, stop, size in zip(reader.starts, reader.starts[1:], reader.sizes, strict=False):
+            with suppress(ValueError):
+                assert len(unpack(memoryview(data)[start:stop])) == size
+
+
+def xet_seeds() -> list[bytes]:
+    chunks = [b"one chunk" * 9, b"another"]
+    files = shard(("ab" * 32, [("cd" * 32, 88, 0, 2)]), ("ef" * 32, []))
+    return [*(xorb(chunks, scheme) for scheme in range(3)), files]
+
+
 TARGETS = {
     "frames": Target(frames, frame_seeds),
     "manifest": Target(manifest, manifest_seeds),
@@ -359,6 +381,7 @@ TARGETS = {
     "http": Target(http, http_seeds),
     "ranges": Target(ranges, range_seeds),
     "state-files": Target(state_files, state_seeds),
+    "xet": Target(xet, xet_seeds),
 }
 
 

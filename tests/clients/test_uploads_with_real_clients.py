@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from daemons import MIB, House, Site, noise, until
+from daemons import MIB, House, Site, files_in, noise, until
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 
@@ -61,22 +61,75 @@ def test_what_was_uploaded_is_at_a_second_node_without_a_byte_from_the_hub(site,
         assert site.sent == 0
 
 
+XET = {name: value for name, value in PLAIN.items() if name != "HF_HUB_DISABLE_XET"}
+#: Bytes that pack well as they lie, and such that pack well when the first of every four stand together.
+PACKED = {
+    "words.bin": b"packs well " * 200_000,
+    "floats.safetensors": b"".join(bytes([n * 7 & 255, n * 13 & 255, 60 + n % 3, 63]) for n in range(700_001)) + b"end",
+    "empty.bin": b"",
+}
+
+
 @of_huggingface
-def test_an_upload_with_hf_xet_switched_on_arrives_and_is_there_at_once(site, client, folder, tmp_path, name):
-    """Where the hub may choose, it is not offered Xet and the files are kept; a newer client takes them to it past us."""
-    (folder / "packs.bin").write_bytes(b"packs well " * 200_000)
-    settings = {name: value for name, value in PLAIN.items() if name != "HF_HUB_DISABLE_XET"}
+def test_an_upload_with_hf_xet_switched_on_is_at_a_second_node_without_a_byte_from_the_hub(
+    site, client, folder, tmp_path, name
+):
+    """Where the hub may choose it is not offered Xet; newer clients take nothing else."""
+    for path, data in PACKED.items():
+        (folder / path).write_bytes(data)
     with House(tmp_path / "house", site) as house:
         one = house.daemon("one")
-        script = UPLOAD.format(repo="alice/xet", private=True, folder=str(folder))
-        script += "from huggingface_hub import snapshot_download\nresult = snapshot_download('alice/xet')"
-        here = Path(client.run(one.url, script, **settings))
-        sent = {path.name: path.read_bytes() for path in folder.iterdir()}
-        assert {path: (here / path).read_bytes() for path in sent} == sent
-        assert (here / "sub/later.txt").read_bytes() == b"later"
-        seen = site.hub.stats()["requests"]
-        assert ("POST xet shard" in seen) == (name == "hub-2")
+        two = house.daemon("two", [one])
+        client.run(one.url, UPLOAD.format(repo="alice/xet", private=False, folder=str(folder)), **XET)
+        repo = site.hub.repo("model", "alice/xet")
+        sent = FILES | PACKED | {"sub/later.txt": b"later"}
+        assert {path: file.content.body for path, file in repo.head.files.items() if path in sent} == sent
+        assert ("POST xet shard" in site.hub.stats()["requests"]) == (name == "hub-2")
         assert site.hub.stats()["auth_leaks"] == 0
+        public = one.state / "blobs"
+        until(lambda: len([path for path in public.rglob("*") if path.is_file()]) >= len(sent), "the files to be public")
+        done = two.fetch("alice/xet", "--exclude", ".gitattributes")
+        assert (done["upstream"], done["files"]) == (0, len(sent))
+        assert {path: data for path, data in files_in(done["path"]).items() if path in sent} == sent
+        assert site.sent == 0
+
+
+@pytest.mark.parametrize("name", ["hub-2"])
+def test_a_private_upload_by_xet_is_there_at_once_and_private(site, client, folder, tmp_path):
+    with House(tmp_path / "house", site) as house:
+        one = house.daemon("one")
+        script = UPLOAD.format(repo="alice/mine", private=True, folder=str(folder))
+        script += "from huggingface_hub import snapshot_download\nresult = snapshot_download('alice/mine')"
+        here = Path(client.run(one.url, script, **XET))
+        assert {path: (here / path).read_bytes() for path in FILES} == FILES
+        assert site.sent == len((here / ".gitattributes").read_bytes())
+        assert list((one.state / "blobs").rglob("*.safetensors")) == []
+        assert [path for path in (one.state / "blobs").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["hub-2"])
+def test_of_a_file_that_shares_bytes_with_an_earlier_one_the_rest_is_sent_and_none_of_it_kept(site, client, folder, tmp_path):
+    """The client remembers what the hub has. A copy of what is here is here."""
+    again = """
+from huggingface_hub import HfApi
+api = HfApi()
+result = [api.upload_file(path_or_fileobj={path!r}, path_in_repo={name!r}, repo_id="alice/share").oid]
+"""
+    with House(tmp_path / "house", site) as house:
+        one = house.daemon("one")
+        client.run(one.url, UPLOAD.format(repo="alice/share", private=False, folder=str(folder)), **XET)
+        until(lambda: len(files_in(one.state / "blobs")) >= 4, "the files to be public")
+        before = site.hub.stats()["requests"]["POST xet xorb"]
+        (folder / "large2.safetensors").write_bytes(FILES["large.safetensors"] + noise(9, MIB))
+        one.stop()  # what it kept of the first upload goes
+        one.config.write_text(one.config.read_text().replace("localhost:0", f"localhost:{one.port}"))
+        one.start()  # at the address by which the client remembers
+        client.run(one.url, again.format(path=str(folder / "large2.safetensors"), name="large2.safetensors"), **XET)
+        assert site.hub.stats()["requests"]["POST xet xorb"] > before
+        head = site.hub.repo("model", "alice/share").head
+        assert head.files["large2.safetensors"].content.body == (folder / "large2.safetensors").read_bytes()
+        assert "the hub had parts of it before" in one.log
+        assert one.fetch("alice/share", "--include", "large2.safetensors")["upstream"] > 0
 
 
 MODELSCOPE = """

@@ -472,5 +472,9 @@ def test_a_spool_gives_back_what_was_written_and_leaves_nothing_behind(store):
     assert spool.read_into(buffer, 0) == 10
     assert buffer == b"helloworld"
     assert spool.read_into(buffer, 8) == 2
+    spool.grow(3)
+    spool.write(b"!!!", 10)
+    assert spool.read_into(buffer, 8) == 5
+    assert buffer[:5] == b"ld!!!"
     spool.close()
     assert list(store.blobs()) == []

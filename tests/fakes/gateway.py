@@ -93,6 +93,8 @@ class FakeDelivery:
     left: trio.Event = field(default_factory=trio.Event)
     steps: list = field(default_factory=list)
     parts: list = field(default_factory=list)  # (hex, size, start, bytes, accepted)
+    xorbs: list = field(default_factory=list)  # (session, name, size, bytes, accepted)
+    shards: list = field(default_factory=list)  # (session, bytes, accepted)
     commits: list = field(default_factory=list)
     changes: list = field(default_factory=list)
 
@@ -159,6 +161,18 @@ class FakeDelivery:
         part = FakePart()
         yield part
         self.parts.append((blob.id.hex, blob.size, start, bytes(part.data), part.accepted))
+
+    @contextlib.asynccontextmanager
+    async def xorb(self, session, name, size):
+        part = FakePart()
+        yield part
+        self.xorbs.append((session, name, size, bytes(part.data), part.accepted))
+
+    @contextlib.asynccontextmanager
+    async def shard(self, session):
+        part = FakePart()
+        yield part
+        self.shards.append((session, bytes(part.data), part.accepted))
 
     def changed(self, repo):
         self.changes.append(repo)

@@ -72,7 +72,8 @@ _HISTORY: Final = Limit(
 
 
 def _hub(version: str, *more: str, **how: Any) -> Client:
-    operations = (*_HUB, "hf-transfer") if _TRANSFER in more else _HUB
+    by_xet = ("hf-xet-upload",) if {_XET, _OLD_XET} & set(more) else ()
+    operations = (*_HUB, *by_xet, *(("hf-transfer",) if _TRANSFER in more else ()))
     return Client("huggingface_hub", version, Pip((f"huggingface_hub=={version}", *more)), operations, **how)
 
 

@@ -345,7 +345,14 @@ OPERATIONS: Final = {
             "new repo, `upload_folder`, `upload_file`",
             "hf_upload.py",
             uploaded(5, **{"later.txt": b"later"}),
-            _TOKEN | {"HF_HUB_DISABLE_XET": "1"},
+            _TOKEN | {"HF_HUB_DISABLE_XET": "1", "SEED": "5"},
+        ),
+        Operation(
+            "hf-xet-upload",
+            "the same with hf_xet switched on",
+            "hf_upload.py",
+            uploaded(7, **{"later.txt": b"later"}),
+            _TOKEN | {"SEED": "7"},
         ),
         # on top of it
         Operation("transformers", "`AutoConfig`, `AutoTokenizer`", "tf_load.py", tokenizer),

@@ -121,6 +121,14 @@ class Delivery(Protocol):
     def part(self, blob: Blob, start: int) -> AbstractAsyncContextManager[Part]:
         """Bytes of a file from `start` on, which a client uploads under that name."""
 
+    def xorb(self, session: str, name: str, size: int) -> AbstractAsyncContextManager[Part]:
+        """A xorb of that name (64 hex digits) and of so many bytes as it lies, which a client uploads by Xet. What belongs
+        together has the same `session`."""
+
+    def shard(self, session: str) -> AbstractAsyncContextManager[Part]:
+        """Xet's list of the files that a session's xorbs make. Once the hub has taken it, those of which everything came
+        through here are hashed and kept, in the background."""
+
     def changed(self, repo: Repo) -> None:
         """A client changed the repo through us: its branches are asked for anew."""
 

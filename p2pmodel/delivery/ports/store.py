@@ -84,6 +84,9 @@ class StoredBlob(Protocol):
 class Spool(Protocol):
     """A nameless file: what a client uploads through us, until it is proven. Gone with its last user. Raises StoreError."""
 
+    def grow(self, size: int) -> None:
+        """Room for so many bytes more."""
+
     def write(self, data: bytes, offset: int) -> None: ...
 
     def read_into(self, buffer: memoryview, offset: int) -> int:

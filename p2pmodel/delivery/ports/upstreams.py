@@ -30,7 +30,8 @@ class HubRequest:
     target: str  # raw path and query
     headers: Sequence[tuple[str, str]]
     body: AsyncIterator[bytes] | None
-    url: str = ""  # where the hub itself sends an upload's bytes (its storage), instead of `target`; gets no credential
+    url: str = ""  # where the hub itself sends an upload's bytes (its storage), instead of `target`; gets no credential,
+    own_credential: bool = False  # … unless the request's is one that the hub gave for that storage
 
 
 @dataclass(frozen=True, slots=True)

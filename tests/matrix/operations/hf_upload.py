@@ -10,7 +10,7 @@ repo, token = os.environ["REPO"], os.environ["TOKEN"]
 if os.environ["STATE"] == "cold":
     api = HfApi(token=token)
     os.makedirs("up/sub")
-    for path, data in (("small.txt", b"small"), ("sub/weights.bin", random.Random(5).randbytes(9 << 20))):
+    for path, data in (("small.txt", b"small"), ("sub/weights.bin", random.Random(int(os.environ["SEED"])).randbytes(9 << 20))):
         with open(os.path.join("up", path), "wb") as file:
             file.write(data)
     api.create_repo(repo, exist_ok=True)

@@ -14,6 +14,7 @@ from p2pmodel.demo.repos import Content
 from p2pmodel.demo.xet import _chunks
 
 DATA = bytes(range(256)) * 20
+CDN = "http://storage.example"
 OID = hashlib.sha256(DATA).hexdigest()
 BATCH = "/alice/new.git/info/lfs/objects/batch"
 
@@ -124,17 +125,18 @@ def xorb_of(*chunks):
 async def test_xorbs_and_a_shard_make_a_file(hub, client, new, alice):
     told = await client.ask(f"{new}/xet-write-token/main", token=alice)
     token = told.headers["x-xet-access-token"]
-    assert told.json()["casUrl"] == "http://hub.example/cas"
+    assert told.json()["casUrl"] == f"{CDN}/cas"
     raw = bytes(range(32))
     name = "".join(f"{number:016x}" for number in struct.unpack("<4Q", raw))
     xorb = xorb_of((DATA[:3000], 0, 3000), (DATA[3000:], 0, len(DATA) - 3000))
-    assert (await post(client, f"/cas/v1/xorbs/default/{name}", xorb, token)).json() == {"was_inserted": True}
+    assert (await post(client, f"{CDN}/cas/v1/xorbs/default/{name}", xorb, token)).json() == {"was_inserted": True}
     header = raw + struct.pack("<II8x", 0, 1)
     shard = bytes(48) + header + raw + struct.pack("<IIII", 0, len(DATA), 0, 2) + b"\xff" * 32 + bytes(16)
-    assert (await post(client, "/cas/v1/shards", shard, None)).status == 401
-    assert (await post(client, "/cas/v1/shards", shard, token)).json() == {"result": 1}
+    assert (await post(client, f"{CDN}/cas/v1/shards", shard, None)).status == 401
+    assert (await post(client, f"{CDN}/cas/v1/shards", shard, token)).json() == {"result": 1}
     assert (await commit(client, alice, large("w.bin"))).status == 200
     assert hub.repo("model", "alice/new").head.files["w.bin"].content.body == DATA
+    assert hub.stats()["auth_leaks"] == 0
 
 
 def test_packed_chunks_are_unpacked():

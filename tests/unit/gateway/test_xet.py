@@ -184,16 +184,6 @@ async def test_newer_questions_are_answered_with_no_such_thing(rig, repo):
     assert (await rig.get(f"{path}/v1/telemetry", "Content-Length: 2", method="POST", body=b"{}")).status == 404
 
 
-async def test_a_token_to_write_is_the_hubs(rig, repo):
-    rig.upstreams.body = json.dumps({"casUrl": "https://cas.example", "accessToken": "t", "exp": 99}).encode()
-    answer = await rig.get("/api/models/org/model/xet-write-token/main", "Authorization: Bearer hf_alice")
-    assert answer.headers["x-xet-cas-url"] == "https://cas.example"
-    assert answer.headers["x-xet-access-token"] == "t"
-    assert answer.headers["x-xet-token-expiration"] == "99"
-    rig.upstreams.status = 403
-    assert (await rig.get("/api/models/org/model/xet-write-token/main")).status == 403
-
-
 def test_a_terabyte_is_told_within_bounds():
     size = 1 << 40
     told = reconstruction("x", size, HUB_PLAIN_BYTES_MAX, HUB_PLAIN_BYTES_MAX + (1 << 30), "http://localhost/x")

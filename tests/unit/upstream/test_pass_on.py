@@ -197,6 +197,15 @@ async def test_an_upload_goes_to_the_storage_host_without_a_credential(hub, rout
     assert [content.size for content in hub.storage.uploaded.values()] == [5]
 
 
+async def test_a_credential_that_is_for_the_storage_host_goes_there(hub, router):
+    url = f"{hub.storage.base_url}/cas/v1/shards"
+    for own, status in ((True, 400), (False, 401)):
+        sent = HubRequest(Hub.HUGGINGFACE, "POST", "/", [("Authorization", "Bearer xet-alice")], None, url, own_credential=own)
+        async with router() as opened:
+            answer, _ = await passed(opened, sent)
+        assert answer.status == status
+
+
 async def test_an_upload_to_the_hub_itself_takes_the_clients_credential(hub, router):
     hub.add_user("ms_alice", "alice")
     hub.add_repo("model", "alice/new", {"a": b"1"})
