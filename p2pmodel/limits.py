@@ -174,6 +174,7 @@ XET_SPENT_S: Final = 60.0  # after a shard was taken in: another of the same ses
 
 PRIVATE_OPENING_S: Final = 5.0  # what finding the peers of a private blob may cost before the hub is asked for it
 PRIVATE_ROUND_S: Final = 10.0  # how often those who were not let in ask again
+PRIVATE_ROUND_MIN_S: Final = 1.0  # where a hub's yes is believed for seconds only
 PRIVATE_ROUND_MAX_S: Final = 80.0  # and how seldom in the end: 200 peers ask each other of each file
 PRIVATE_ANSWER_S: Final = 0.05  # a yes takes some ms (64 KiB of disk and hashing); every answer takes this long
 PRIVATE_ADMISSIONS_MAX: Final = 50_000  # ~10 MB: 200 peers with a model of 250 files

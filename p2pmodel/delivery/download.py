@@ -89,7 +89,7 @@ class Download:
             herald,
             self._bells,
             urgency=lambda: self.urgency,
-            fail=self._fail,
+            fail=self.fail,
         )
 
     # For those who wait
@@ -168,7 +168,7 @@ class Download:
         if location not in self.locations:
             self.locations.append(location)
 
-    def _fail(self, error: P2pmodelError) -> None:
+    def fail(self, error: P2pmodelError) -> None:
         self.failure = self.failure or error
         self.scope.cancel()
 
@@ -179,7 +179,7 @@ class Download:
             if not self.locations:
                 self.swarm.hub_rests(inf)
             if self.swarm.hopeless(now):
-                self._fail(self._why_hopeless())
+                self.fail(self._why_hopeless())
             with trio.move_on_at(self.swarm.wake_at(now)) as alarm:
                 await self._bells.change()
             if alarm.cancelled_caught:
@@ -217,7 +217,7 @@ class Download:
         try:
             await self._around.blocking(self.stored.commit)
         except StoreError as error:
-            self._fail(error)
+            self.fail(error)
 
     # Sealing
 

@@ -4,6 +4,10 @@ A node that wants a private blob reads a few small ranges of it from the hub, wi
 linked peer a proof of them, under a name that only those recognise who know the blob. A peer that holds or fetches the blob
 itself shows the same in return; from then on, for a while, the two are each other's sources like those of any blob, over
 TLS only. Everything else is answered "not held", after the same time.
+
+The time for which a hub's yes is believed (`access.cache`) is parted: half of it what was read there may be shown, half of
+it whoever showed it is let in. So a token that the hub refuses brings nothing from a peer when that time is over, and ends a
+download at the next reading.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import hmac
 import math
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -23,13 +27,14 @@ from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId, chunks_covering
 from p2pmodel.content.access_proof import PROVABLE_BYTES_MIN, evidence_of, proof_ranges, prove, secret_name
 from p2pmodel.delivery.ports import BlobState, Location, StoredBlob, Surroundings
 from p2pmodel.delivery.shelf import Shelf
-from p2pmodel.errors import P2pmodelError, SourceError, StoreError, first_error
+from p2pmodel.errors import NotAuthorisedError, NotFoundError, P2pmodelError, SourceError, StoreError, first_error
 from p2pmodel.limits import (
     PRIVATE_ADMISSIONS_MAX,
     PRIVATE_ANSWER_S,
     PRIVATE_NAMES_MAX,
     PRIVATE_OPENING_S,
     PRIVATE_ROUND_MAX_S,
+    PRIVATE_ROUND_MIN_S,
     PRIVATE_ROUND_S,
     SETTLE_S,
 )
@@ -42,6 +47,7 @@ log = structlog.get_logger()
 
 PRIVATE: Final = "private"  # the ability of both ends that these questions need
 _MEMBER: Final = b""  # what is shown where members need no proof
+_REFUSALS: Final = (NotAuthorisedError, NotFoundError)
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +56,7 @@ class _Party:
 
     download: Download
     evidence: dict[bytes, tuple[float, bytes]] = field(default_factory=dict)
+    asked_at: float = -math.inf  # when the hub was last asked whether its users may read it, where that is no part of a proof
     refusals: Counter[NodeId] = field(default_factory=Counter)
     again_at: dict[NodeId, float] = field(default_factory=dict)
 
@@ -65,6 +72,7 @@ class PrivateSharing:
         self._around = around
         self._shelf = shelf
         self._rules = around.sharing
+        self._half_s = around.sharing.lasts_s / 2
         self._admitted: OrderedDict[tuple[NodeId, BlobId], float] = OrderedDict()  # until when
         self._parties: dict[BlobId, _Party] = {}
         self._names: dict[tuple[BlobId, bytes], bytes] = {}
@@ -77,31 +85,43 @@ class PrivateSharing:
 
     async def join(self, download: Download, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled: find the peers that take part in this blob's swarm, and stay among them. Has started once those
-        that are linked now had their chance, so that the hub is not asked for what they hold."""
+        that are linked now had their chance, so that the hub is not asked for what they hold. Ends the download when the hub
+        lets its users in no more."""
         if self._rules.policy == "off" or download.blob.size < PROVABLE_BYTES_MIN:
             task_status.started()
             return
         party = self._parties[download.blob.id] = _Party(download)
         try:
-            with trio.move_on_after(PRIVATE_OPENING_S):
-                await self._round(party)
-                await _answers(download)
-            task_status.started()
-            while True:
-                await trio.sleep(PRIVATE_ROUND_S)
-                await self._round(party)
+            await self._take_part(party, task_status)
+        except* _REFUSALS as group:
+            self._shut_out(download, first_error(group))
         finally:
             if self._parties.get(download.blob.id) is party:
                 del self._parties[download.blob.id]
+        await trio.sleep_forever()  # the download's end is this one's
+
+    async def _take_part(self, party: _Party, task_status: trio.TaskStatus[None]) -> None:
+        with trio.move_on_after(PRIVATE_OPENING_S):
+            await self._round(party)
+            await _answers(party.download)
+        task_status.started()
+        while True:
+            await trio.sleep(max(PRIVATE_ROUND_MIN_S, min(PRIVATE_ROUND_S, self._half_s / 4)))
+            await self._round(party)
+
+    def _shut_out(self, download: Download, error: P2pmodelError) -> None:
+        for key in [key for key in self._admitted if key[1] == download.blob.id]:
+            del self._admitted[key]
+        download.fail(error)
 
     async def _round(self, party: _Party) -> None:
-        """Ask those who are not in, or will not be for long."""
+        """Ask those who are not in, or will not be for long. Raises what the hub says when it lets none of our users in."""
         blob, now = party.download.blob, trio.current_time()
         peers = [
             peer
             for peer in self._around.neighbours.linked()
             if self._around.neighbours.able(peer, PRIVATE)
-            and self._admitted_until(peer, blob.id) < now + self._rules.lasts_s / 2
+            and self._admitted_until(peer, blob.id) < now + self._half_s / 2
             and party.again_at.get(peer, now) <= now
         ]
         if not peers:
@@ -119,7 +139,7 @@ class PrivateSharing:
         return parted
 
     async def _knock_at(self, party: _Party, peers: Sequence[NodeId], key: bytes) -> None:
-        evidence = await self._evidence(party, key) if self._rules.policy == "prove" else _MEMBER
+        evidence = await (self._evidence(party, key) if self._rules.policy == "prove" else self._word(party))
         if evidence is None:
             return
         async with trio.open_nursery() as nursery:
@@ -140,30 +160,53 @@ class PrivateSharing:
         self._admit(peer, blob)
         return party.download.peer_linked(peer)
 
+    async def _word(self, party: _Party) -> bytes:
+        """Members' word is enough among members; that our users may still read it is asked of the hub all the same."""
+        if trio.current_time() - party.asked_at >= self._half_s:
+            party.asked_at = trio.current_time()
+            await self._of_any_location(party.download, self._check_access)
+        return _MEMBER
+
     async def _evidence(self, party: _Party, key: bytes) -> bytes | None:
-        """None if the hub does not give the ranges to our users (any more)."""
-        read_at, evidence = party.evidence.pop(key, (-math.inf, b""))
-        if trio.current_time() - read_at >= self._rules.lasts_s / 2:
+        """None if it cannot be read now."""
+        read_at, known = party.evidence.pop(key, (-math.inf, b""))
+        evidence: bytes | None = known
+        if trio.current_time() - read_at >= self._half_s:
             read_at, evidence = trio.current_time(), await self._read_at_hub(party.download, key)
-        if not evidence:
+        if evidence is None:
             return None
         party.evidence[key] = (read_at, evidence)
         return evidence
 
-    async def _read_at_hub(self, download: Download, key: bytes) -> bytes:
-        """Empty if no user of this download gets them."""
-        ranges = proof_ranges(download.blob, key)
-        for location in list(download.locations):
+    async def _read_at_hub(self, download: Download, key: bytes) -> bytes | None:
+        async def read(location: Location) -> bytes:
             pieces: dict[int, bytes] = {}
+            async with trio.open_nursery() as nursery:
+                for start, stop in ranges:
+                    nursery.start_soon(self._read_piece, pieces, location, download.blob, start, stop)
+            return evidence_of(pieces[start] for start, _ in ranges)
+
+        ranges = proof_ranges(download.blob, key)
+        return await self._of_any_location(download, read)
+
+    async def _check_access(self, location: Location) -> bytes:
+        if not await self._around.upstreams.may_read(location):
+            raise NotAuthorisedError(f"The hub does not give {location.repo} to you any more.")
+        return _MEMBER
+
+    async def _of_any_location(self, download: Download, ask: Callable[[Location], Awaitable[bytes]]) -> bytes | None:
+        """The first answer; None if there is none now. Raises what the hub says if it refuses all users of this download."""
+        refusals: list[P2pmodelError] = []
+        for location in list(download.locations):
             try:
-                async with trio.open_nursery() as nursery:
-                    for start, stop in ranges:
-                        nursery.start_soon(self._read_piece, pieces, location, download.blob, start, stop)
+                return await ask(location)
             except* P2pmodelError as group:
-                log.info("private_proof_not_read", reason=str(first_error(group)))
-            if len(pieces) == len({start for start, _ in ranges}):
-                return evidence_of(pieces[start] for start, _ in ranges)
-        return b""
+                error = first_error(group)
+                log.info("private_proof_not_read", reason=str(error))
+                refusals += [error] if isinstance(error, _REFUSALS) else []
+        if refusals and len(refusals) == len(download.locations):
+            raise refusals[0]
+        return None
 
     async def _read_piece(self, pieces: dict[int, bytes], location: Location, blob: Blob, start: int, stop: int) -> None:
         pieces[start] = await self._around.upstreams.read_range(location, blob, start, stop)
@@ -222,7 +265,7 @@ class PrivateSharing:
         return self._admitted.get((peer, blob), -math.inf)
 
     def _admit(self, peer: NodeId, blob: BlobId) -> None:
-        self._admitted[peer, blob] = trio.current_time() + self._rules.lasts_s
+        self._admitted[peer, blob] = trio.current_time() + self._half_s
         self._admitted.move_to_end((peer, blob))
         while len(self._admitted) > PRIVATE_ADMISSIONS_MAX:
             self._admitted.popitem(last=False)

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import pytest
 import trio
-from daemons import MIB, files_in, noise, until
+from daemons import MIB, files_in, finish, noise, until
 
 from p2pmodel.content import Blob, BlobId
 from p2pmodel.content.access_proof import secret_name
@@ -118,6 +118,27 @@ def test_a_token_that_is_revoked_stops_working_when_the_yes_runs_out(site, house
     assert get(two, model, carol).status in {401, 404}
     assert two.received("peer") == 0
     two.stop()
+
+
+@pytest.mark.scorecard("S18")
+@pytest.mark.parametrize("sharing", ["prove", "members"])
+def test_a_token_that_is_revoked_in_the_middle_of_a_transfer_between_peers_ends_it(site, house, key_file, model, sharing):
+    how = {"cluster__key_file": key_file, "cluster__private_sharing": sharing, "access__cache": "4s"}
+    one = house.daemon(f"giver-{sharing}", **how)
+    two = house.daemon(f"taker-{sharing}", [one], limits__peer_download="250KB/s", **how)  # 20 s
+    dave = f"hf_dave{sharing}"
+    site.hub.add_user(dave, f"dave{sharing}")
+    assert get(one, model, ALICE).body == model.weights
+    fetch = two.begin_command("fetch", model.name, "--include", "*.safetensors", HF_TOKEN=dave)
+    until(lambda: two.received("peer") or two.ask("/-/api/status").json["downloads"], "the transfer to begin")
+    time.sleep(0.5)
+    site.hub.shelf.users.pop(dave)
+    began = time.monotonic()
+    assert finish(fetch).code in {3, 4}
+    assert time.monotonic() - began < 6
+    assert two.received("peer") < len(model.weights)
+    for node in (one, two):
+        node.stop()
 
 
 @pytest.mark.attacks  # four daemons

@@ -22,6 +22,7 @@ WEIGHTS = random.Random(7).randbytes(3 * CHUNK_BYTES + 99)
 BLOB = blob_of(WEIGHTS)
 ALICE, BOB = Access("alice"), Access("bob")
 SAMPLED = RANGES * RANGE_BYTES
+YES_S = 600.0  # for so long these nodes believe a hub's yes
 
 pytestmark = pytest.mark.scorecard("S18")
 
@@ -164,15 +165,73 @@ async def test_every_no_is_the_same_answer_after_the_same_time(hub, autojump_clo
         assert await a.delivery.seeding.seed("n", BLOB, 0) is None
 
 
-async def test_entry_ends_with_the_time_for_which_a_yes_is_believed(hub, autojump_clock):
+async def test_entry_lasts_half_as_long_as_a_yes_is_believed_for_what_was_shown_may_be_half_as_old(hub, autojump_clock):
     async with cluster(hub, "a") as [a]:
         assert await read(a, ALICE) == WEIGHTS
         await timed(a, "m", question(prove(evidence(), BLOB.id, prover="m", verifier="a")))
-        await trio.sleep(599)
+        await trio.sleep(YES_S / 2 - 1)
         with await a.delivery.seeding.seed("m", BLOB, 0):
             pass
         await trio.sleep(2)
         assert await a.delivery.seeding.seed("m", BLOB, 0) is None
+
+
+@pytest.mark.parametrize("policy", ["prove", "members"])
+async def test_a_token_revoked_in_the_middle_of_a_transfer_between_peers_ends_it(hub, autojump_clock, policy):
+    lan = Lan(rate=15_000)  # the whole takes a quarter of an hour
+    async with cluster(hub, "a", "b", lan=lan, a=policy, b=policy) as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        began = trio.current_time()
+        ended = []
+
+        async def transfer():
+            with pytest.raises(P2pmodelError):
+                await read(b, BOB)
+            ended.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transfer)
+            await trio.sleep(60)
+            hub.tokens[REPO] = {"alice"}
+        assert 60 < ended[0] - began < YES_S / 2 + 20
+        sent = lan.sent["a"]
+        assert 0 < sent < len(WEIGHTS)
+        with pytest.raises(P2pmodelError):
+            await read(b, BOB)  # the gateway's own yes is still believed
+        assert lan.sent["a"] == sent
+
+
+async def test_of_two_users_of_one_transfer_the_other_one_goes_on(hub, autojump_clock):
+    async with cluster(hub, "a", "b", lan=Lan(rate=15_000)) as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        async with trio.open_nursery() as nursery:
+            got = []
+            for access in (ALICE, BOB):
+                nursery.start_soon(lambda access=access: _into(got, read(b, access)))
+            await trio.sleep(60)
+            hub.tokens[REPO] = {"alice"}
+        assert got == [WEIGHTS, WEIGHTS]
+
+
+async def _into(got, reading):
+    got.append(await reading)
+
+
+async def test_with_the_hub_gone_a_transfer_by_proof_ends_when_the_last_yes_is_too_old(hub, autojump_clock):
+    lan = Lan(rate=15_000)
+    async with cluster(hub, "a", "b", lan=lan) as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+
+            async def transfer():
+                with pytest.raises(P2pmodelError):
+                    await read(b, BOB)
+
+            nursery.start_soon(transfer)
+            await trio.sleep(60)
+            hub.down = True
+        assert YES_S / 2 < trio.current_time() - began < YES_S + CHUNK_BYTES / lan.rate + 20
 
 
 async def test_one_who_lies_that_it_holds_the_blob_does_not_learn_its_name(hub, autojump_clock):
