@@ -15,6 +15,7 @@ from p2pmodel.content import Circle, NodeId
 from p2pmodel.delivery.court import ATTEST
 from p2pmodel.delivery.ports import NOWHERE, Sharing
 from p2pmodel.delivery.private import PRIVATE
+from p2pmodel.delivery.vouching import VOUCHER
 from p2pmodel.delivery.warming import WARM
 from p2pmodel.errors import ConfigError
 from p2pmodel.peering import DenyList, Identity, KeyRing, LiveMembership, Membership, Memberships, Mode
@@ -42,7 +43,8 @@ def abilities(membership: LiveMembership, settings: Settings) -> tuple[str, ...]
     """What we can do for members, where they are more than whoever is on the subnet."""
     if not membership.now.current.keeps_strangers_out:
         return (ATTEST,)
-    return (ATTEST, WARM) if settings.cluster.private_sharing == "off" else (ATTEST, WARM, PRIVATE)
+    members = (ATTEST, VOUCHER, WARM)
+    return members if settings.cluster.private_sharing == "off" else (*members, PRIVATE)
 
 
 def judge(membership: LiveMembership | None) -> LiveMembership | None:

@@ -27,7 +27,6 @@ __all__ = [
     "Settings",
     "changed",
     "check_door",
-    "check_possible",
     "defaults",
     "key_file_to_write",
     "load",
@@ -46,11 +45,6 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _OWN_HOSTS: Final = {
     Hub.HUGGINGFACE: frozenset({"huggingface.co", "hf.co"}),
     Hub.MODELSCOPE: frozenset({"www.modelscope.cn", "modelscope.cn", "www.modelscope.ai", "modelscope.ai"}),
-}
-
-#: Settings of which only some values are built yet.
-_POSSIBLE: Final[Mapping[str, tuple[object, ...]]] = {
-    "gateway.vouchers": (0,),
 }
 
 
@@ -114,16 +108,6 @@ def changed(before: Settings, after: Settings) -> list[str]:
     upstreams = set(before.upstreams) ^ set(after.upstreams)
     others = ["alias"] if before.aliases != after.aliases else []
     return keys + others + sorted({f"upstream.{upstream.name}" for upstream in upstreams})
-
-
-def check_possible(settings: Settings) -> None:
-    """Raises ConfigError for a setting that this version reads and cannot heed: it must not seem to hold."""
-    for key, possible in _POSSIBLE.items():
-        if _value(settings, key) not in possible:
-            raise ConfigError(
-                f"{settings.origins[key]}: this version of p2pmodel cannot do what {key} asks for yet.",
-                next_step=f"Leave {key} out.",
-            )
 
 
 def _value(settings: Settings, key: str) -> object:
@@ -356,6 +340,12 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(
             f"{settings.origins['cluster.private_sharing']}: in an open cluster everybody on the subnet is a member.",
             next_step="Close it with `p2pmodel cluster init`, or leave cluster.private_sharing out.",
+        )
+    if cluster.mode == "open" and settings.gateway.vouchers:
+        raise ConfigError(
+            f"{settings.origins['gateway.vouchers']}: gateway.vouchers believes members, and in an open cluster everybody on "
+            "the subnet is one.",
+            next_step="Close it with `p2pmodel cluster init`, or leave gateway.vouchers out.",
         )
     for listen in filter(None, (settings.gateway.listen, settings.gateway.tls_listen)):
         check_door(listen, settings.gateway)

@@ -62,7 +62,6 @@ class Running:
 @asynccontextmanager
 async def house(settings: Settings, *, patience_s: float = 0.0) -> AsyncIterator[Running]:
     """A whole daemon, up when the context is entered, gone when it is left. `patience_s`: wait so long for a first peer."""
-    config.check_possible(settings)
     store = await trio.to_thread.run_sync(
         lambda: Store(
             settings.node.state_dir,

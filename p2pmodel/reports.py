@@ -72,6 +72,7 @@ class Reports:
             "gateway": self.gateway,
             "peering": f"{settings.peering.listen.host}:{self.peering_port}",
             "peers": len(self._peering.linked()) if self._peering else 0,
+            "vouchers": settings.gateway.vouchers,
             "store": {"bytes": held.bytes_sealed + held.bytes_partial, "quota": settings.store.quota},
             **self._delivery.status(),
         }
@@ -153,6 +154,7 @@ class Reports:
             "hub": repo.hub,
             "type": repo.kind,
             "repo": repo.name,
+            "vouchers": self._settings.gateway.vouchers,
             "snapshots": [self._info(snapshot, pins) for snapshot in found],
         }
 

@@ -213,7 +213,12 @@ class GatewaySettings:
         choice("large", "all", "off"),
         "Hugging Face files that clients read by Xet, from this node: those over 50 GB (they refuse them otherwise), all, none",
     )
-    vouchers: int = setting(0, whole, "How many members' signed seals let bytes leave before our own check; 0 is only our own")
+    vouchers: int = setting(
+        0,
+        whole,
+        "How many members of a closed or hardened cluster must vouch for a file (each has checked all of it) for its bytes to "
+        "leave before this node's own check; 0: no number is enough",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from p2pmodel.content import (
     Manifest,
     NodeId,
     Seal,
+    Voucher,
     access_proof,
     chunk_count,
     chunk_digest,
@@ -67,6 +68,7 @@ SEAL = Seal.sign(MANIFEST, NODE_KEY)
 CIRCLE = Circle(BOOT)
 WORD = Attestation.sign(BLOB, 0, MANIFEST.digests[:64], Level.WITNESS, circle=CIRCLE, key=NODE_KEY)
 OTHER_WORD = Attestation.sign(BLOB, 1, MANIFEST.digests[64:], Level.CONFIRMED, circle=CIRCLE, key=NODE_KEY)
+VOUCHER = Voucher.sign(BLOB, SEAL.root, circle=CIRCLE, key=NODE_KEY)
 PAGE: Json = {"blob": NAME, "size": BLOB.size, "root": SEAL.root, "signer": SEAL.signer, "signature": SEAL.signature}
 ENTRIES = m.pack_entries([m.InventoryEntry(BLOB.id, BLOB.size, 2), m.InventoryEntry(SMALL, 5, 1)])
 
@@ -114,6 +116,8 @@ GOOD: list[tuple[str, m.Message]] = [
     ("digests asked for", m.AskManifest(request=3, blob=NAME)),
     ("the first page", m.ManifestPage(request=3, first=0, digests=MANIFEST.digests[:64], last=False, **PAGE)),
     ("the last page", m.ManifestPage(request=3, first=2, digests=MANIFEST.digests[64:], last=True, **PAGE)),
+    ("a voucher asked for", m.AskVoucher(request=8, blob=NAME)),
+    ("a voucher", m.VoucherPage(request=8, voucher=VOUCHER.to_bytes())),
     (
         "a listing asked for",
         m.AskSnapshot(request=4, hub="huggingface", kind="model", name="qwen/Qwen-7B-Chat", revision="main"),
@@ -202,6 +206,9 @@ BAD: list[tuple[type[m.Message], Json, str]] = [
     (m.ManifestPage, {"last": True}, "the last page ends at the last chunk"),
     (m.ManifestPage, {"digests": b""}, "a page without digests"),
     (m.ManifestPage, {"signature": bytes(63)}, "a signature takes 64 bytes"),
+    (m.AskVoucher, {"blob": NAME[:-1]}, "a name takes 33 bytes"),
+    (m.VoucherPage, {"voucher": VOUCHER.to_bytes()[:-1]}, "a voucher is cut off"),
+    (m.VoucherPage, {"voucher": bytes(len(VOUCHER.to_bytes()))}, "no voucher"),
     (m.AskSnapshot, {"name": "../../etc/passwd"}, "not a repo name"),
     (m.AskSnapshot, {"revision": ""}, "an empty revision"),
     (m.SnapshotPage, {"data": b"", "last": False}, "an empty page that is not the last"),
@@ -412,6 +419,41 @@ def attestation_vectors() -> Json:
     }
 
 
+def voucher_vectors() -> Json:
+    """A voucher, and what is refused of the blob, the giver and the cluster that they name, for which reason."""
+    stranger = NodeId(NODE[::-1])
+    later = Circle(BOOT[::-1], past=frozenset({CIRCLE.cluster}))
+    forged = Voucher.from_bytes(VOUCHER.to_bytes()[:-1] + b"\0")
+    refused = [
+        (VOUCHER, BLOB, NODE, Circle(BOOT[::-1]), "another cluster's"),
+        (VOUCHER, BLOB, NODE, later, "of this cluster, under a key that was rotated out"),
+        (VOUCHER, Blob(BLOB.id, BLOB.size + 1), NODE, CIRCLE, "replayed for another size"),
+        (VOUCHER, BLOB, stranger, CIRCLE, "replayed by another than its signer"),
+        (forged, BLOB, NODE, CIRCLE, "the signature is not the signer's"),
+    ]
+    return {
+        "private_key": NODE_KEY.private_bytes_raw().hex(),
+        "cluster": CIRCLE.cluster.hex(),
+        "blob": str(BLOB.id),
+        "size": BLOB.size,
+        "node_id": NODE,
+        "root": VOUCHER.root.hex(),
+        "packed": VOUCHER.to_bytes().hex(),
+        "refused": [
+            {
+                "why": why,
+                "reason": str(voucher.refusal(blob, giver, circle)),
+                "cluster": circle.cluster.hex(),
+                "past": sorted(tag.hex() for tag in circle.past),
+                "size": blob.size,
+                "giver": giver,
+                "packed": voucher.to_bytes().hex(),
+            }
+            for voucher, blob, giver, circle, why in refused
+        ],
+    }
+
+
 def identity_vectors() -> Json:
     """The cluster's authority for two secrets. Certificates are byte for byte the same on every node."""
     identity = Identity(NODE_KEY)
@@ -607,6 +649,7 @@ def outputs() -> dict[Path, str]:
         "vectors/content.json": content_vectors(),
         "vectors/manifest.json": manifest_vectors(),
         "vectors/attestations.json": attestation_vectors(),
+        "vectors/vouchers.json": voucher_vectors(),
         "vectors/identity.json": identity_vectors(),
         "vectors/snapshot.json": snapshot_vectors(),
         "vectors/private.json": private_vectors(),

@@ -29,10 +29,10 @@ def command(settings: Settings, *, asked: Mapping[str, str], as_json: bool) -> N
     click.echo(f"{report.repo} ({report.type} of {report.hub})")
     for snapshot in report.snapshots:
         click.echo()
-        _show(snapshot)
+        _show(snapshot, report.vouchers)
 
 
-def _show(snapshot: InfoSnapshotReport) -> None:
+def _show(snapshot: InfoSnapshotReport, vouchers: int) -> None:
     names = ", ".join(snapshot.revisions)
     click.echo(f"{snapshot.commit}{f' ({names})' if names else ''}{', pinned' if snapshot.pinned else ''}")
     click.echo(
@@ -41,6 +41,12 @@ def _show(snapshot: InfoSnapshotReport) -> None:
     )
     for holder in snapshot.holders:
         click.echo(f"Peer {holder.node_id[:12]} {holder.address} holds {holder.files} files, {amount(holder.bytes)}.")
+    if vouchers:
+        enough = sum(file.holders >= vouchers for file in snapshot.entries)
+        click.echo(
+            f"{enough} of {snapshot.files} files are whole at {vouchers} peers or more: if they vouch for one, its bytes "
+            "reach clients before this node has checked the whole (gateway.vouchers)."
+        )
     print_table(
         ("FILE", "SIZE", "HERE", "PEERS"),
         (

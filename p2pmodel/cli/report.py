@@ -52,6 +52,8 @@ class DownloadReport(msgspec.Struct, kw_only=True):
     bytes_upstream: int = 0
     holders: int = 0
     files: list[FileReport] = []
+    vouchers: int = 0  # members that vouch for it
+    vouched: bool = False  # and they are enough
     rate: float = 0.0
     eta_s: float | None = None
     cluster: ClusterReport = msgspec.field(default_factory=ClusterReport)
@@ -74,6 +76,7 @@ class StatusReport(msgspec.Struct, kw_only=True):
     denied: int = 0
     offline: bool = False
     peers: int = 0
+    vouchers: int = 0  # how many members must vouch for a file before it leaves ahead of the node's own check; 0: never
     store: StoreReport = msgspec.field(default_factory=StoreReport)
     downloads: list[DownloadReport] = []
 
@@ -147,6 +150,16 @@ class FailureReport(msgspec.Struct, kw_only=True):
     last: float = 0.0
 
 
+class FalseVoucherReport(msgspec.Struct, kw_only=True):
+    """A peer vouched for what the file was not; so many wrong chunks had left to clients by then."""
+
+    kind: str
+    source: str
+    address: str = ""
+    at: float = 0.0
+    chunks_left: int = 0
+
+
 class WhyFileReport(msgspec.Struct, kw_only=True):
     path: str
     blob: str
@@ -156,6 +169,7 @@ class WhyFileReport(msgspec.Struct, kw_only=True):
     recorded: int = 0  # chunks of which the record knows a source
     runs: list[RunReport] = []
     failures: list[FailureReport] = []
+    false_vouchers: list[FalseVoucherReport] = []
 
 
 class SourceReport(msgspec.Struct, kw_only=True):
@@ -266,6 +280,7 @@ class InfoReport(msgspec.Struct, kw_only=True):
     hub: str
     type: str
     repo: str
+    vouchers: int = 0
     snapshots: list[InfoSnapshotReport] = []
 
 

@@ -30,6 +30,11 @@ _SHARED: Final = {
 }
 
 
+_VOUCHED: Final = (
+    "bytes of a file leave before this node has checked the whole of it, once {} other members that have vouch for it."
+)
+
+
 @click.command("status")
 @json_option
 @settings_options
@@ -52,6 +57,8 @@ def command(settings: Settings, *, as_json: bool) -> None:
         ("Store", f"{amount(status.store.bytes)}{quota} in {status.state_dir}"),
     ):
         click.echo(f"{name + ':':<9} {value}")
+    if status.vouchers:
+        click.echo(f"{'Vouchers:':<9} {_VOUCHED.format(status.vouchers)}")
     for line in _ends(status):
         click.echo(line)
     for download in status.downloads:
@@ -83,6 +90,8 @@ def _transfer(download: DownloadReport) -> str:
         f"{name}  {share:4.0%} of {amount(download.bytes)} ({given})",
         f"  {amount(download.rate)}/s, {_left(download.eta_s)} here{_elsewhere(download.cluster)}",
     ]
+    if download.vouchers:
+        lines.append(f"  vouched for by {download.vouchers}: {'its bytes leave' if download.vouched else 'not enough yet'}")
     for source in download.sources:
         who = f"hub {source.source}" if source.kind == "hub" else f"peer {source.source[:12]} {source.address}"
         lines.append(f"  {who.rstrip()}: {amount(source.rate)}/s, {source.orders} order{'' if source.orders == 1 else 's'}")

@@ -11,7 +11,16 @@ import msgspec
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount
-from p2pmodel.cli.report import FailureReport, RunReport, SourceReport, WhyFileReport, WhyReport, print_json, print_table
+from p2pmodel.cli.report import (
+    FailureReport,
+    FalseVoucherReport,
+    RunReport,
+    SourceReport,
+    WhyFileReport,
+    WhyReport,
+    print_json,
+    print_table,
+)
 from p2pmodel.content.naming import Hub
 from p2pmodel.settings import Settings
 
@@ -51,7 +60,7 @@ def command(settings: Settings, *, repo: str, file: str | None, hub: str, kind: 
         return
     report = msgspec.convert(document, WhyReport)
     for each in report.files:
-        if each.runs or each.failures or file:
+        if each.runs or each.failures or each.false_vouchers or file:
             _print_file(each, runs_shown=None if file else _RUNS_SHOWN)
     _print_totals(report)
 
@@ -65,6 +74,8 @@ def _print_file(file: WhyFileReport, *, runs_shown: int | None) -> None:
         click.echo(f"  and {_count(len(file.runs) - len(shown), 'more run')}: name the file to see them all")
     for failure in file.failures:
         click.echo(f"  failed: {_failure(failure)}")
+    for false in file.false_vouchers:
+        click.echo(f"  {_false(false)}")
     if file.recorded < file.chunks_here:
         click.echo(f"  {_count(file.chunks_here - file.recorded, 'chunk')} came before the record begins, or from this machine")
     click.echo()
@@ -79,6 +90,12 @@ def _row(run: RunReport) -> tuple[str, ...]:
 def _failure(failure: FailureReport) -> str:
     who = _who(failure.kind, failure.source, failure.address)
     return f"{_count(failure.orders, 'order')} of {who}, {failure.outcome}, last {_when(failure.last)}"
+
+
+def _false(voucher: FalseVoucherReport) -> str:
+    left = _count(voucher.chunks_left, "wrong chunk") if voucher.chunks_left else "nothing wrong"
+    who = _who(voucher.kind, voucher.source, voucher.address)
+    return f"{who} vouched falsely for it, found {_when(voucher.at)}: {left} had left to clients"
 
 
 def _print_totals(report: WhyReport) -> None:

@@ -14,6 +14,7 @@ from p2pmodel.content.grade import Grade, peers_grade
 from p2pmodel.content.manifest import Manifest, Seal
 from p2pmodel.content.naming import Access, Hub, NodeId, Repo, RepoKind, check_path
 from p2pmodel.content.snapshot import FileEntry, Snapshot, commit_of
+from p2pmodel.content.voucher import Voucher
 
 __all__ = [
     "Access",
@@ -34,6 +35,7 @@ __all__ = [
     "RepoKind",
     "Seal",
     "Snapshot",
+    "Voucher",
     "check_path",
     "chunk_count",
     "chunk_digest",

@@ -46,6 +46,7 @@ class Refusal(StrEnum):
     FOREIGN = "foreign_cluster"
     OLD_EPOCH = "old_epoch"  # of our cluster, under a key that was rotated out
     BANNED = "banned_signer"
+    NOT_ITS_OWN = "not_its_own"  # of a voucher: shown by another than its signer
 
 
 @dataclass(frozen=True, slots=True)

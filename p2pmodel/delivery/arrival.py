@@ -61,6 +61,7 @@ class Arrivals:
         self.upstream = ""  # the one that answered last
         self.uncommitted = 0  # chunks
         self.changed = changed
+        self.vouched: Callable[[int], bool] = lambda _chunk: False  # such a chunk is not replaced by a mirror's bytes
         self._around = around
         self._herald = herald
         self._court = court
@@ -124,13 +125,14 @@ class FlightSink:
         if claimed is not None and claimed != digest:
             self._wrong(index, "do not have the digest that came with them")
         if self._kind == "peer":
-            grade = self._weighed(index, digest, word)
+            self._weigh(index, digest, word)
+            grade = Grade.SINGLE
         known = stored.digest(index) if index in stored.held else None
         own = known is not None and (stored.sealed or stored.grade(index).proves)
         if own and known != digest:
             self._statistics.count(self._kind, "wrong")
             raise WrongBytesError(f"The hub gave two different answers for chunk {index} of {stored.blob.id}.")
-        if known == digest and (own or grade is not Grade.OWN):
+        if (known == digest and (own or grade is not Grade.OWN)) or (not grade.proves and arrivals.vouched(index)):
             self._statistics.count(self._kind, "twice")
         else:
             await self._write(index, data, digest, grade, replaces=known if known != digest else None)
@@ -138,10 +140,10 @@ class FlightSink:
         self.chunks += 1
         arrivals.changed()
 
-    def _weighed(self, index: int, digest: bytes, word: bytes) -> Grade:
-        """What a peer's chunk is worth. Raises WrongBytesError if it is not taken."""
+    def _weigh(self, index: int, digest: bytes, word: bytes) -> None:
+        """Raises WrongBytesError if a peer's chunk is not taken."""
         try:
-            return self._arrivals.trial.weigh(NodeId(self._flight.source), index, digest, word)
+            self._arrivals.trial.weigh(NodeId(self._flight.source), index, digest, word)
         except RefusedError as refused:
             if refused.blame:
                 self._wrong(index, str(refused))
@@ -183,8 +185,6 @@ class FlightSink:
         stored, sealing = self._arrivals.stored, self._arrivals.sealing
         if replaces is not None:
             sealing.restart()
-            if index in stored.own:  # it left on members' word, which our own read refutes
-                await self._around.blocking(stored.drop, [index])
         upgrade = index in stored.held and replaces is None
         hot = not upgrade and sealing.takes(index)
         generation = sealing.generation

@@ -256,9 +256,6 @@ class Audit:
         self._solo += 1
         suspects = self._suspects()
         if self._solo == 1 and suspects:
-            leaving = [index for index in suspects if index in self._stored.own]
-            if leaving:
-                await self._around.blocking(self._stored.drop, leaving)  # they left on members' word
             self._swarm.reads.distrust(suspects)
             self._trial.changed()
             while self._swarm.reads.distrusted:

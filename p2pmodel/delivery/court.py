@@ -16,7 +16,7 @@ import msgspec
 import structlog
 import trio
 
-from p2pmodel.content import Attestation, Blob, ChunkMap, Circle, Level, NodeId
+from p2pmodel.content import Attestation, Blob, ChunkMap, Circle, Level, NodeId, Voucher
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.errors import ConfigError, StoreError
@@ -88,9 +88,7 @@ class Court:
         digest = stored.digest(index)
         if level is None or digest is None:
             return None
-        circle = self._around.circle()
-        if peer is not None and (linked := self._around.neighbours.cluster(peer)) in circle.accepted:
-            circle = Circle(linked)
+        circle = self._circle_of(peer)
         key = blob, index // ATTESTED_CHUNKS_MAX, circle.cluster
         word = self._signed.pop(key, None)
         if word is None or word.level != level or not word.says(index, digest):
@@ -101,6 +99,18 @@ class Court:
         if len(self._signed) > ATTESTATIONS_KEPT_MAX:
             del self._signed[next(iter(self._signed))]
         return word
+
+    def vouch(self, stored: StoredBlob, peer: NodeId) -> Voucher | None:
+        """Our own voucher, for a peer who asks, of a blob that is sealed here."""
+        if not stored.sealed or stored.seal is None:
+            return None
+        return Voucher.sign(stored.blob, stored.seal.root, circle=self._circle_of(peer), key=self._around.key)
+
+    def _circle_of(self, peer: NodeId | None) -> Circle:
+        circle = self._around.circle()
+        if peer is not None and (linked := self._around.neighbours.cluster(peer)) in circle.accepted:
+            return Circle(linked)
+        return circle
 
     # Verdicts
 

@@ -24,6 +24,7 @@ from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
+from p2pmodel.delivery.vouching import Vouching
 from p2pmodel.errors import (
     P2pmodelError,
     ShortAnswerError,
@@ -91,6 +92,8 @@ class Download:
             urgency=lambda: self.urgency,
             fail=self.fail,
         )
+        self.vouching = Vouching(stored, self.trial, around, court, self._bells.tell)
+        self.arrivals.vouched = self.vouching.covers
 
     # For those who wait
 
@@ -105,11 +108,7 @@ class Download:
 
     def settled(self, now: float) -> bool:
         """Whether it is known what the peers hold and want."""
-        return self.over or (self._started and self.swarm.settled(now))
-
-    def may_leave(self, chunk: int) -> bool:
-        """Whether a client may get this chunk's bytes now."""
-        return self.stored.sealed or chunk in self.stored.own
+        return self.over or (self._started and self.swarm.settled(now) and self.vouching.settled)
 
     def wake(self) -> None:
         """Facts changed that concern everybody: whoever waits looks again."""
@@ -158,6 +157,8 @@ class Download:
         nursery.start_soon(self._lanes.repeat_claims)
         if self.locations:
             self._lanes.open_to_hub(nursery, self._around.upstreams.source(self.locations))
+        if self.vouching.on:
+            nursery.start_soon(self.vouching.run)
         for peer in self._around.neighbours.linked():
             self.peer_linked(peer)
         self._started = True
@@ -231,9 +232,10 @@ class Download:
                     return
                 self.sealing.restart()
                 continue
-            if not self.users:
+            if not self.users and not self.vouching.owes_an_answer:
                 return  # whoever wants it next finds out what was false
             self.arrivals.statistics.mismatches += 1
+            self.vouching.failed()
             await self.audit.settle(self.locations, self.sealing.manifest())
             self.wake()
             self.sealing.restart()
@@ -250,6 +252,7 @@ class Download:
         finally:
             self._finishing = False
         self.trial.sealed(manifest)
+        self.vouching.sealed(manifest)
         return True
 
     async def _hash_the_rest(self) -> None:
@@ -289,6 +292,7 @@ class Download:
     def peer_unlinked(self, peer: NodeId) -> None:
         self.swarm.left(peer)
         self.audit.joined(peer, 0)
+        self.vouching.gone(peer)
         self._followed -= {peer}
         self._others_changed()
 
@@ -301,6 +305,7 @@ class Download:
         if node in self.swarm.availability.peers:
             self._around.neighbours.send(node, self.interest(on=False))
         self.swarm.left(node)
+        self.vouching.gone(node)
         self._followed -= {node}
         lost = self.trial.banned(node) if self._court.convicted(node) else []
         if lost and self._nursery is not None and not self._finishing:
@@ -359,7 +364,9 @@ class Download:
         chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
         self.swarm.has(peer, chunks, sealed=message.sealed, wanted=message.wanted, now=now)
         testimony = self.trial.testimony
-        if message.sealed and testimony.followed is None and testimony.wants(peer) and self._nursery is not None:
+        if message.sealed and self.vouching.on:
+            self.vouching.met(peer)
+        elif message.sealed and testimony.followed is None and testimony.wants(peer) and self._nursery is not None:
             self._nursery.start_soon(testimony.ask, peer)
         self._others_changed()
 

@@ -32,6 +32,8 @@ def tell_download(download: Download, neighbours: Neighbours) -> Json:
         "bytes_peers": download.arrivals.received["peers"],
         "bytes_upstream": download.arrivals.received["upstream"],
         "holders": sum(bool(view.held) for view in swarm.availability.peers.values()),
+        "vouchers": download.vouching.members,
+        "vouched": download.vouching.agreed,
         "orders": len(swarm.ledger.flights),
         "rate": round(rate),
         "eta_s": _eta(swarm.chunks - len(download.stored.held), rate),

@@ -19,6 +19,7 @@ from p2pmodel.errors import StoreError
 from p2pmodel.limits import FLIGHTS_EVERY_S, FLIGHTS_WAITING_MAX
 
 OK: Final = "ok"
+FALSE_VOUCHER: Final = "false_voucher"  # no order: the source vouched for what was not so, and `count` chunks had left by it
 
 
 class FlightRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -41,6 +41,7 @@ from p2pmodel.wire.messages import (
     AskManifest,
     AskPrivate,
     AskSnapshot,
+    AskVoucher,
     AskWarm,
     Attest,
     Audit,
@@ -54,6 +55,7 @@ from p2pmodel.wire.messages import (
     InventoryEntry,
     Message,
     Problem,
+    VoucherPage,
     pack_entries,
 )
 
@@ -184,6 +186,8 @@ class Seeding:
                 return self._inventory(question)
             case AskManifest():
                 return await self._manifest(peer, question)
+            case AskVoucher():
+                return [await self._voucher(peer, question)]
             case AskSnapshot():
                 return await self._snapshot(question)
             case AskWarm():
@@ -300,6 +304,14 @@ class Seeding:
                 if stored.sealed and stored.seal is not None:
                     return manifest_pages(question.request, stored.manifest(), stored.seal)
         return [Problem(request=question.request, code="not_held")]
+
+    async def _voucher(self, peer: NodeId, question: AskVoucher) -> Message:
+        state = self._sharing.visible(peer, BlobId.from_bytes(question.blob))
+        if self._around.closed and state is not None and state.sealed and state.blob.id.to_bytes() == question.blob:
+            async with self._shelf.borrow(state.blob, private=state.private) as stored:
+                if (voucher := self._court.vouch(stored, peer)) is not None:
+                    return VoucherPage(request=question.request, voucher=voucher.to_bytes())
+        return Problem(request=question.request, code="not_held")
 
     async def _snapshot(self, question: AskSnapshot) -> Sequence[Message]:
         if self._around.closed:

@@ -22,6 +22,7 @@ class Testimony:
         self._neighbours = neighbours
         self._words: dict[int, dict[NodeId, Attestation]] = {}
         self._seals: dict[NodeId, Manifest] = {}
+        self._by_root: dict[bytes, Manifest] = {}
         self._forgotten: set[NodeId] = set()
         self._asked: set[NodeId] = set()
         self.followed: NodeId | None = None
@@ -36,18 +37,23 @@ class Testimony:
 
     def wants(self, peer: NodeId) -> bool:
         """Whether its manifest is worth asking for."""
-        return peer not in self._asked and len(self._seals) < SEALS_PER_BLOB_MAX
+        return peer not in self._asked and len(self._by_root) < SEALS_PER_BLOB_MAX
 
     async def ask(self, peer: NodeId) -> bool:
         """So that a chunk from anybody else is held against a signer's word on arrival. Without it chunks are checked
         against the words that come with them, and the blob's hash in the end. Whether there is a new one."""
         self._asked.add(peer)
+        answered = False
         try:
             pages = await self._neighbours.ask(peer, AskManifest(request=0, blob=self._blob.id.to_bytes()))
             manifest, seal = assemble_manifest(self._blob, pages)
+            answered = True
         except (SourceError, ValueError):
-            self._asked.discard(peer)  # it may be there the next time
             return False
+        finally:
+            if not answered:
+                self._asked.discard(peer)  # it may be there the next time
+        manifest = self._by_root.setdefault(seal.root, manifest)
         if seal.node in self._forgotten or seal.node in self._seals:
             return False
         self._seals[seal.node] = manifest
@@ -64,9 +70,15 @@ class Testimony:
         signer = self.followed
         return signer if signer is not None and self._seals[signer].digest(chunk) != digest else None
 
-    def seals_for(self, chunk: int, digest: bytes) -> int:
-        """How many members' seals have this digest."""
-        return sum(manifest.digest(chunk) == digest for manifest in self._seals.values())
+    def manifest_of(self, root: bytes) -> Manifest | None:
+        return self._by_root.get(root)
+
+    def credit(self, node: NodeId, manifest: Manifest) -> bool:
+        """A member vouches for a manifest that came from anybody: it answers for it like one that sealed it here. False if
+        it has sealed another."""
+        if node in self._forgotten:
+            return True
+        return self._seals.setdefault(node, manifest).digests == manifest.digests
 
     def sealers_against(self, chunk: int, digest: bytes) -> list[NodeId]:
         return [node for node, manifest in self._seals.items() if manifest.digest(chunk) != digest]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from p2pmodel.content import Attestation, ChunkMap, Grade, Manifest, NodeId, Refusal, peers_grade
+from p2pmodel.content import Attestation, ChunkMap, Manifest, NodeId, Refusal
 from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.delivery.testimony import Testimony
@@ -47,8 +47,8 @@ class Trial:
 
     # On arrival
 
-    def weigh(self, peer: NodeId, index: int, digest: bytes, packed: bytes) -> Grade:
-        """The grade of a peer's chunk whose bytes have this digest. Raises RefusedError."""
+    def weigh(self, peer: NodeId, index: int, digest: bytes, packed: bytes) -> None:
+        """Whether a peer's chunk whose bytes have this digest is taken. Raises RefusedError."""
         if self._court.banned(peer):
             raise RefusedError("come from a banned node")
         word = self._take(peer, index, digest, packed)
@@ -63,8 +63,6 @@ class Trial:
         self._hold_against_others(index, digest, known)
         if not self._answers(word) and not self.testimony.signers(index, digest) and self._doubted(peer):
             raise RefusedError("are vouched for by nobody who answers for it")
-        seals = self.testimony.seals_for(index, digest)
-        return peers_grade(seals, vouchers=self._around.vouchers, closed=self._around.closed)
 
     def _take(self, peer: NodeId, index: int, digest: bytes, packed: bytes) -> Attestation | None:
         """The word that came with a chunk, checked; None if none came."""
@@ -123,6 +121,23 @@ class Trial:
             self._disputes[index] = parties
             self._swarm.reads.disputed.add(index)
         return True
+
+    def vouched(self, node: NodeId, manifest: Manifest) -> None:
+        """A member answers for this manifest with its name: it is held against what we know for certain, now and later."""
+        differs = [index for index in self._stored.held if self._stored.digest(index) != manifest.digest(index)]
+        if not self.testimony.credit(node, manifest) or any(map(self._proven, differs)):
+            self._court.convict_sealer(node)
+            self.testimony.forget(node)
+        else:
+            for index in differs[:DISPUTES_MAX]:
+                self.dispute(index)
+            self.changed()
+
+    def settle_between(self, one: Manifest, other: Manifest) -> None:
+        """Members vouch for two manifests: our own read of a chunk in which they differ shows who is wrong."""
+        index = next(index for index in range(self._swarm.chunks) if one.digest(index) != other.digest(index))
+        if self.dispute(index):
+            self.changed()
 
     def _parties(self, index: int) -> frozenset[NodeId]:
         return frozenset(self.testimony.parties(index)) | {self._leans.get(index, self._court.node)} - {self._court.node}

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from p2pmodel.delivery.recorder import OK, FlightRecord
+from p2pmodel.delivery.recorder import FALSE_VOUCHER, OK, FlightRecord
 from p2pmodel.swarm import HUB
 
 Json = dict[str, object]
@@ -74,6 +74,8 @@ def tally(flights: Iterable[FlightRecord]) -> dict[tuple[str, str], Tally]:
     """By (source, place)."""
     tallies: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
     for flight in flights:
+        if flight.outcome == FALSE_VOUCHER:
+            continue
         each = tallies[flight.source, flight.place]
         each.orders += 1
         each.failed += flight.outcome != OK
@@ -86,6 +88,8 @@ def tally(flights: Iterable[FlightRecord]) -> dict[tuple[str, str], Tally]:
 def tell_file(flights: Sequence[FlightRecord]) -> Json:
     """A file's part of the report."""
     runs = runs_of(flights)
+    false = [flight for flight in flights if flight.outcome == FALSE_VOUCHER]
+    flights = [flight for flight in flights if flight.outcome != FALSE_VOUCHER]
     failures: defaultdict[tuple[str, str, str], list[FlightRecord]] = defaultdict(list)
     for flight in flights:
         if flight.outcome != OK:
@@ -97,6 +101,7 @@ def tell_file(flights: Sequence[FlightRecord]) -> Json:
             {**_who(source, place), "outcome": outcome, "orders": len(failed), "last": max(each.at for each in failed)}
             for (source, place, outcome), failed in failures.items()
         ],
+        "false_vouchers": [{**_who(each.source, each.place), "at": each.at, "chunks_left": each.count} for each in false],
     }
 
 

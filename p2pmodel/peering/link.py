@@ -36,6 +36,7 @@ from p2pmodel.wire.messages import (
     AskPrivate,
     AskSnapshot,
     AskTicket,
+    AskVoucher,
     AskWarm,
     Bye,
     DenyListPage,
@@ -49,11 +50,12 @@ from p2pmodel.wire.messages import (
     Problem,
     SnapshotPage,
     Ticket,
+    VoucherPage,
     WarmProgress,
 )
 
-Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskSnapshot | AskWarm | AskPrivate
-Page = Ticket | DenyListPage | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private
+Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskVoucher | AskSnapshot | AskWarm | AskPrivate
+Page = Ticket | DenyListPage | Inventory | ManifestPage | VoucherPage | SnapshotPage | WarmProgress | Private
 
 _SILENCE_MAX_S: Final = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
 _FAREWELL_TIMEOUT_S: Final = 1.0

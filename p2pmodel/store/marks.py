@@ -7,13 +7,10 @@ a download holds on to them for its whole life.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from p2pmodel.content import Blob, ChunkMap, Grade, chunk_count, chunk_size
 from p2pmodel.content.manifest import DIGEST_BYTES
 from p2pmodel.store.record import Claim
-
-_LASTING: Final = {Grade.QUORUM: Grade.SINGLE}  # the seals were of that run's members
 
 
 class Marks:
@@ -42,7 +39,7 @@ class Marks:
                 continue  # what an earlier run took for true was proven wrong
             self._set_digest(index, claim.digest)
             self.claimed.add(index)
-            self._grade(index, _LASTING.get(claim.grade, claim.grade))
+            self._grade(index, claim.grade)
 
     # Digests
 

@@ -62,7 +62,7 @@ class MemoryBlob:
         self.users = 0
         self._store = store
         self._file = file
-        self._claims = {index: _lasting(claim) for index, claim in file.recorded.items()}
+        self._claims = dict(file.recorded)
 
     def fileno(self) -> int:
         return self._file.fd
@@ -366,11 +366,6 @@ class MemoryStore:
         count = chunk_count(file.blob.size) if file.sealed else len(file.recorded)
         held = len(file.live.held | file.live.claimed) if file.live else count
         return BlobState(file.blob, held, file.sealed, file.private)
-
-
-def _lasting(claim: Claim) -> Claim:
-    """The seals that made it leave were of that run's members."""
-    return Claim(claim.digest, Grade.SINGLE) if claim.grade is Grade.QUORUM else claim
 
 
 def _state(file: _File) -> int:

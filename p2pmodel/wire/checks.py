@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from p2pmodel.content import Attestation, BlobId, ChunkMap, Hub, Repo, RepoKind, chunk_count
+from p2pmodel.content import Attestation, BlobId, ChunkMap, Hub, Repo, RepoKind, Voucher, chunk_count
 from p2pmodel.wire import messages as m
 
 _DIGEST_BYTES: Final = 32
@@ -103,6 +103,10 @@ def _manifest(page: m.ManifestPage) -> None:
         raise ValueError("a page without digests")
 
 
+def _voucher(page: m.VoucherPage) -> None:
+    Voucher.from_bytes(page.voucher)
+
+
 def _repo(question: m.AskSnapshot | m.AskWarm) -> None:
     Repo(Hub.HUGGINGFACE, RepoKind.MODEL, question.name)  # names have one form on all hubs
 
@@ -143,6 +147,8 @@ _CHECKS: Final[Mapping[type[m.Message], Callable[[Any], None]]] = {
     m.Audit: _blob,
     m.AskManifest: _blob,
     m.ManifestPage: _manifest,
+    m.AskVoucher: _blob,
+    m.VoucherPage: _voucher,
     m.AskSnapshot: _repo,
     m.AskWarm: _repo,
     m.SnapshotPage: _snapshot,

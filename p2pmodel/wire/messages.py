@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from p2pmodel.content import Blob, BlobId
 from p2pmodel.content.attestation import ATTESTATION_BYTES_MAX
+from p2pmodel.content.voucher import VOUCHER_BYTES
 from p2pmodel.limits import (
     ABILITIES_MAX,
     ATTEST_BYTES_MAX,
@@ -259,6 +260,20 @@ class ManifestPage(Message, tag="manifest", frozen=True, kw_only=True):
     last: bool
 
 
+class AskVoucher(Message, tag="ask_voucher", frozen=True, kw_only=True):
+    """Closed clusters only (ability `voucher`): asks a member that has sealed a blob to answer for it with its name."""
+
+    request: RequestId
+    blob: BlobName
+
+
+class VoucherPage(Message, tag="voucher", frozen=True, kw_only=True):
+    """The answerer's own voucher, packed."""
+
+    request: RequestId
+    voucher: Annotated[bytes, Meta(min_length=VOUCHER_BYTES, max_length=VOUCHER_BYTES)]
+
+
 class AskSnapshot(Message, tag="ask_snapshot", frozen=True, kw_only=True):
     """Closed clusters only: the listing of a repo at a revision, as the peer's hub told it."""
 
@@ -371,14 +386,14 @@ PROBLEM_CODES: Final = ("unknown_message", "not_held", "busy", "bad_request", "b
 
 MESSAGES: Final[tuple[type[Message], ...]] = (
     Hello, Attach, Attached, AskTicket, Ticket, Ping, Pong, Peers, AskDenyList, DenyListPage, AskInventory, Inventory,
-    Interest, Have, Held, Claims, BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskSnapshot, SnapshotPage,
-    AskWarm, WarmProgress, AskPrivate, Private, Get, Chunk, Problem, Bye,
+    Interest, Have, Held, Claims, BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskVoucher, VoucherPage,
+    AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private, Get, Chunk, Problem, Bye,
 )  # fmt: skip
 
 AnyMessage = (
     Hello | Attach | Attached | AskTicket | Ticket | Ping | Pong | Peers | AskDenyList | DenyListPage | AskInventory | Inventory
-    | Interest | Have | Held | Claims | BadChunk | HubBusy | Attest | Audit | AskManifest | ManifestPage | AskSnapshot
-    | SnapshotPage | AskWarm | WarmProgress | AskPrivate | Private | Get | Chunk | Problem | Bye
+    | Interest | Have | Held | Claims | BadChunk | HubBusy | Attest | Audit | AskManifest | ManifestPage | AskVoucher
+    | VoucherPage | AskSnapshot | SnapshotPage | AskWarm | WarmProgress | AskPrivate | Private | Get | Chunk | Problem | Bye
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from p2pmodel.wire.messages import (
     AskPrivate,
     AskSnapshot,
     AskTicket,
+    AskVoucher,
     AskWarm,
     Chunk,
     DenyListPage,
@@ -29,6 +30,7 @@ from p2pmodel.wire.messages import (
     Private,
     SnapshotPage,
     Ticket,
+    VoucherPage,
     WarmProgress,
 )
 
@@ -127,6 +129,12 @@ class _ManifestAnswer:
         return bool(answer.last)
 
 
+class _VoucherAnswer:
+    def complete_with(self, answer: Message) -> bool:
+        _expect(answer, VoucherPage)
+        return True
+
+
 class _SnapshotAnswer:
     def __init__(self) -> None:
         self._bytes = 0
@@ -188,10 +196,11 @@ _ANSWERS: Final[Mapping[type[Message], Callable[[Any], _Answer]]] = {
     AskDenyList: lambda _: _DenyListAnswer(),
     AskInventory: _InventoryAnswer,
     AskManifest: lambda _: _ManifestAnswer(),
+    AskVoucher: lambda _: _VoucherAnswer(),
     AskSnapshot: lambda _: _SnapshotAnswer(),
     AskWarm: lambda _: _WarmAnswer(),
     AskPrivate: lambda _: _PrivateAnswer(),
     Get: _ChunksAnswer,
 }
-Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskSnapshot | AskWarm | AskPrivate | Get
-Page = Ticket | DenyListPage | Inventory | ManifestPage | SnapshotPage | WarmProgress | Private | Chunk
+Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskVoucher | AskSnapshot | AskWarm | AskPrivate | Get
+Page = Ticket | DenyListPage | Inventory | ManifestPage | VoucherPage | SnapshotPage | WarmProgress | Private | Chunk

@@ -17,6 +17,7 @@ from p2pmodel.wire.messages import (
     AskPrivate,
     AskSnapshot,
     AskTicket,
+    AskVoucher,
     AskWarm,
     Attach,
     Attached,
@@ -43,6 +44,7 @@ from p2pmodel.wire.messages import (
     Problem,
     SnapshotPage,
     Ticket,
+    VoucherPage,
     WarmProgress,
 )
 
@@ -101,8 +103,8 @@ _GOING_ON: Final[Mapping[State, Row]] = {
 }
 _LINK_TALK: Final[tuple[type[Message], ...]] = (
     AskTicket, Ticket, Ping, Pong, Peers, AskDenyList, DenyListPage, AskInventory, Inventory, Interest, Have, Held, Claims,
-    BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress,
-    AskPrivate, Private,
+    BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskVoucher, VoucherPage, AskSnapshot, SnapshotPage, AskWarm,
+    WarmProgress, AskPrivate, Private,
 )  # fmt: skip
 
 TABLE: Final[Mapping[State, Row]] = {

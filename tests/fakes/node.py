@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import NOBODY, REPO, MemoryUpstreams
 from fakes.neighbours import MemoryNeighbours
 from p2pmodel.delivery import Buffers, Delivery
-from p2pmodel.delivery.ports import Selection, Sharing, Surroundings
+from p2pmodel.delivery.ports import NOWHERE, Selection, Sharing, Surroundings
 from p2pmodel.delivery.recorder import Unrecorded
 from p2pmodel.store import MemoryStore
 from p2pmodel.swarm import Standing
@@ -25,7 +25,9 @@ async def inline(function, *args):
     return function(*args)
 
 
-def surroundings(*, store, upstreams, neighbours, seed, key, closed=False, recorder=None, sharing=NOTHING):
+def surroundings(
+    *, store, upstreams, neighbours, seed, key, closed=False, recorder=None, sharing=NOTHING, vouchers=0, circle=lambda: NOWHERE
+):
     return Surroundings(
         store=store,
         upstreams=upstreams,
@@ -37,8 +39,14 @@ def surroundings(*, store, upstreams, neighbours, seed, key, closed=False, recor
         key=key,
         closed=closed,
         sharing=sharing,
+        vouchers=vouchers,
+        circle=circle,
         recorder=recorder or Unrecorded(),
     )
+
+
+def key_of(name):
+    return Ed25519PrivateKey.from_private_bytes(random.Random(name).randbytes(32))
 
 
 class Desk:
@@ -77,7 +85,7 @@ class Desk:
 
 
 class Node(Desk):
-    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False, recorder=None, sharing="off", grace_s=0.0):
+    def __init__(self, name, lan, hub, *, seed=0, store=None, closed=False, recorder=None, sharing="off", grace_s=0.0, **more):
         self.name = name
         self.lan = lan
         self.upstreams = MemoryUpstreams(hub)
@@ -87,10 +95,11 @@ class Node(Desk):
             upstreams=self.upstreams,
             neighbours=MemoryNeighbours(lan, name),
             seed=f"{seed}/{name}",
-            key=Ed25519PrivateKey.from_private_bytes(random.Random(name).randbytes(32)),
+            key=more.pop("key", None) or key_of(name),
             closed=closed,
             sharing=Sharing(sharing, name, lambda: {b"": b"k" * 32}, 600.0),
             recorder=recorder,
+            **more,
         )
         self.delivery = Delivery(self.around, boot=name.encode().ljust(8)[:8], access_allow_s=600.0, offline_grace_s=grace_s)
 

@@ -22,9 +22,11 @@ from p2pmodel.content import (
     Circle,
     Hub,
     Manifest,
+    NodeId,
     Repo,
     RepoKind,
     Seal,
+    Voucher,
     chunk_digest,
 )
 from p2pmodel.delivery.listings import read_listing
@@ -185,6 +187,23 @@ def test_a_word_from_elsewhere_is_refused_for_its_own_reason(vector):
     [word] = Attestation.take_all(bytes.fromhex(vector["packed"]))
     blob, circle = circle_and_blob(vector)
     assert word.refusal(blob, circle) == vector["reason"]
+
+
+VOUCHERS = vectors("vouchers")
+
+
+def test_a_voucher_counts_when_its_signer_shows_it():
+    voucher = Voucher.from_bytes(bytes.fromhex(VOUCHERS["packed"]))
+    assert (voucher.to_bytes().hex(), voucher.root.hex()) == (VOUCHERS["packed"], VOUCHERS["root"])
+    blob = Blob(BlobId.parse(VOUCHERS["blob"]), VOUCHERS["size"])
+    assert voucher.refusal(blob, NodeId(VOUCHERS["node_id"]), Circle(bytes.fromhex(VOUCHERS["cluster"]))) is None
+
+
+@pytest.mark.parametrize("vector", VOUCHERS["refused"], ids=lambda v: v["reason"])
+def test_a_voucher_that_is_no_vote_is_refused_for_its_own_reason(vector):
+    voucher = Voucher.from_bytes(bytes.fromhex(vector["packed"]))
+    blob, circle = circle_and_blob(vector)
+    assert voucher.refusal(blob, NodeId(vector["giver"]), circle) == vector["reason"]
 
 
 def test_seals_vouch_for_their_manifests_and_for_no_other():

@@ -139,17 +139,13 @@ def test_an_upstream_that_changed_is_told_by_its_name_and_not_by_its_token(envir
     assert config.changed(before, after) == ["upstream.huggingface"]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("gateway.vouchers", "1")],
-)
-def test_what_this_version_cannot_do_yet_is_refused_by_its_name_and_place(environ, key, value):
-    with pytest.raises(ConfigError, match=f"^flag: .*{key}"):
-        config.check_possible(config.load(environ=environ, flags={key: value}))
-
-
-def test_the_defaults_can_all_be_done(environ):
-    config.check_possible(config.load(environ=environ))
+def test_vouchers_are_for_clusters_that_have_members(tmp_path, environ):
+    file = _file(tmp_path, "[gateway]\nvouchers = 2\n")
+    message = str(_refused(file=file, environ=environ))
+    assert message == (f"{file}:2: gateway.vouchers believes members, and in an open cluster everybody on the subnet is one.")
+    for mode in ("off", "closed"):
+        flags = {"cluster.mode": mode, "cluster.key_file": str(tmp_path / "key")}
+        assert config.load(file=file, environ=environ, flags=flags).gateway.vouchers == 2
 
 
 def test_a_broken_file_and_a_missing_one_are_said_in_a_sentence(tmp_path, environ):

@@ -35,7 +35,8 @@ def _field(info: inspect.Type) -> st.SearchStrategy[object]:  # noqa: C901  # a 
         case inspect.BytesType(min_length=33):
             return st.sampled_from([BLOB, b"\2" + b"x" * 20 + bytes(12)])
         case inspect.BytesType():
-            return st.binary(min_size=info.min_length or 0, max_size=min(info.max_length or 0, 128))
+            least = info.min_length or 0
+            return st.binary(min_size=least, max_size=max(least, min(info.max_length or 0, 128)))
         case inspect.StrType(min_length=40):
             return st.text("0123456789abcdef", min_size=40, max_size=40)
         case inspect.StrType(max_length=45):
