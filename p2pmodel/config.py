@@ -81,11 +81,11 @@ def load(
     reread = partial(load, file=file, environ=environ, flags=flags)
     file = file or _config_file(environ)
     document, lines = _parse(file) if file else ({}, _Lines("", ""))
-    given = dict(_found(environ))
-    given |= _from_file(document, lines)
-    given |= _from_environment(environ)
-    given |= {key: _Given(value, "flag") for key, value in (flags or {}).items()}
-    values = {key: _read(key, each) for key, each in given.items()}
+    given: dict[str, _Given] = {}
+    values: dict[str, object] = {}
+    named = ((key, _Given(value, "flag")) for key, value in (flags or {}).items())
+    for key, each in (*_found(environ), *_from_file(document, lines), *_from_environment(environ), *named):
+        values[key], given[key] = _read(key, each), each  # a mistake is one where a later layer hides it, too
     origins = dict.fromkeys(KEYS, _DEFAULT) | {key: each.origin for key, each in given.items()}
     if "cluster.mode" not in values and values.get("cluster.key_file"):
         values["cluster.mode"], origins["cluster.mode"] = "closed", "a cluster key is there"
@@ -412,7 +412,9 @@ def _unknown(name: str, place: str) -> ConfigError:
         pairs = ((name, valid), (name.rpartition(".")[2], valid.rpartition(".")[2]))
         return max(SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
-    near = max([*KEYS, *SECTIONS, *(f"upstream.{key}" for key in keys_of(UpstreamSettings))], key=likeness)
+    tables = {"upstream": UpstreamSettings, "alias": AliasSettings}
+    keys = [*KEYS, *(f"{table}.{key}" for table, kind in tables.items() for key in keys_of(kind))]
+    near = max(keys if "." in name else [*keys, *SECTIONS, *tables], key=likeness)
     return ConfigError(f"{place}: there is no setting {name}; the nearest is {near}.", next_step=_SEE)
 
 

@@ -284,8 +284,8 @@ class _Rooms:
         return Running(self._identity.node, gateway, port, self._limits, gateway_tls, bundle)
 
     async def first_peer(self, patience_s: float) -> None:
-        """A daemon that lives for one command only should not ask the hub for what the next room has."""
-        if self._peering is not None:
+        """A daemon that lives for one command only should not ask the hub for what the next room has, if it may hear of one."""
+        if self._peering is not None and (self._announcing is not None or self._peering.peers()):
             with trio.move_on_after(patience_s):
                 await self._delivery.seeding.first_link.wait()
 

@@ -64,7 +64,7 @@ def command(settings: Settings, *, as_json: bool) -> None:
             if finding.next_step:
                 click.echo(f"{finding.check}: {finding.next_step}")
     if bad := sum(finding.state == "bad" for finding in findings):
-        raise P2pmodelError(f"{bad} checks failed.")
+        raise P2pmodelError(f"{bad} check{'' if bad == 1 else 's'} failed.")
 
 
 def _daemon(settings: Settings) -> Iterator[Finding]:

@@ -99,6 +99,12 @@ class Delivery:
     async def revisions(self, repo: Repo, access: Access) -> bytes:
         return await self._catalog.revisions(repo, access)
 
+    def whereabouts(self, entry: FileEntry) -> str:
+        state = self._around.store.find(entry.blob.id) if entry.blob else None
+        if state is not None and state.sealed:
+            return "store"
+        return "peers" if entry.blob and self._around.neighbours.hold(entry.blob.id) else "upstream"
+
     @asynccontextmanager
     async def read(
         self, snapshot: Snapshot, entry: FileEntry, start: int, stop: int, access: Access

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 from urllib.parse import quote
 
 from p2pmodel.content import FileEntry, Snapshot
@@ -11,6 +13,8 @@ from p2pmodel.gateway import ranges
 from p2pmodel.gateway.request import Request
 from p2pmodel.gateway.response import Call, Header, Response, Spans
 
+SOURCE: Final = "X-P2pmodel-Source"
+
 
 async def file_response(
     delivery: Delivery, call: Call, snapshot: Snapshot, entry: FileEntry, etag: str, also: Sequence[Header] = ()
@@ -18,22 +22,28 @@ async def file_response(
     """200, 206, 304 or 416 for a GET or HEAD of a file. A HEAD needs none of its bytes. `also`: the dialect's own headers."""
     request = call.request
     about = [*_describe(snapshot, entry, etag), *also]
+    lies = (SOURCE, delivery.whereabouts(entry))
     if _matches(request.header("if-none-match"), etag):
-        return Response(304, about)
+        return Response(304, [*about, lies])
     if request.method == "HEAD":
-        return Response(200, [*about, ("Content-Length", str(entry.size))])
+        return Response(200, [*about, ("Content-Length", str(entry.size)), lies])
     try:
         asked = ranges.choose(_range_header(request, etag), entry.size)
     except ranges.UnsatisfiableError:
-        return Response(416, [*about, ("Content-Range", f"bytes */{entry.size}")])
+        return Response(416, [*about, ("Content-Range", f"bytes */{entry.size}"), lies])
     about.append(("Content-Length", str(asked.length)))
     if asked.partial:
         about.append(("Content-Range", asked.content_range))
     reader = await call.held.enter_async_context(delivery.read(snapshot, entry, asked.start, asked.stop, request.access))
     await reader.ready()
     first = await reader.next_span()  # before the head, so that a failure is still a proper error
-    about.append(("X-P2pmodel-Source", reader.sources))
+    about.append((SOURCE, reader.sources))
     return Response(206 if asked.partial else 200, about, Spans(first, reader))
+
+
+def from_the_hub(passed: Response) -> Response:
+    """The hub's own answer about a file that only it can give: no hash of it is known."""
+    return replace(passed, headers=[*passed.headers, (SOURCE, "upstream")])
 
 
 def _describe(snapshot: Snapshot, entry: FileEntry, etag: str) -> list[Header]:

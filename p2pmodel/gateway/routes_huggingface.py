@@ -31,7 +31,7 @@ from p2pmodel.errors import (
 )
 from p2pmodel.gateway.commits import CommitFiles, PushedRefs
 from p2pmodel.gateway.failures import git_failure, huggingface_failure
-from p2pmodel.gateway.files import file_response
+from p2pmodel.gateway.files import SOURCE, file_response, from_the_hub
 from p2pmodel.gateway.lfs import download_batch, lfs_pointer, read_download_batch
 from p2pmodel.gateway.listing import HuggingFaceEntry, Listings, array
 from p2pmodel.gateway.passing import collect, pass_on, pass_on_from, pass_on_json, read_body
@@ -97,7 +97,7 @@ class HuggingFaceRoutes:
         path = call.values["path"]
         snapshot, entry = await self._delivery.entry(_repo(call), _revision(call), path, call.request.access)
         if entry.blob is None:  # nothing to verify it by: only the hub itself can answer for it
-            return await self._pass_on(call)
+            return from_the_hub(await self._pass_on(call))
         also = self._offer.headers(call.request.endpoint, snapshot, entry)
         return await file_response(self._delivery, call, snapshot, entry, entry.blob.id.hex, also)
 
@@ -108,7 +108,8 @@ class HuggingFaceRoutes:
         if entry.blob is None or entry.blob.id.algorithm == "git-sha1":
             return await self._file(call)
         pointer = lfs_pointer(entry.blob)
-        return Response(200, [("Content-Type", "text/plain; charset=utf-8"), ("X-Repo-Commit", snapshot.commit)], pointer)
+        about = [("Content-Type", "text/plain; charset=utf-8"), ("X-Repo-Commit", snapshot.commit), (SOURCE, "store")]
+        return Response(200, about, pointer)
 
     async def _xet_token(self, call: Call) -> Response:
         return await self._xet.read_token(call, _repo(call), _revision(call))

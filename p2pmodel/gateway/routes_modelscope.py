@@ -21,7 +21,7 @@ from p2pmodel.delivery.ports import Delivery, Upstreams
 from p2pmodel.errors import EntryNotFoundError, RepoNotFoundError, UnavailableError
 from p2pmodel.gateway.commits import CommitDocument
 from p2pmodel.gateway.failures import modelscope_envelope, modelscope_failure
-from p2pmodel.gateway.files import file_response
+from p2pmodel.gateway.files import file_response, from_the_hub
 from p2pmodel.gateway.listing import Line, Listings, ModelScopeEntry, array
 from p2pmodel.gateway.passing import collect, pass_on, pass_on_from
 from p2pmodel.gateway.request import BadRequestError, Request
@@ -95,7 +95,7 @@ class ModelScopeRoutes:
     async def _file_at(self, call: Call, revision: str, path: str) -> Response:
         snapshot, entry = await self._delivery.entry(self._repo(call), revision, path, call.request.access)
         if entry.blob is None:
-            return await self._pass_on(call)
+            return from_the_hub(await self._pass_on(call))
         return await file_response(self._delivery, call, snapshot, entry, entry.blob.id.hex)
 
     async def _listing(self, call: Call) -> Response:

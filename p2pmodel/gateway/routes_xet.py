@@ -27,6 +27,7 @@ from p2pmodel.delivery.ports import Delivery, HubRequest, Reader, Upstreams
 from p2pmodel.errors import EntryNotFoundError, NotAuthorisedError, WrongAnswerError
 from p2pmodel.gateway import ranges
 from p2pmodel.gateway.failures import huggingface_failure
+from p2pmodel.gateway.files import SOURCE
 from p2pmodel.gateway.passing import collect
 from p2pmodel.gateway.response import Call, Header, Response, json_response, refusal
 from p2pmodel.gateway.routing import ANY, Handler, Route, route
@@ -160,7 +161,8 @@ class XetRoutes:
         try:
             asked = ranges.choose(call.request.header("range"), xorb.framed_length)
         except ranges.UnsatisfiableError:
-            return Response(416, [("Content-Range", f"bytes */{xorb.framed_length}")])
+            about = [("Content-Range", f"bytes */{xorb.framed_length}"), (SOURCE, self._delivery.whereabouts(entry))]
+            return Response(416, about)
         start, stop = xorb.covering(asked.start, asked.stop)
         reader = await call.held.enter_async_context(self._delivery.read(snapshot, entry, start, stop, ticket.access))
         await reader.ready()
@@ -171,7 +173,7 @@ class XetRoutes:
         ]
         if asked.partial:
             about.append(("Content-Range", asked.content_range))
-        about.append(("X-P2pmodel-Source", reader.sources))
+        about.append((SOURCE, reader.sources))
         framed = _framed(reader, stop - start, skip=asked.start % FRAME_BYTES, count=asked.length)
         return Response(206 if asked.partial else 200, about, framed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pmodel.content import NodeId
+from p2pmodel.content import BlobId, NodeId
 from p2pmodel.delivery.ports import Order, Sink
 from p2pmodel.errors import SourceError
 from p2pmodel.wire.messages import Message
@@ -28,6 +28,9 @@ class Alone:
 
     def weight(self, peer: NodeId) -> str:
         return peer
+
+    def hold(self, blob: BlobId) -> bool:  # noqa: ARG002  # the port's signature
+        return False
 
     def own_weight(self) -> str:
         return self._node

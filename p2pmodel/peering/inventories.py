@@ -19,6 +19,9 @@ class Standing:
     sequence: int
 
 
+_SEALED = 2  # protocol/messages.md: 1 is in part
+
+
 class Inventories:
     """Holders by blob: blobs are few and peers many, so a blob's name is kept once."""
 
@@ -56,6 +59,10 @@ class Inventories:
     def holders(self, blob: BlobId) -> dict[NodeId, int]:
         """Who holds it, and how: 1 in part, 2 sealed."""
         return dict(self._holders.get(blob, {}))
+
+    def whole(self, blob: BlobId) -> bool:
+        """Whether anybody has all of it."""
+        return _SEALED in self._holders.get(blob, {}).values()
 
     def count(self, peer: NodeId) -> int:
         """How many blobs a peer holds."""

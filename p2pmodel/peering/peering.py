@@ -163,6 +163,9 @@ class Peering:
         link = neighbour.link
         return _address_weight(link.connection.stream.remote.host, link.address.port)
 
+    def hold(self, blob: BlobId) -> bool:
+        return self.inventories.whole(blob)
+
     def own_weight(self) -> str:
         host = self._links.own_host()
         return self._node if self._closed or host is None else _address_weight(host, self._advertised_port())

@@ -21,6 +21,7 @@ from p2pmodel.limits import MIB
 _PIECE_BYTES: Final = MIB  # read and hashed while it is hot in the CPU's cache
 _FICLONE: Final = 0x40049409  # linux/fs.h
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @contextmanager
@@ -33,6 +34,9 @@ def disk_errors(doing: str) -> Iterator[None]:
             raise StoreFullError(
                 f"No room left on the device while {doing}.", next_step="Free some space and run the same command again."
             ) from error
+        if error.errno in _FORBIDDEN:
+            told = "Run p2pmodel as the user who may write there, or choose another place."
+            raise StoreError(f"{error.strerror} while {doing}.", next_step=told) from error
         raise StoreError(f"The disk failed while {doing}: {error.strerror or error}.") from error
 
 

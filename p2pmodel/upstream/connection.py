@@ -7,6 +7,7 @@ as fast as a connect fails, without limiting how long a live hub may think.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -209,4 +210,16 @@ def _mapped(late: type[Exception], broken: type[Exception], timeout: float | Non
     except trio.TooSlowError as error:
         raise late("too slow") from error
     except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, UnicodeError) as error:  # the last: "a..b" is no name
-        raise broken(str(error.__cause__ or error)) from error
+        raise broken(_words(error)) from error
+
+
+def _words(error: BaseException) -> str:
+    """What a person is told: the system's reason, out of what trio wraps it in."""
+    cause = error.__cause__ or error
+    while isinstance(cause, BaseExceptionGroup):  # an attempt for each address
+        cause = cause.exceptions[0]
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {cause.verify_message}; ca_file of its [[upstream]] can name the authority"
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError | socket.gaierror) and cause.errno:
+        return os.strerror(cause.errno)
+    return str(cause)

@@ -7,7 +7,7 @@ Node one has all of `acme/kept`; node two has its listing and its smallest file.
 import time
 
 import pytest
-from daemons import House, Site, files_in, noise
+from daemons import House, Site, files_in, noise, until
 
 pytestmark = pytest.mark.scorecard("S22")
 
@@ -30,6 +30,13 @@ def nodes(site, house):
 @pytest.fixture
 def commit(nodes, site):
     return next(iter(site.hub.repo("model", "acme/kept").commits))
+
+
+def test_a_head_says_where_the_bytes_would_come_from(nodes):
+    def told(path):
+        return nodes[1].ask(f"/acme/kept/resolve/main/{path}", method="HEAD").headers["x-p2pmodel-source"]
+
+    until(lambda: (told("config.json"), told("model.safetensors")) == ("store", "peers"), "node two to know what one has")
 
 
 @pytest.mark.parametrize("which", [0, 1])

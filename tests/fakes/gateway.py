@@ -131,6 +131,9 @@ class FakeDelivery:
             raise UnavailableError("The hub does not answer.")
         return self.revision_lists[repo]
 
+    def whereabouts(self, entry):
+        return "store"
+
     @contextlib.asynccontextmanager
     async def read(self, snapshot, entry, start, stop, access):
         self.asked.append((entry.path, start, stop, access))

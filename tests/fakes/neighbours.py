@@ -76,6 +76,9 @@ class MemoryNeighbours:
     def weight(self, peer):
         return peer
 
+    def hold(self, blob):
+        return False
+
     def own_weight(self):
         return self.node
 

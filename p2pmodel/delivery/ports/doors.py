@@ -101,6 +101,9 @@ class Delivery(Protocol):
     async def revisions(self, repo: Repo, access: Access) -> bytes:
         """The hub's own JSON about the branches and tags; with the hub gone, what it last said to everybody."""
 
+    def whereabouts(self, entry: FileEntry) -> str:
+        """Where a file would be read from now: "store", "peers" or "upstream". For answers that carry none of its bytes."""
+
     def read(
         self, snapshot: Snapshot, entry: FileEntry, start: int, stop: int, access: Access
     ) -> AbstractAsyncContextManager[Reader]:

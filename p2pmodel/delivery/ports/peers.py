@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Protocol, Self
 
-from p2pmodel.content import Blob, NodeId
+from p2pmodel.content import Blob, BlobId, NodeId
 from p2pmodel.delivery.ports.sources import Source
 from p2pmodel.errors import StoreError
 from p2pmodel.wire.messages import Message
@@ -19,6 +19,9 @@ class Neighbours(Protocol):
 
     def weight(self, peer: NodeId) -> str:
         """What rendezvous hashing weighs: the address in open mode (ids are free to mint), the id in a closed cluster."""
+
+    def hold(self, blob: BlobId) -> bool:
+        """Whether one of them says that it has the whole of a blob."""
 
     def own_weight(self) -> str:
         """The same for this node, as its peers see it."""

@@ -99,6 +99,17 @@ def test_an_unknown_key_names_file_line_and_the_nearest_valid_key(tmp_path, envi
     assert message.endswith(f"the nearest is {nearest}.")
 
 
+def test_what_is_near_to_a_wrong_key_is_a_key(tmp_path, environ):
+    assert "the nearest is limits." in str(_refused(file=_file(tmp_path, "[limits]\nfoo = 1\n"), environ=environ))
+
+
+def test_a_mistake_in_the_file_is_one_where_the_environment_or_a_flag_hides_it_too(tmp_path, environ):
+    file = _file(tmp_path, "[gateway]\nlisten = 5\n")
+    environ["P2PMODEL_GATEWAY__LISTEN"] = "localhost:1"
+    message = str(_refused(file=file, environ=environ, flags={"gateway.listen": "localhost:0"}))
+    assert "config.toml:2: gateway.listen must be an address" in message
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [

@@ -51,6 +51,7 @@ async def test_a_file_is_described_alike_on_head_and_get(rig, repo, method):
         "content-length": "1024",
         "accept-ranges": "bytes",
         "content-disposition": "attachment; filename*=UTF-8''w.bin",
+        "x-p2pmodel-source": "store",
     }
     assert answer.status == 200
     assert expected.items() <= answer.headers.items()
@@ -87,6 +88,7 @@ async def test_a_range_is_a_206(rig, repo, asked, content_range, body):
 async def test_a_range_behind_the_end_is_a_416_that_names_the_size(rig, repo):
     answer = await rig.get(RESOLVE, "Range: bytes=1024-")
     assert (answer.status, answer.headers["content-range"]) == (416, "bytes */1024")
+    assert answer.headers["x-p2pmodel-source"] == "store"
 
 
 async def test_several_ranges_are_answered_whole(rig, repo):
@@ -110,6 +112,7 @@ async def test_a_changed_file_is_sent_whole_instead_of_a_range(rig, repo):
 async def test_what_a_client_has_already_is_a_304(rig, repo, known):
     answer = await rig.get(RESOLVE, f"If-None-Match: {known}")
     assert (answer.status, answer.headers["x-repo-commit"], answer.body) == (304, COMMIT, b"")
+    assert answer.headers["x-p2pmodel-source"] == "store"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +134,7 @@ async def test_raw_is_what_git_holds(rig, repo):
     pointer = await rig.get("/org/model/raw/main/sub/w.bin")
     assert pointer.body == f"version https://git-lfs.github.com/spec/v1\noid sha256:{SHA256}\nsize 1024\n".encode()
     assert pointer.headers["x-repo-commit"] == COMMIT
+    assert pointer.headers["x-p2pmodel-source"] == "store"
     assert (await rig.get("/org/model/raw/main/a.json")).body == b"{}"
     assert (await rig.get("/org/model/raw/main/odder")).headers["x-error-code"] == "EntryNotFound"
 
