@@ -2,13 +2,13 @@
 
 import os
 import random
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fakes.hub import NOBODY, REPO, MemoryUpstreams
-from fakes.neighbours import MemoryNeighbours
+from fakes.neighbours import Lan, MemoryNeighbours
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.ports import NOWHERE, Selection, Sharing, Surroundings
 from p2pmodel.delivery.recorder import Unrecorded
@@ -122,3 +122,17 @@ class Node(Desk):
             del self.lan.nodes[self.name]
             self.lan.cut.discard(self.name)
             scope.cancel()
+
+
+@asynccontextmanager
+async def together(*nodes):
+    async with trio.open_nursery() as nursery:
+        async with AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(node.running(nursery)) for node in nodes]
+        nursery.cancel_scope.cancel()
+
+
+def cluster(hub, *names, lan=None, **options):
+    """Nodes of these names, running on one LAN; `options` are those of each `Node`."""
+    lan = lan or Lan()
+    return together(*[Node(name, lan, hub, **options) for name in names])

@@ -4,7 +4,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import MemoryHub
 from fakes.neighbours import Lan
 from fakes.node import Node
@@ -17,11 +16,6 @@ FILES = {"one.bin": b"first", "two.bin": b"second"}
 ALICE, BOB, NOBODY = Access("alice"), Access("bob"), Access()
 MINUTES, DAY = 600, 86_400
 NO = (RepoNotFoundError, NotAuthorisedError)
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 @pytest.fixture

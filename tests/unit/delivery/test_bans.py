@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import trio
-import trio.testing
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
@@ -25,11 +24,6 @@ LIAR = node_id_of(KEY.public_key().public_bytes_raw())
 SICK, OTHER = NodeId("5c" * 20), NodeId("5d" * 20)
 DATA = bytes(CHUNK_BYTES + 5)
 START = 1_800_000_000.0  # unix
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 @pytest.fixture

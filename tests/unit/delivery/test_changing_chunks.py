@@ -4,7 +4,6 @@ import random
 
 import pytest
 import trio
-import trio.testing
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
@@ -22,11 +21,6 @@ from p2pmodel.swarm import HUB
 DATA = random.Random(4).randbytes(2 * CHUNK_BYTES + 77)
 FALSE = bytes(CHUNK_BYTES)
 PEER = "b" * 40
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 @pytest.fixture

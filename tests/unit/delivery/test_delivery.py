@@ -1,14 +1,12 @@
 """Delivery on fakes: several nodes, one hub, virtual time."""
 
 import random
-from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import cluster
 
 from p2pmodel.content import Access, FileEntry, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.fetching import select
@@ -30,25 +28,10 @@ BLOB = blob_of(WEIGHTS)
 
 
 @pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
 def hub():
     made = MemoryHub()
     made.publish(FILES)
     return made
-
-
-@asynccontextmanager
-async def cluster(hub, *names, lan=None, **options):
-    lan = lan or Lan()
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        nodes = [await stack.enter_async_context(Node(name, lan, hub, **options).running(nursery)) for name in names]
-        yield nodes
-        await stack.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def test_the_first_node_takes_a_snapshot_from_the_hub_once(hub, autojump_clock):

@@ -1,15 +1,14 @@
 """What members of a closed cluster tell of a repo while the hub does not: how far it is believed, and for how long."""
 
 import random
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import NOBODY, REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import cluster
 
 from p2pmodel.content import Access, FileEntry, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.listings import listing_pages, sign_listing
@@ -21,11 +20,6 @@ from p2pmodel.wire.messages import AskSnapshot, Problem
 TRUE = random.Random(0).randbytes(70_000)
 FALSE = random.Random(1).randbytes(70_000)
 KEY = Ed25519PrivateKey.generate()
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 @pytest.fixture
@@ -55,16 +49,13 @@ class Liar:
 async def members(hub, *names, lan=None):
     """Of a closed cluster; one called "liar" lies."""
     lan = lan or Lan()
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        nodes = [await stack.enter_async_context(Node(name, lan, hub, closed=True).running(nursery)) for name in names]
+    async with cluster(hub, *names, lan=lan, closed=True) as nodes:
         if "liar" in names:
             liar = nodes[names.index("liar")]
             hub.publish({"w.bin": FALSE}, repo=OTHER)
             await liar.fetch(OTHER)
             lan.nodes["liar"] = Liar(lan.nodes["liar"], hub.heads[REPO, "main"])
         yield nodes
-        await stack.aclose()
-        nursery.cancel_scope.cancel()
 
 
 OTHER = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/other")

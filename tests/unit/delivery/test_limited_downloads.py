@@ -1,14 +1,11 @@
 """Rate limits on whole nodes in virtual time: what comes from peers, what comes from the hub, who goes first."""
 
 import random
-from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import MemoryHub, blob_of
-from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import cluster
 
 from p2pmodel.content import Hub, Repo, RepoKind
 from p2pmodel.limits import CHUNK_BYTES
@@ -19,26 +16,11 @@ OTHER = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/other")
 
 
 @pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
 def hub():
     made = MemoryHub()
     made.publish({f"{name}.safetensors": random.Random(name).randbytes(SIZE // 2) for name in "ab"})
     made.publish({"w.safetensors": random.Random("w").randbytes(CHUNK_BYTES)}, repo=OTHER)
     return made
-
-
-@asynccontextmanager
-async def nodes(hub, *names):
-    lan = Lan()
-    async with trio.open_nursery() as nursery:
-        made = [Node(name, lan, hub) for name in names]
-        async with made[0].running(nursery), made[-1].running(nursery):
-            yield made
-        nursery.cancel_scope.cancel()
 
 
 async def seconds(work):
@@ -48,13 +30,13 @@ async def seconds(work):
 
 
 async def test_what_comes_from_the_hub_keeps_its_limit(hub, autojump_clock):
-    async with nodes(hub, "a", "b") as [a, _]:
+    async with cluster(hub, "a", "b") as [a, _]:
         a.around.hub_pace.change(RATE)
         assert await seconds(a.fetch()) == pytest.approx(SIZE / RATE, rel=0.05, abs=1.5)  # a cold start settles for 1 s
 
 
 async def test_what_comes_from_peers_keeps_its_limit_and_is_not_asked_of_the_hub_for_that(hub, autojump_clock):
-    async with nodes(hub, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b") as [a, b]:
         await a.fetch()
         sent = hub.bytes_sent
         b.around.peer_pace.change(RATE)
@@ -63,13 +45,13 @@ async def test_what_comes_from_peers_keeps_its_limit_and_is_not_asked_of_the_hub
 
 
 async def test_a_limit_on_peers_is_none_on_the_hub(hub, autojump_clock):
-    async with nodes(hub, "a", "b") as [a, _]:
+    async with cluster(hub, "a", "b") as [a, _]:
         a.around.peer_pace.change(1)
         assert await seconds(a.fetch()) < 2
 
 
 async def test_a_client_that_waits_goes_before_a_fetch(hub, autojump_clock):
-    async with nodes(hub, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b") as [a, b]:
         await a.fetch()
         await a.fetch(repo=OTHER)
         b.around.peer_pace.change(RATE)
@@ -82,7 +64,7 @@ async def test_a_client_that_waits_goes_before_a_fetch(hub, autojump_clock):
 
 async def test_an_order_held_back_for_long_is_not_asked_of_another(hub, autojump_clock):
     """A starving limit makes an order stand still for longer than any lease; that is nobody's failure."""
-    async with nodes(hub, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b") as [a, b]:
         await a.fetch()
         await a.fetch(repo=OTHER)
         sent = hub.bytes_sent

@@ -2,7 +2,6 @@
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import NOBODY, REPO, MemoryHub
 from fakes.neighbours import Lan
 from fakes.node import Node
@@ -12,11 +11,6 @@ from p2pmodel.errors import NotAuthorisedError, NotFoundError
 
 DATA = b"weights"
 PRIVATE = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/private")
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 @pytest.fixture

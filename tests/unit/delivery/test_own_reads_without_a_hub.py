@@ -1,14 +1,12 @@
 """What only our own read of the hub would do for, when there is no hub: peers give it, and it waits for the blob's own hash."""
 
 import random
-from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import cluster
 
 from p2pmodel.content import Access
 from p2pmodel.errors import P2pmodelError
@@ -18,25 +16,10 @@ LARGE = random.Random(0).randbytes(9 * CHUNK_BYTES + 12345)
 
 
 @pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
 def hub():
     made = MemoryHub()
     made.publish({"model.safetensors": LARGE})
     return made
-
-
-@asynccontextmanager
-async def cluster(hub, *names, lan=None):
-    lan = lan or Lan()
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        nodes = [await stack.enter_async_context(Node(name, lan, hub).running(nursery)) for name in names]
-        yield nodes
-        await stack.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_small_range_of_a_large_file_comes_from_a_peer_when_the_hub_is_gone(hub, autojump_clock):

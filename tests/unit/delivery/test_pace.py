@@ -2,17 +2,11 @@
 
 import pytest
 import trio
-import trio.testing
 
 from p2pmodel.delivery.pace import Pace, Urgency
 from p2pmodel.limits import CHUNK_BYTES, PACE_SLICE_S
 
 RATE = 1_000_000
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 class Mover:

@@ -1,14 +1,12 @@
 """Private blobs among peers: who gets in, who does not, and that nobody can tell why not."""
 
 import random
-from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import Node, together
 
 from p2pmodel.content import Access, Hub, Repo, RepoKind
 from p2pmodel.content.access_proof import RANGE_BYTES, RANGES, evidence_of, proof_ranges, prove, secret_name
@@ -28,25 +26,15 @@ pytestmark = pytest.mark.scorecard("S18")
 
 
 @pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
 def hub():
     made = MemoryHub()
     made.publish({"w.bin": WEIGHTS}, repo=REPO, tokens={"alice", "bob"})
     return made
 
 
-@asynccontextmanager
-async def cluster(hub, *names, lan=None, **policies):
+def cluster(hub, *names, lan=None, **policies):
     lan = lan or Lan()
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        made = [Node(name, lan, hub, sharing=policies.get(name, "prove")) for name in names]
-        yield [await stack.enter_async_context(node.running(nursery)) for node in made]
-        await stack.aclose()
-        nursery.cancel_scope.cancel()
+    return together(*[Node(name, lan, hub, sharing=policies.get(name, "prove")) for name in names])
 
 
 async def read(node, access):

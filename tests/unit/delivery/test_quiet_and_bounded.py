@@ -1,15 +1,13 @@
 """What a peer may learn, and cost: nothing of a private blob, a bounded memory, never the link by our own disk's trouble."""
 
 import random
-from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import Node, cluster
 
 from p2pmodel.content import Access, BlobId, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.herald import Herald
@@ -26,11 +24,6 @@ GOOD = Access("good")
 
 
 @pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
 def hub():
     made = MemoryHub()
     made.publish({"w.bin": SECRET}, repo=PRIVATE, tokens={"good"})
@@ -38,21 +31,9 @@ def hub():
     return made
 
 
-@asynccontextmanager
-async def running(hub, *names, **options):
-    lan = Lan()
-    async with trio.open_nursery() as nursery:
-        nodes = [Node(name, lan, hub, **options) for name in names]
-        for node in nodes:
-            await nursery.start(node.delivery.run)
-            lan.join(node.name, node.delivery.seeding, nursery)
-        yield nodes
-        nursery.cancel_scope.cancel()
-
-
 async def test_a_peer_that_knows_a_private_blobs_name_learns_nothing_by_watching_it(hub, autojump_clock, monkeypatch):
     blob = blob_of(SECRET)
-    async with running(hub, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b") as [a, b]:
         told = []
         monkeypatch.setattr(b.delivery.seeding, "received", lambda peer, message: told.append(message))
         a.delivery.seeding.received("b", Interest(blob=blob.id.to_bytes(), size=blob.size, on=True))
@@ -73,7 +54,7 @@ def test_a_peer_that_watches_and_watches_fills_no_memory():
 
 
 async def test_a_question_that_our_disk_cannot_answer_is_a_problem_for_the_peer_alone(hub, autojump_clock, monkeypatch):
-    async with running(hub, "a", closed=True) as [a]:
+    async with cluster(hub, "a", closed=True) as [a]:
         await a.fetch()
         a.store.failing.add("open")
 
@@ -96,7 +77,7 @@ def test_a_span_without_a_descriptor_left_is_the_stores_failure():
 
 
 async def test_a_members_word_makes_nothing_public_that_the_hub_gave_for_a_token(hub, autojump_clock):
-    async with running(hub, "a", "b", closed=True) as [a, b]:
+    async with cluster(hub, "a", "b", closed=True) as [a, b]:
         await b.fetch(PRIVATE, access=GOOD)
         known = await b.delivery.snapshot(PRIVATE, "main", GOOD)
         a.store.put_snapshot(Snapshot(known.repo, known.commit, known.files, known.listing, public=True))
@@ -128,7 +109,7 @@ async def test_whoever_comes_while_the_daemon_stops_is_told_so(hub, autojump_clo
 
 
 async def test_what_was_read_once_is_not_kept_open_for_ever_or_nothing_could_be_evicted(hub, autojump_clock):
-    async with running(hub, "a") as [a]:
+    async with cluster(hub, "a") as [a]:
         await a.read("w.bin")
         file = a.store._files[blob_of(b"public").id]
         assert file.live is not None

@@ -2,14 +2,12 @@
 hub."""
 
 import random
-from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import cluster
 
 from p2pmodel.content import Access
 from p2pmodel.limits import CHUNK_BYTES, MIB, RANGE_WAIT_S
@@ -20,23 +18,10 @@ SLOW = len(LARGE) / (20 * RANGE_WAIT_S)
 
 
 @pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
 def hub():
     made = MemoryHub()
     made.publish({"model.safetensors": LARGE})
     return made
-
-
-@asynccontextmanager
-async def cluster(hub, *names, lan):
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Node(name, lan, hub).running(nursery)) for name in names]
-        await stack.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def has_it(node, hub):

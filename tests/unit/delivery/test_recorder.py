@@ -21,11 +21,6 @@ BLOB = blob_of(WEIGHTS)
 NOW = 1_800_000_000.0
 
 
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
 class Lines:
     """A log in memory."""
 

@@ -1,39 +1,17 @@
 """What is uploaded through a node: kept when it is what its name says, and public when the hub says so."""
 
 import random
-from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import NOBODY, REPO, MemoryHub, blob_of
-from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import cluster
 
 from p2pmodel.content import Access, Blob
 from p2pmodel.limits import CHUNK_BYTES, UPLOADS_MAX
 
 WEIGHTS = random.Random(1).randbytes(2 * CHUNK_BYTES + 777)
 BLOB = blob_of(WEIGHTS)
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@asynccontextmanager
-async def nodes(hub, *names):
-    lan = Lan()
-    async with trio.open_nursery() as nursery:
-        made = [Node(name, lan, hub) for name in names]
-        async with made[0].running(nursery):
-            if len(made) > 1:
-                async with made[1].running(nursery):
-                    yield made
-            else:
-                yield made
-        nursery.cancel_scope.cancel()
 
 
 async def upload(node, data, *, start=0, blob=None, accepted=True, piece=100_000):
@@ -46,7 +24,7 @@ async def upload(node, data, *, start=0, blob=None, accepted=True, piece=100_000
 
 
 async def test_an_upload_is_held_as_private_once_all_of_it_was_taken(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a, WEIGHTS)
         assert a.bytes_of(BLOB) == WEIGHTS
         assert a.store.find(BLOB.id).private
@@ -54,7 +32,7 @@ async def test_an_upload_is_held_as_private_once_all_of_it_was_taken(autojump_cl
 
 async def test_parts_may_come_in_any_order_and_twice(autojump_clock):
     half = CHUNK_BYTES + 5
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a, WEIGHTS[half:], start=half, blob=BLOB)
         assert a.store.find(BLOB.id) is None
         await upload(a, WEIGHTS[:half], blob=BLOB, accepted=False)
@@ -63,7 +41,7 @@ async def test_parts_may_come_in_any_order_and_twice(autojump_clock):
 
 
 async def test_parts_that_come_side_by_side_make_one_file(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         async with trio.open_nursery() as nursery:
             for start in range(0, len(WEIGHTS), 1_000_000):
 
@@ -78,7 +56,7 @@ async def test_parts_that_come_side_by_side_make_one_file(autojump_clock):
     "lie", [WEIGHTS[:-1] + b"x", WEIGHTS + b"more"], ids=["a byte that is wrong", "more bytes than the name has"]
 )
 async def test_what_is_not_what_its_name_says_is_not_kept(autojump_clock, lie):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a, lie, blob=BLOB)
         assert a.store.find(BLOB.id) is None
         await upload(a, WEIGHTS)
@@ -86,14 +64,14 @@ async def test_what_is_not_what_its_name_says_is_not_kept(autojump_clock, lie):
 
 
 async def test_what_the_hub_did_not_take_is_not_kept(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a, WEIGHTS, accepted=False)
         assert a.store.find(BLOB.id) is None
 
 
 async def test_after_a_public_commit_a_neighbour_gets_it_from_here_alone(autojump_clock):
     hub = MemoryHub()
-    async with nodes(hub, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b") as [a, b]:
         await upload(a, WEIGHTS)
         commit = hub.publish({"w.bin": WEIGHTS}).commit
         a.delivery.committed(REPO, commit, NOBODY, [])
@@ -106,7 +84,7 @@ async def test_after_a_public_commit_a_neighbour_gets_it_from_here_alone(autojum
 async def test_who_asks_at_once_waits_for_the_hash_and_not_for_the_hub(autojump_clock):
     hub = MemoryHub()
     hub.publish({"w.bin": WEIGHTS})
-    async with nodes(hub, "a") as [a]:
+    async with cluster(hub, "a") as [a]:
         async with a.delivery.part(BLOB, 0) as part:
             await part.put(WEIGHTS)
             part.accept()
@@ -118,7 +96,7 @@ async def test_who_asks_at_once_waits_for_the_hash_and_not_for_the_hub(autojump_
 
 async def test_after_a_private_commit_it_stays_private(autojump_clock):
     hub = MemoryHub()
-    async with nodes(hub, "a") as [a]:
+    async with cluster(hub, "a") as [a]:
         await upload(a, WEIGHTS)
         commit = hub.publish({"w.bin": WEIGHTS}, tokens=["hf_alice"]).commit
         a.delivery.committed(REPO, commit, Access("hf_alice"), [])
@@ -127,7 +105,7 @@ async def test_after_a_private_commit_it_stays_private(autojump_clock):
 
 
 async def test_a_commit_that_the_hub_does_not_show_changes_nothing(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a, WEIGHTS)
         a.delivery.committed(REPO, "0" * 40, NOBODY, [])
         await trio.sleep(1)
@@ -135,7 +113,7 @@ async def test_a_commit_that_the_hub_does_not_show_changes_nothing(autojump_cloc
 
 
 async def test_small_files_of_a_commit_are_kept_under_both_names(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         a.delivery.committed(REPO, "0" * 40, NOBODY, [b"{}", b""])
         await trio.sleep(1)
         assert a.bytes_of(blob_of(b"{}")) == b"{}"
@@ -145,7 +123,7 @@ async def test_small_files_of_a_commit_are_kept_under_both_names(autojump_clock)
 async def test_after_a_change_a_branch_is_asked_for_anew(autojump_clock):
     hub = MemoryHub()
     hub.publish({"a": b"1"})
-    async with nodes(hub, "a") as [a]:
+    async with cluster(hub, "a") as [a]:
         assert (await a.read("a"))[0] == b"1"
         hub.publish({"a": b"2"})
         assert (await a.read("a"))[0] == b"1"  # its commit is remembered for seconds
@@ -154,7 +132,7 @@ async def test_after_a_change_a_branch_is_asked_for_anew(autojump_clock):
 
 
 async def test_so_many_unfinished_uploads_are_waited_for_and_the_oldest_makes_way(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a, WEIGHTS[:-1], blob=BLOB)
         for number in range(UPLOADS_MAX):
             name = blob_of(b"%d" % number).id

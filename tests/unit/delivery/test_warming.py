@@ -1,14 +1,12 @@
 """Warming on fakes: members of a closed cluster bring a snapshot in because one of them asked."""
 
 import random
-from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import cluster
 
 from p2pmodel.content import Hub, Repo, RepoKind
 from p2pmodel.delivery.ports import Selection
@@ -23,11 +21,6 @@ EVERYTHING = Selection()
 
 
 @pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
 def hub():
     made = MemoryHub(rate=4e6)
     made.publish(FILES)
@@ -37,14 +30,6 @@ def hub():
 @pytest.fixture
 def lan():
     return Lan()
-
-
-@asynccontextmanager
-async def cluster(hub, lan, *names, closed=True):
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Node(name, lan, hub, closed=closed).running(nursery)) for name in names]
-        await stack.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def warm(node, nodes="all", selection=EVERYTHING, repo=REPO, revision="main"):
@@ -63,7 +48,7 @@ async def asked(node, *args, **fields):
 
 
 async def test_all_nodes_have_it_in_the_end_for_one_copy_from_the_hub(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a", "b", "c") as nodes:
+    async with cluster(hub, "a", "b", "c", lan=lan, closed=True) as nodes:
         steps = await warm(nodes[0])
         assert all(node.bytes_of(BLOB) == WEIGHTS for node in nodes)
     last = steps[-1]
@@ -85,21 +70,21 @@ async def test_all_nodes_have_it_in_the_end_for_one_copy_from_the_hub(hub, lan, 
     ("nodes", "warmed"), [("1", ["here"]), ("2", ["here", "beta"]), ("beta,gamma.lan", ["beta", "gamma"]), ("here", ["here"])]
 )
 async def test_nodes_may_be_counted_or_named(hub, lan, autojump_clock, nodes, warmed):
-    async with cluster(hub, lan, "alpha", "beta", "gamma") as [alpha, *_]:
+    async with cluster(hub, "alpha", "beta", "gamma", lan=lan, closed=True) as [alpha, *_]:
         steps = await warm(alpha, nodes)
     assert [each.node for each in steps[-1].nodes] == warmed
 
 
 @pytest.mark.parametrize("nodes", ["0", "4", "delta", "", "bet,delta", "g"])
 async def test_nodes_that_are_not_there_are_named(hub, lan, autojump_clock, nodes):
-    async with cluster(hub, lan, "alpha", "beta", "gamma") as [alpha, *_]:
+    async with cluster(hub, "alpha", "beta", "gamma", lan=lan, closed=True) as [alpha, *_]:
         with pytest.raises(ConfigError):
             await warm(alpha, nodes)
     assert hub.sent == {}
 
 
 async def test_only_files_that_were_asked_for_come(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b", lan=lan, closed=True) as [a, b]:
         steps = await warm(a, selection=Selection(include=("*.json",)))
         assert b.bytes_of(blob_of(b"{}")) == b"{}"
         assert b.store.find(BLOB.id) is None
@@ -107,7 +92,7 @@ async def test_only_files_that_were_asked_for_come(hub, lan, autojump_clock):
 
 
 async def test_in_an_open_cluster_nobody_asks_and_nobody_answers(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a", "b", closed=False) as [a, b]:
+    async with cluster(hub, "a", "b", lan=lan) as [a, b]:
         with pytest.raises(ConfigError, match="closed cluster"):
             await warm(a)
         answer = await asked(b)
@@ -120,7 +105,7 @@ async def test_in_an_open_cluster_nobody_asks_and_nobody_answers(hub, lan, autoj
 async def test_private_repos_are_not_warmed_by_anybody(hub, lan, autojump_clock):
     private = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/private")
     hub.publish(FILES, repo=private, tokens={"good"})
-    async with cluster(hub, lan, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b", lan=lan, closed=True) as [a, b]:
         with pytest.raises((RepoNotFoundError, NotAuthorisedError)):
             await warm(a, repo=private)
         await asked(b, "org/private")
@@ -132,7 +117,7 @@ async def test_private_repos_are_not_warmed_by_anybody(hub, lan, autojump_clock)
 
 
 async def test_a_peer_goes_on_when_the_asker_is_gone(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b", lan=lan, closed=True) as [a, b]:
         with trio.move_on_after(1.5):
             await warm(a)
         lan.drop("a")
@@ -142,7 +127,10 @@ async def test_a_peer_goes_on_when_the_asker_is_gone(hub, lan, autojump_clock):
 
 
 async def test_a_peer_that_falls_silent_is_told_as_lost_and_holds_up_nobody(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a", "b", "c") as [a, *_], a.delivery.warm(REPO, "main", EVERYTHING, "all") as steps:
+    async with (
+        cluster(hub, "a", "b", "c", lan=lan, closed=True) as [a, *_],
+        a.delivery.warm(REPO, "main", EVERYTHING, "all") as steps,
+    ):
         await anext(steps)
         lan.mute.add("b")
         last = [step async for step in steps][-1]
@@ -151,7 +139,7 @@ async def test_a_peer_that_falls_silent_is_told_as_lost_and_holds_up_nobody(hub,
 
 async def test_a_peer_without_the_ability_is_not_asked(hub, lan, autojump_clock):
     lan.unable["b"] = {"warm"}
-    async with cluster(hub, lan, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b", lan=lan, closed=True) as [a, b]:
         last = (await warm(a))[-1]
         assert [each.state for each in last.nodes] == ["done", "failed"]
         assert "cannot be asked" in last.nodes[1].text
@@ -159,7 +147,7 @@ async def test_a_peer_without_the_ability_is_not_asked(hub, lan, autojump_clock)
 
 
 async def test_a_peer_whose_hub_is_gone_says_so(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b", lan=lan, closed=True) as [a, b]:
         b.upstreams.cut = True
         lan.mute.add("a")  # it cannot ask us for the listing either
         last = (await warm(a))[-1]
@@ -171,7 +159,7 @@ async def test_a_peer_whose_hub_is_gone_says_so(hub, lan, autojump_clock):
 
 
 async def test_asking_again_joins_the_work_that_is_under_way(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a") as [a]:
+    async with cluster(hub, "a", lan=lan, closed=True) as [a]:
         first = await asked(a)
         await trio.sleep(1)
         again = await asked(a, request=7)
@@ -183,12 +171,12 @@ async def test_asking_again_joins_the_work_that_is_under_way(hub, lan, autojump_
 
 
 async def test_work_that_was_never_begun_is_not_held(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a") as [a]:
+    async with cluster(hub, "a", lan=lan, closed=True) as [a]:
         assert (await asked(a, begin=False)).code == "not_held"
 
 
 async def test_what_failed_is_tried_again_when_asked_to(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a") as [a]:
+    async with cluster(hub, "a", lan=lan, closed=True) as [a]:
         hub.down = True
         await asked(a)
         await trio.sleep(10)
@@ -200,7 +188,7 @@ async def test_what_failed_is_tried_again_when_asked_to(hub, lan, autojump_clock
 
 
 async def test_there_is_a_bound_to_what_members_may_ask_for(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a") as [a]:
+    async with cluster(hub, "a", lan=lan, closed=True) as [a]:
         hub.stalled = True
         for number in range(WARMS_AT_ONCE_MAX):
             assert (await asked(a, exclude=[f"{number}"])).state == "running"
@@ -209,7 +197,7 @@ async def test_there_is_a_bound_to_what_members_may_ask_for(hub, lan, autojump_c
 
 
 async def test_what_has_ended_is_remembered_for_a_while_only(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a") as [a]:
+    async with cluster(hub, "a", lan=lan, closed=True) as [a]:
         hub.down = True
         for number in range(WARMS_KEPT_MAX + 10):
             await asked(a, f"org/model{number}")
@@ -219,7 +207,7 @@ async def test_what_has_ended_is_remembered_for_a_while_only(hub, lan, autojump_
 
 
 async def test_a_hub_that_is_not_known_is_a_bad_request(hub, lan, autojump_clock):
-    async with cluster(hub, lan, "a") as [a]:
+    async with cluster(hub, "a", lan=lan, closed=True) as [a]:
         [answer] = await a.delivery.seeding.answer(
             "b", AskWarm(request=1, hub="elsewhere", kind="model", name="org/model", revision="main", begin=True)
         )
