@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
@@ -20,8 +19,6 @@ from p2pmodel.gateway.statistics import SECONDS_BUCKETS, GatewayStatistics
 from p2pmodel.peering.statistics import PeeringStatistics
 from p2pmodel.upstream.statistics import LATENCY_BOUNDS_S
 from p2pmodel.upstream.statistics import Statistics as UpstreamStatistics
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Sources:
 
 
 class Metrics(Collector):
-    """`render` is what `/metrics` answers, with CONTENT_TYPE."""
+    """`render` is what `/metrics` answers."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources

@@ -209,7 +209,6 @@ class Link:
 
     def _received(self, message: Message | Unknown) -> None:
         if isinstance(message, Unknown):
-            self._attention.statistics.unknown_messages += 1
             self.send(Problem(request=message.request, code="unknown_message"))
         elif isinstance(message, Page):
             self._page(message.request, message)

@@ -354,7 +354,6 @@ class Peering:
         if old := self._links.put(neighbour):
             old.link.cut("replaced")
             self._events.unlinked(link.peer)
-        self.statistics.links_opened += 1
         log.info("link.up", peer=link.peer, address=str(link.address))
         link.send(self._peers_for(link))
         self._events.linked(link.peer)

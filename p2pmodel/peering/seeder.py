@@ -67,7 +67,6 @@ class Seeder:
             if isinstance(message, Get):
                 await self._answer(connection, peer, message)
             elif isinstance(message, Unknown):
-                self._statistics.unknown_messages += 1
                 await connection.send(Problem(request=message.request, code="unknown_message"))
             elif not isinstance(message, Problem):  # Bye, or the end
                 return

@@ -20,12 +20,10 @@ class PeeringStatistics:
     dials_failed: int = 0
     refused: int = 0  # connections turned away: too many, or from elsewhere
     handshakes_failed: int = 0  # the other end proved nothing, or not in time
-    links_opened: int = 0
     links_cut: Counter[str] = field(
         default_factory=Counter
     )  # by reason: bye, broken, silent, overflow, protocol, replaced, untrusted
     protocol_errors: Counter[str] = field(default_factory=Counter)  # by place: opening, link, seeding, fetching
-    unknown_messages: int = 0
     tickets_refused: int = 0
     chunks_sent: int = 0
     chunks_received: int = 0

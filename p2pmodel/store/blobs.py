@@ -41,9 +41,6 @@ class Keeper(Protocol):
 
     def give_back(self, size: int) -> None: ...
 
-    def committed(self, chunks: int) -> None:
-        """Statistics."""
-
     def twin(self, stored: DiskBlob, alias: BlobId) -> DiskBlob | None:
         """The sealed blob of that other name, opened for the caller, who closes it."""
 
@@ -233,7 +230,6 @@ class DiskBlob:
                 with self._state:
                     self._marks.put_back(new, gone)
                 raise
-            self._keeper.committed(len(new))
 
     def finish(self, alias: BlobId | None, seal: Seal) -> None:
         with self._files:

@@ -25,8 +25,6 @@ class StoreStatistics:
     bytes_sealed: int = 0
     bytes_partial: int = 0
     bytes_adopted: int = 0  # of those sealed: files of somebody's cache, which take no room of ours
-    chunks_committed: int = 0
-    chunks_damaged: int = 0
     blobs_evicted: int = 0
 
 
@@ -64,7 +62,7 @@ class Entry:
 
 
 class Image:
-    """Only `count` and `count_committed` may be called from any thread; for all else the caller holds the store's lock."""
+    """Only `count` may be called from any thread; for all else the caller holds the store's lock."""
 
     def __init__(self, aliases: Mapping[BlobId, BlobId], *, quota_bytes: int) -> None:
         self.statistics = StoreStatistics(quota_bytes=quota_bytes)
@@ -136,10 +134,6 @@ class Image:
             self.statistics.bytes_adopted += adopted
             self.statistics.bytes_sealed += sealed
             self.statistics.bytes_partial += partial
-
-    def count_committed(self, chunks: int) -> None:
-        with self._counting:
-            self.statistics.chunks_committed += chunks
 
 
 def bytes_of(blob: Blob, chunks: Iterable[int]) -> int:

@@ -197,9 +197,6 @@ class Keeping:
     def give_back(self, size: int) -> None:
         self._image.count(partial=-size)
 
-    def committed(self, chunks: int) -> None:
-        self._image.count_committed(chunks)
-
     def twin(self, stored: DiskBlob, alias: BlobId) -> DiskBlob | None:
         with self.lock:
             entry = self._image.find(alias)
@@ -238,7 +235,6 @@ class Keeping:
 
     def unsealed(self, stored: DiskBlob) -> None:
         with self.lock:
-            self._image.statistics.chunks_damaged += len(stored.held.missing())
             entry = self._image.entries.get(stored.blob.id)
             if entry is None or entry.live is not stored:
                 return

@@ -9,7 +9,7 @@ from p2pmodel.content import ChunkMap, NodeId
 from p2pmodel.limits import LEASE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    pass
 
 
 @dataclass(slots=True)
@@ -45,13 +45,6 @@ class Availability:
 
     def holders(self, chunk: int) -> list[NodeId]:
         return [peer for peer, view in self.peers.items() if chunk in view.held]
-
-    def held_by(self, peers: Iterable[NodeId]) -> ChunkMap:
-        """What these peers hold together."""
-        union = ChunkMap(self.chunks)
-        for peer in peers:
-            union = union | self.peers[peer].held
-        return union
 
     def claimed(self, now: float) -> ChunkMap:
         """What peers are reading from the hub, with progress."""

@@ -50,7 +50,6 @@ class Attempts:
                 f"{best.way.client.home.authority} asks for {seconds:.0f} s of patience", retry_after_s=seconds
             )
         if seconds > 0:
-            best.way.client.statistics.waits_s += seconds
             await trio.sleep(seconds + self._rng.uniform(0, 0.5))  # the cluster was told the same moment
         self._asked_at = trio.current_time()
         return best

@@ -20,7 +20,6 @@ class Statistics:
     file_bytes: Counter[str] = field(default_factory=Counter)  # by upstream
     retries: int = 0
     failovers: int = 0
-    waits_s: float = 0.0  # spent because a hub asked for patience
 
     def answered(self, upstream: str, status: int, seconds: float) -> None:
         self.requests[upstream, str(status)] += 1

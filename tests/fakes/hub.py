@@ -153,9 +153,6 @@ class MemoryUpstreams:
     def source(self, locations):
         return MemoryHubSource(self, locations)
 
-    def rested_until(self, hub):
-        return 0.0
-
     def rest(self, host, seconds):
         self.rested[host] = seconds
 

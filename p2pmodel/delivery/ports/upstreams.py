@@ -66,9 +66,6 @@ class Upstreams(Protocol):
     def source(self, locations: Sequence[Location]) -> Source:
         """Reads chunks of a blob from wherever the order of upstreams, their health and the locations allow."""
 
-    def rested_until(self, hub: Hub) -> float:
-        """Trio time until which the hub asked for patience (0 when it did not)."""
-
     def rest(self, host: str, seconds: float) -> None:
         """A peer says that a hub's host asked for patience."""
 
