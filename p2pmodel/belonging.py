@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
-
-import trio
+from typing import Final
 
 from p2pmodel import config
 from p2pmodel.content import Circle, NodeId
+from p2pmodel.delivery.blocking import in_thread
 from p2pmodel.delivery.court import ATTEST
 from p2pmodel.delivery.ports import NOWHERE, Sharing
 from p2pmodel.delivery.private import PRIVATE
@@ -20,9 +19,6 @@ from p2pmodel.delivery.warming import WARM
 from p2pmodel.errors import ConfigError
 from p2pmodel.peering import DenyList, Identity, KeyRing, LiveMembership, Membership, Memberships, Mode
 from p2pmodel.settings import ClusterSettings, Settings
-
-T = TypeVar("T")
-
 
 _DENY_LIST: Final = "deny-list.der"  # in the state directory: the newest one, ours or a peer's
 
@@ -78,11 +74,7 @@ class Circles:
 
 
 def _live(load: Callable[[], Memberships], kept: Path | None = None) -> LiveMembership:
-    return LiveMembership(load, _in_thread, kept)
-
-
-async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    return await trio.to_thread.run_sync(function, *args)
+    return LiveMembership(load, in_thread, kept)
 
 
 def _hardened(cluster: ClusterSettings) -> Memberships:

@@ -11,12 +11,12 @@ import os
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 
@@ -26,6 +26,7 @@ from p2pmodel.announcing import Announcing
 from p2pmodel.content import Hub, NodeId, Repo, RepoKind
 from p2pmodel.delivery import Buffers, Delivery
 from p2pmodel.delivery.adopting import Adopting
+from p2pmodel.delivery.blocking import in_thread
 from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.ports import Surroundings
 from p2pmodel.delivery.recorder import Recorder
@@ -41,8 +42,6 @@ from p2pmodel.settings import AliasSettings, HostPort, Settings, UpstreamSetting
 from p2pmodel.store import FlightFiles, Store
 from p2pmodel.swarm import Standing
 from p2pmodel.upstream import Router, Upstream
-
-T = TypeVar("T")
 
 _XET_ABOVE: Final = {"large": HUB_PLAIN_BYTES_MAX, "all": 0, "off": None}  # gateway.xet
 
@@ -105,7 +104,7 @@ class _Rooms:
         self._peering = self._build_peering(self._membership) if self._membership else None
         self._announcing = self._build_announcing()
         self.router = self._build_router(own_ports)
-        self.recorder = Recorder(FlightFiles(settings.node.state_dir / "flights"), blocking=_in_thread, clock=time.time)
+        self.recorder = Recorder(FlightFiles(settings.node.state_dir / "flights"), blocking=in_thread, clock=time.time)
         self._delivery = self._build_delivery()
         self._adopting, self._upkeep = self._build_adopting(), self._build_upkeep()
         self._reports = self._build_reports()
@@ -127,7 +126,7 @@ class _Rooms:
             network=TcpNetwork(),
             secure=self._secure,
             inventory=self._store.inventory,
-            blocking=_in_thread,
+            blocking=in_thread,
             dice=self._dice,
             state_dir=settings.node.state_dir,
             upload=self._upload,
@@ -162,7 +161,7 @@ class _Rooms:
             store=self._store,
             upstreams=self.router,
             neighbours=self._peering or Alone(node),
-            blocking=_in_thread,
+            blocking=in_thread,
             buffers=Buffers(),
             standing=self._trust,
             rng=self._dice,
@@ -194,7 +193,7 @@ class _Rooms:
             self._delivery,
             self._store,
             let_go=self._delivery.let_go,
-            blocking=_in_thread,
+            blocking=in_thread,
             quiet=self._quiet.run,
             publications=self._delivery.publications,
             clock=time.time,
@@ -329,10 +328,6 @@ def _announced(state_dir: Path, running: Running) -> Iterator[None]:
         yield
     finally:
         file.unlink(missing_ok=True)
-
-
-async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    return await trio.to_thread.run_sync(function, *args)
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:

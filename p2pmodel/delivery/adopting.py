@@ -20,6 +20,7 @@ from p2pmodel.content import Access, Blob, BlobId, FileEntry, Manifest, Repo, Se
 from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.ports import Delivery, Store
 from p2pmodel.delivery.publications import Publications
+from p2pmodel.delivery.tasks import Tasks
 from p2pmodel.errors import ConfigError, P2pmodelError, StoreError, UnavailableError
 from p2pmodel.limits import ADOPT_FAILURES_TOLD_MAX
 
@@ -130,27 +131,20 @@ class Adopting:
         self._began = 0.0
         self._lasts_s = 0.0  # of what is published on the LAN
         self._blobs: dict[Path, Blob] = {}
-        self._nursery: trio.Nursery | None = None
-
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Owns the work: who asked for it may leave."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()
+        self._tasks = Tasks()
+        self.run = self._tasks.run  # owns the work: who asked for it may leave
 
     async def adopt(
         self, what: str, find: Callable[[], Sequence[Found]], *, lasts_s: float = 0.0
     ) -> AsyncGenerator[AdoptStep, None]:
         """Begin with what `find` finds, or watch what was begun under the same name. A repo of the LAN is published for
         `lasts_s` at the end. Raises StoreError, ConfigError, UnavailableError."""
-        if self._nursery is None:
-            raise UnavailableError("The daemon is stopping.")
+        self._tasks.check()
         if self._step.over:
             self._step, self._what, self._failure, self._over = AdoptStep(), what, None, trio.Event()
             self._lasts_s, self._began = lasts_s, trio.current_time()
             self._blobs.clear()
-            self._nursery.start_soon(self._work, what, find)
+            self._tasks.start(self._work, what, find)
         elif self._what != what:
             raise UnavailableError(f"{self._what} is being adopted.", next_step="Wait for it, then ask again.")
         while not self._step.over:

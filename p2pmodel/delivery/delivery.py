@@ -22,6 +22,7 @@ from p2pmodel.delivery.publications import Publications
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.seeding import Seeding
 from p2pmodel.delivery.shelf import Shelf
+from p2pmodel.delivery.tasks import Tasks
 from p2pmodel.delivery.uploads import Uploads
 from p2pmodel.delivery.warming import Warming, Wish
 from p2pmodel.delivery.xorbs import Xorbs
@@ -34,7 +35,7 @@ from p2pmodel.wire.messages import HubBusy
 class Delivery:
     def __init__(self, around: Surroundings, *, boot: bytes, access_allow_s: float, offline_grace_s: float) -> None:
         self._around = around
-        self._nursery: trio.Nursery | None = None
+        self._fetches = Tasks()
         self._shelf = Shelf(around.store, around.blocking)
         sharing = PrivateSharing(around, self._shelf)
         self._herald = Herald(around.neighbours, self._private, sharing.admits)
@@ -57,7 +58,7 @@ class Delivery:
         """Owns all downloads; cancel it to end them. What was held is kept."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                await nursery.start(self._fetches.run)
                 await nursery.start(self.downloads.run)
                 await nursery.start(self._warming.run)
                 await nursery.start(self._uploads.run)
@@ -68,10 +69,7 @@ class Delivery:
                 nursery.start_soon(self._shelf.run)
                 nursery.start_soon(self.seeding.run)
                 task_status.started()
-                try:
-                    await trio.sleep_forever()
-                finally:
-                    self._nursery = None
+                await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
                 await self._shelf.close()
@@ -141,9 +139,7 @@ class Delivery:
         snapshot = await find(repo, revision, access)
         files = select(snapshot, selection)
         fetch = Fetch(self._around, self._catalog, self.downloads, snapshot, files, access, offline=offline, urgency=urgency)
-        if self._nursery is None:
-            raise UnavailableError("The daemon is stopping.")
-        self._nursery.start_soon(fetch.run)
+        self._fetches.start(fetch.run)
         try:
             async with aclosing(fetch.progress()) as progress:
                 yield progress

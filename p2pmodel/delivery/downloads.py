@@ -15,6 +15,7 @@ from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
+from p2pmodel.delivery.tasks import Tasks
 from p2pmodel.errors import UnavailableError
 from p2pmodel.wire.messages import Message
 
@@ -37,17 +38,8 @@ class Downloads:
         self._sharing = sharing
         self._settled = settled
         self._active: dict[BlobId, Download] = {}
-        self._nursery: trio.Nursery | None = None
-
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Owns the downloads' tasks."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
+        self._tasks = Tasks()
+        self.run = self._tasks.run
 
     @property
     def active(self) -> list[Download]:
@@ -84,13 +76,15 @@ class Downloads:
         if running is not None and not running.over and not (running.stored.private and not private):
             await self._close(stored)  # somebody else began it while we opened the file
             return running
-        if self._nursery is None:
+        try:
+            self._tasks.check()
+        except UnavailableError:
             await self._close(stored)
-            raise UnavailableError("The daemon is stopping.")
+            raise
         locations = [] if location is None else [location]
         download = Download(stored, self._around, self._herald, self._court, locations, self.statistics, self._sharing)
         self._active[download.blob.id] = download  # the store may know the blob by its other name
-        self._nursery.start_soon(self._run, download, stored)
+        self._tasks.start(self._run, download, stored)
         return download
 
     async def _run(self, download: Download, stored: StoredBlob) -> None:

@@ -17,7 +17,8 @@ import trio
 from p2pmodel.content import Access, Hub, NodeId, Repo, RepoKind
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.ports import Neighbours, NodeWarm, Progress, Selection, Surroundings, WarmStep
-from p2pmodel.errors import ConfigError, NotAuthorisedError, P2pmodelError, SourceBusyError, SourceError
+from p2pmodel.delivery.tasks import Tasks
+from p2pmodel.errors import ConfigError, NotAuthorisedError, P2pmodelError, SourceBusyError, SourceError, UnavailableError
 from p2pmodel.limits import WARM_MISSED_MAX, WARM_POLL_S, WARMS_AT_ONCE_MAX, WARMS_KEPT_MAX
 from p2pmodel.wire.messages import AskWarm, Message, Problem, WarmProgress
 
@@ -58,13 +59,8 @@ class Warming:
         self._catalog = catalog
         self._fetch = fetch
         self._works: dict[Wish, _Work] = {}
-        self._nursery: trio.Nursery | None = None
-
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()
+        self._tasks = Tasks()
+        self.run = self._tasks.run
 
     # This node's part
 
@@ -79,14 +75,14 @@ class Warming:
         wish = Wish(repo, question.revision, tuple(question.include), tuple(question.exclude))
         try:
             work = self._begin(wish) if question.begin else self._works.get(wish)
-        except SourceBusyError as error:
+        except (SourceBusyError, UnavailableError) as error:
             return Problem(request=question.request, code="busy", text=str(error))
         if work is None:
             return Problem(request=question.request, code="not_held")
         return _tell(work, question.request)
 
     def _begin(self, wish: Wish) -> _Work:
-        """The work, begun unless it is under way. Raises SourceBusyError."""
+        """The work, begun unless it is under way. Raises SourceBusyError, UnavailableError."""
         work = self._works.get(wish)
         if work is not None and work.state == "running":
             return work
@@ -95,8 +91,7 @@ class Warming:
         self._works.pop(wish, None)
         work = self._works[wish] = _Work()
         self._forget_the_oldest()
-        assert self._nursery is not None
-        self._nursery.start_soon(self._bring, wish, work)
+        self._tasks.start(self._bring, wish, work)
         return work
 
     def _forget_the_oldest(self) -> None:

@@ -21,8 +21,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from p2pmodel.certificates import as_authority, as_leaf, named
 from p2pmodel.errors import ConfigError
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -85,20 +86,12 @@ def _serves(own: Path, authority: Path, names: Iterable[str]) -> bool:
 def _make(names: Iterable[str]) -> tuple[bytes, bytes]:
     """(our certificate with its key, the authority that signed it)."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = _name(f"p2pmodel gateway {ca_key.public_key().public_numbers().x % 2**32:08x}")  # told apart in a list of them
-    authority = (
-        _builder(issuer, issuer, ca_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
+    issuer = named(f"p2pmodel gateway {ca_key.public_key().public_numbers().x % 2**32:08x}")  # told apart in a list of them
+    signer, public = ca_key.public_key(), key.public_key()
+    authority = as_authority(_builder(issuer, issuer, signer), signer).sign(ca_key, hashes.SHA256())
     leaf = (
-        _builder(_name("p2pmodel gateway"), issuer, key)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        as_leaf(_builder(named("p2pmodel gateway"), issuer, public), public, signer, [ExtendedKeyUsageOID.SERVER_AUTH])
         .add_extension(x509.SubjectAlternativeName(list(map(_general, names))), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
@@ -106,28 +99,9 @@ def _make(names: Iterable[str]) -> tuple[bytes, bytes]:
     return leaf.public_bytes(pem) + secret, authority.public_bytes(pem)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), now - _SKEW, now + _VALID)
-    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    return x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), now - _SKEW, now + _VALID)
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -91,7 +91,7 @@ class ClientStream:
     async def send_file(self, fd: int, offset: int, count: int, *, head: bytes = b"") -> None:
         """Send `head`, then `count` bytes of an open file. Raises StoreError if the disk does not give them."""
         if count <= _INLINE_BYTES:
-            await self.send_all(head + _read(fd, offset, count))
+            await self.send_all(head + read_span(fd, offset, count))
             return
         await self.send_all(head, more=True)
         stop = offset + count
@@ -166,7 +166,8 @@ class ClientStream:
         self._sock.close()
 
 
-def _read(fd: int, offset: int, count: int) -> bytes:
+def read_span(fd: int, offset: int, count: int) -> bytes:
+    """All of it. Blocking. Raises StoreError, StoreDamagedError."""
     try:
         data = os.pread(fd, count, offset)
     except OSError as error:

@@ -7,14 +7,12 @@ piece, so that neither the disk nor the cipher holds the loop.
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 from typing import Final
 
 import trio
 
-from p2pmodel.errors import StoreDamagedError, StoreError
-from p2pmodel.gateway.stream import ClientStream
+from p2pmodel.gateway.stream import ClientStream, read_span
 from p2pmodel.limits import KIB, REQUEST_HEAD_TIMEOUT_S
 
 _PIECE_BYTES: Final = 256 * KIB  # sealed at a time: what a slow client can hold of our memory, twice
@@ -80,13 +78,7 @@ class TlsStream:
             offset += piece
 
     def _seal_file(self, fd: int, offset: int, count: int) -> None:
-        try:
-            data = os.pread(fd, count, offset)
-        except OSError as error:
-            raise StoreError(f"A file of the store cannot be read: {error.strerror}") from error
-        if len(data) < count:
-            raise StoreDamagedError("A file of the store has lost its end")
-        self._seal(data)
+        self._seal(read_span(fd, offset, count))
 
     def _seal(self, data: bytes | memoryview) -> None:
         left = memoryview(data)

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from p2pmodel.certificates import as_authority, as_leaf, named
 from p2pmodel.content import NodeId
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.errors import ConfigError
@@ -158,48 +159,17 @@ def _tag(public: bytes) -> str:
 
 def _authority(key: Ed25519PrivateKey) -> x509.Certificate:
     """Byte for byte the same on every member: Ed25519 signatures are deterministic, and nothing else varies."""
-    name = _name(f"p2pmodel-{_tag(key.public_key().public_bytes_raw())}-e1")
-    builder = _builder(name, name, key.public_key(), 1)
-    return (
-        builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, None)
-    )
+    public = key.public_key()
+    name = named(f"p2pmodel-{_tag(public.public_bytes_raw())}-e1")
+    return as_authority(_builder(name, name, public, 1), public).sign(key, None)
 
 
 def _leaf(ca_key: Ed25519PrivateKey, ca: x509.Certificate, identity: Identity) -> x509.Certificate:
     public = identity.key.public_key()
-    builder = _builder(_name(identity.node), ca.subject, public, x509.random_serial_number())
-    return (
-        builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, None)
-    )
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    builder = _builder(named(identity.node), ca.subject, public, x509.random_serial_number())
+    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+    return as_leaf(builder, public, ca_key.public_key(), purposes).sign(ca_key, None)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, public: Ed25519PublicKey, serial: int) -> x509.CertificateBuilder:
     return x509.CertificateBuilder(issuer, subject, public, serial, _NOT_BEFORE, _NOT_AFTER)
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
