@@ -245,6 +245,12 @@ API_ANSWER_TIMEOUT_S: Final = 10.0
 API_BYTES_MAX: Final = 64 * MIB  # what is held, as JSON
 API_SILENCE_S: Final = 60.0  # a fetch reports a few times a second, also while it waits
 
+PUSH_PARTS_AT_ONCE: Final = 4  # of one file: enough to fill a line that is far away
+PUSH_MEMORY_BYTES: Final = 256 * MIB  # of parts on their way, which hubs choose some 16 MB large
+PUSH_SILENCE_S: Final = 60.0  # a part of which storage takes no byte for so long is sent again
+PUSH_ANSWER_S: Final = 300.0  # a commit of thousands of files: the hub thinks for minutes
+PUSH_TRIES: Final = 3
+
 # The house
 GRACE_S: Final = 10.0  # from SIGTERM to the last cancel
 DISCOVER_S: Final = 3.0  # how long a command that is its own daemon waits for a first peer: mDNS needs one to two

@@ -56,11 +56,16 @@ def command(
     if repo.on_lan:
         raise ConfigError(f"No hub takes {repo}.", next_step="Publish it with --lan, or name it otherwise.")
     upstream = _upstream(settings, repo.hub)
-    token = fetch.hub_token(repo.hub) or config.token_of(upstream)
+
+    def token_now() -> str | None:
+        return fetch.hub_token(repo.hub) or config.token_of(upstream)
+
+    token = token_now()
     if not token:
         raise NotAuthorisedError("Uploading takes a token.", next_step="Set HF_TOKEN or MODELSCOPE_API_TOKEN.")
     revision = asked["revision"] or fetch.MAIN_BRANCH[repo.hub]
-    wanted = Upload(folder=folder.resolve(), repo=repo, revision=revision, quiet=quiet, token=token, **options)
+    given = {"folder": folder.resolve(), "repo": repo, "revision": revision, "quiet": quiet, **options}
+    wanted = Upload(token=token, renewed=token_now, **given)
     commit = upload(wanted, upstream)
     shared = _share(settings, wanted, {**asked, "revision": commit})
     if as_json:

@@ -52,6 +52,10 @@ class Cdn:
             return False
         return self._keep(sha256, b"".join(came[etag] for etag in etags))
 
+    def forget_parts(self) -> None:
+        """As storage does some day with those of which nobody makes a file."""
+        self._parts.clear()
+
     def _upload(self, request: Request, parts: dict[str, str]) -> Answer:
         sha256, number = parts["sha256"], parts["number"]
         if "authorization" in request.headers:

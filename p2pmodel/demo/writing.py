@@ -129,7 +129,7 @@ class Writing:
 
     def _wanted(self, request: Request, repo: HubRepo, oid: str, size: int, *, in_parts: bool) -> dict[str, Any]:
         entry: dict[str, Any] = {"oid": oid, "size": size}
-        if _content_of(repo, oid) is not None:
+        if self._came(repo, oid) is not None:
             return entry
         verify: dict[str, Any] = {"href": f"{request.base_url}{request.path.removesuffix('objects/batch')}verify"}
         verify["header"] = {"Authorization": request.headers["authorization"]}  # git-lfs adds none of its own to such a place
