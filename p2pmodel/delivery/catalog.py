@@ -15,6 +15,7 @@ is rested.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from math import inf
 from typing import Final
 
@@ -213,19 +214,24 @@ class Catalog:
         """Only the commit where the listing is known; both else."""
         pinned = self._store.ref(repo, revision)
         known = self._store.snapshot(repo, pinned) if pinned is not None else None
-        if (
-            known is not None
-            and known.public
-            and not self._hearsay_of(known)
-            and await self._upstreams.commit(repo, revision, access) == known.commit
-        ):
-            self._asked[repo, revision] = (trio.current_time(), known.commit)
-            return known
+        if known is not None and known.public and not self._hearsay_of(known):
+            commit, public = await self._upstreams.commit(repo, revision, access)
+            if commit == known.commit and public:
+                self._asked[repo, revision] = (trio.current_time(), known.commit)
+                return known
+            if not public:
+                await self._close(repo)
         snapshot = await self._upstreams.snapshot(repo, revision, access)
         if not snapshot.public:
             self._verdicts.allowed(self._listing_key(snapshot, access))
         await self._keep(snapshot, revision)
         return snapshot
+
+    async def _close(self, repo: Repo) -> None:
+        """Its owner has made it private, or gated: it is for those whom the hub lets in now, old commits as well."""
+        for each, commit in self._store.snapshots():
+            if each == repo and (known := self._store.snapshot(repo, commit)) is not None and known.public:
+                await self._around.blocking(self._store.put_snapshot, replace(known, public=False))
 
     async def _keep(self, snapshot: Snapshot, revision: str) -> None:
         if teller := self._hearsay_of(snapshot):

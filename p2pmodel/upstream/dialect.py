@@ -36,7 +36,8 @@ class Dialect(Protocol):
     async def listing(self, client: Client, repo: Repo, revision: str, token: str | None) -> Listing:
         """Complete, or an error."""
 
-    async def commit(self, client: Client, repo: Repo, revision: str, token: str | None) -> str: ...
+    async def commit(self, client: Client, repo: Repo, revision: str, token: str | None) -> tuple[str, bool]:
+        """And whether the repo is open, as far as that question tells."""
 
     async def info(self, client: Client, repo: Repo, revision: str, token: str | None) -> bytes: ...
 

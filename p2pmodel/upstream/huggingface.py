@@ -46,6 +46,10 @@ class _Info(msgspec.Struct):
     private: bool = False
     siblings: msgspec.Raw = msgspec.Raw(b"null")
 
+    @property
+    def open(self) -> bool:
+        return not self.gated and not self.private
+
 
 class HuggingFace:
     hub = Hub.HUGGINGFACE
@@ -69,7 +73,7 @@ class HuggingFace:
             commit,
             tuple(_file_of(entry) for entry in entries if entry.get("type") == "file"),
             msgspec.json.encode(without_xet(entries)),
-            open=not about.gated and not about.private,
+            open=about.open,
             info=None if told is None else _rendered(document),
         )
 
@@ -88,8 +92,9 @@ class HuggingFace:
             target = _next_target(client, page)
         return entries
 
-    async def commit(self, client: Client, repo: Repo, revision: str, token: str | None) -> str:
-        return _checked_commit(client, (await self._info(client, repo, revision, token)).decode(_Info).sha)
+    async def commit(self, client: Client, repo: Repo, revision: str, token: str | None) -> tuple[str, bool]:
+        about = (await self._info(client, repo, revision, token)).decode(_Info)
+        return _checked_commit(client, about.sha), about.open
 
     async def info(self, client: Client, repo: Repo, revision: str, token: str | None) -> bytes:
         """With the sizes and hashes of all files: whoever was not asked for them leaves them out."""

@@ -72,9 +72,12 @@ class ModelScope:
         given = token is not None or not files or await self.may_read(client, repo, commit, files[0].path, None)
         return Listing(commit, files, msgspec.json.encode(without_xet(entries)), open=given)
 
-    async def commit(self, client: Client, repo: Repo, revision: str, token: str | None) -> str:
-        named = await self._commit_named(client, repo, revision, token)
-        return named or (await self.listing(client, repo, revision, token)).commit
+    async def commit(self, client: Client, repo: Repo, revision: str, token: str | None) -> tuple[str, bool]:
+        """That files want more than revisions do, only a listing tells."""
+        if named := await self._commit_named(client, repo, revision, token):
+            return named, True
+        listing = await self.listing(client, repo, revision, token)
+        return listing.commit, listing.open
 
     async def info(self, client: Client, repo: Repo, revision: str, token: str | None) -> bytes:
         document = await self.ask(client, repo, "", {"Revision": revision}, token)

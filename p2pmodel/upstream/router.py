@@ -128,9 +128,11 @@ class Router:
 
         return await self._ask_as(access, repo.hub, ask)
 
-    async def commit(self, repo: Repo, revision: str, access: Access) -> str:
-        async def ask(way: Way) -> str:
-            return (await _least(way, access, lambda token: way.dialect.commit(way.client, repo, revision, token)))[0]
+    async def commit(self, repo: Repo, revision: str, access: Access) -> tuple[str, bool]:
+        async def ask(way: Way) -> tuple[str, bool]:
+            answer = await _least(way, access, lambda token: way.dialect.commit(way.client, repo, revision, token))
+            (commit, opened), anonymous = answer
+            return commit, anonymous and opened
 
         return await self._ask_as(access, repo.hub, ask)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -125,11 +125,11 @@ class MemoryUpstreams:
 
     async def snapshot(self, repo, revision, access):
         await self._reach("snapshot")
-        return self._resolve(repo, revision, access)
+        return replace(self._resolve(repo, revision, access), public=self._admitted(repo, NOBODY))
 
     async def commit(self, repo, revision, access):
         await self._reach("commit")
-        return self._resolve(repo, revision, access).commit
+        return self._resolve(repo, revision, access).commit, self._admitted(repo, NOBODY)
 
     async def info(self, repo, revision, access):
         await self._reach("info")

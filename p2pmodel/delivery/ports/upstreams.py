@@ -48,8 +48,8 @@ class Upstreams(Protocol):
     async def snapshot(self, repo: Repo, revision: str, access: Access) -> Snapshot:
         """Resolve a branch, tag or commit and list all its files, completely. `public` is found out without a token first."""
 
-    async def commit(self, repo: Repo, revision: str, access: Access) -> str:
-        """Resolve a branch or tag only (cheap)."""
+    async def commit(self, repo: Repo, revision: str, access: Access) -> tuple[str, bool]:
+        """Resolve a branch or tag only (cheap); and whether the repo is public, as far as that question tells."""
 
     async def info(self, repo: Repo, revision: str, access: Access) -> bytes:
         """The hub's own JSON about a repo at a revision, Xet triggers removed."""

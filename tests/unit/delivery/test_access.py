@@ -12,6 +12,7 @@ from p2pmodel.content import Access, Hub, Repo, RepoKind
 from p2pmodel.errors import NotAuthorisedError, RepoNotFoundError, UnavailableError
 
 REPO = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/secret")
+OPEN = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/open")
 FILES = {"one.bin": b"first", "two.bin": b"second"}
 ALICE, BOB, NOBODY = Access("alice"), Access("bob"), Access()
 MINUTES, DAY = 600, 86_400
@@ -102,3 +103,27 @@ async def test_a_no_ends_the_grace_of_every_file_that_the_token_opened(hub, auto
             with pytest.raises((*NO, UnavailableError)):
                 await read(a, ALICE, path)
         assert await read(a, BOB, "two.bin") == FILES["two.bin"]
+
+
+@pytest.mark.parametrize("gated", [False, True])
+async def test_a_repo_that_its_owner_closes_is_closed_here_as_soon_as_the_hub_says_so(hub, autojump_clock, gated):
+    """Old commits as well: whoever knows one must not be served from memory."""
+    hub.publish(FILES, repo=OPEN)
+    first = hub.heads[OPEN, "main"]
+    async with node(hub) as a:
+        for revision in ("main", first):
+            assert (await a.read("one.bin", repo=OPEN, revision=revision))[0] == FILES["one.bin"]
+        hub.tokens[OPEN] = {"alice"}
+        if gated:
+            hub.listed.add(OPEN)
+        await trio.sleep(11)
+        assert (await a.read("one.bin", repo=OPEN, access=ALICE))[0] == FILES["one.bin"]
+        for revision in ("main", first):
+            with pytest.raises(NO):
+                await a.read("one.bin", repo=OPEN, revision=revision)
+            with pytest.raises(NO):
+                await a.read("one.bin", repo=OPEN, revision=revision, access=Access("mallory"))
+        del hub.tokens[OPEN]
+        await trio.sleep(31)
+        assert (await a.read("one.bin", repo=OPEN))[0] == FILES["one.bin"]
+        assert (await a.read("one.bin", repo=OPEN, revision=first))[0] == FILES["one.bin"]

@@ -72,7 +72,7 @@ async def test_branches_tags_pull_requests_and_commits_are_revisions(commit, hub
     async with router() as opened:
         for revision, expected in {"v1/final": commit, "refs/pr/1": changed, commit: commit, "HEAD": commit}.items():
             assert (await opened.snapshot(hf, revision, anyone)).commit == expected
-            assert await opened.commit(hf, revision, anyone) == expected
+            assert await opened.commit(hf, revision, anyone) == (expected, True)
 
 
 async def test_one_request_tells_the_commit_and_all_files(hub, hf, anyone, router):
@@ -283,7 +283,7 @@ async def test_a_private_repo_is_listed_by_the_hub_though_a_mirror_before_it_has
     async with router(*ways) as opened:
         snapshot = await opened.snapshot(hf, "main", alice)
         assert (snapshot.commit, snapshot.public) == (commit, False)
-        assert await opened.commit(hf, "main", alice) == commit
+        assert await opened.commit(hf, "main", alice) == (commit, False)
         for refused in (anyone, Access("hf_mallory")):
             with pytest.raises((RepoNotFoundError, NotAuthorisedError)):
                 await opened.snapshot(hf, "main", refused)

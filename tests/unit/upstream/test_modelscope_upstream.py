@@ -21,7 +21,7 @@ async def test_a_snapshot_names_every_file_by_its_sha256(kind, hub, anyone, rout
     repo = Repo(Hub.MODELSCOPE, RepoKind(kind), "org/name")
     async with router() as opened:
         snapshot = await opened.snapshot(repo, "master", anyone)
-        assert await opened.commit(repo, "master", anyone) == commit
+        assert await opened.commit(repo, "master", anyone) == (commit, True)
     files = hub.repo(kind, "org/name").head.files
     assert snapshot.commit == commit
     assert snapshot.public
@@ -72,7 +72,7 @@ async def test_a_hub_without_a_list_of_commits_names_the_newest_by_its_files(hub
     hub.fault("/commits", status=404)
     async with router() as opened:
         assert (await opened.snapshot(ms, "master", anyone)).commit == newest
-        assert await opened.commit(ms, "master", anyone) == newest
+        assert await opened.commit(ms, "master", anyone) == (newest, True)
 
 
 async def test_a_commit_stays_pinned_when_the_branch_moves_on(hub, ms, anyone, router):

@@ -61,7 +61,7 @@ async def test_the_next_upstream_answers_when_one_fails(fault, internet, hub, co
 async def test_a_short_hiccup_of_the_only_upstream_is_ridden_out(hub, commit, hf, anyone, router):
     hub.fault("/api/", times=1, status=502)
     async with router() as opened:
-        assert await opened.commit(hf, "main", anyone) == commit
+        assert await opened.commit(hf, "main", anyone) == (commit, True)
 
 
 async def test_a_definite_no_is_final(internet, hub, commit, hf, anyone, router, make_upstream):
@@ -92,7 +92,7 @@ async def test_a_hub_behind_a_black_hole_is_an_error_within_five_seconds(
 async def test_a_second_address_is_tried_when_the_first_is_a_black_hole(autojump_clock, internet, commit, hf, anyone, router):
     internet.names["hub.example"] = ["192.0.2.1", "151.101.2.1"]
     async with router() as opened:
-        assert await opened.commit(hf, "main", anyone) == commit
+        assert await opened.commit(hf, "main", anyone) == (commit, True)
 
 
 async def test_a_hub_that_comes_back_is_asked_again(autojump_clock, internet, hub, commit, hf, anyone, router):
@@ -102,7 +102,7 @@ async def test_a_hub_that_comes_back_is_asked_again(autojump_clock, internet, hu
             await opened.commit(hf, "main", anyone)
         internet.add("hub.example", "151.101.2.1", hub.server.handle)
         await trio.sleep(HUB_DOWN_S)
-        assert await opened.commit(hf, "main", anyone) == commit
+        assert await opened.commit(hf, "main", anyone) == (commit, True)
 
 
 async def test_a_429_rests_the_hub_and_is_told_once(autojump_clock, hub, commit, hf, ms, anyone, router):
@@ -116,7 +116,7 @@ async def test_a_429_rests_the_hub_and_is_told_once(autojump_clock, hub, commit,
         assert opened.rested_until(Hub.HUGGINGFACE) == trio.current_time() + 30
         await trio.sleep(30)
         assert opened.rested_until(Hub.HUGGINGFACE) == 0
-        assert await opened.commit(hf, "main", anyone) == commit
+        assert await opened.commit(hf, "main", anyone) == (commit, True)
     assert busy == [("hub.example", 30)]
 
 
@@ -124,7 +124,7 @@ async def test_a_spent_quota_is_obeyed_before_it_is_refused(autojump_clock, hub,
     hub.fault("/api/", headers={"RateLimit": '"api";r=0;t=55', "RateLimit-Policy": '"api";q=500;w=300'}, times=1)
     busy = []
     async with router(on_busy=lambda *told: busy.append(told)) as opened:
-        assert await opened.commit(hf, "main", anyone) == commit
+        assert await opened.commit(hf, "main", anyone) == (commit, True)
         with pytest.raises(RateLimitedError):
             await opened.commit(hf, "main", anyone)
     assert busy == [("hub.example", 55)]
@@ -136,7 +136,7 @@ async def test_another_upstream_serves_while_one_rests(internet, hub, commit, hf
     hub.fault("/api/", status=429, headers={"Retry-After": "30"}, times=1)
     async with router(make_upstream("first", endpoint="http://first.example"), make_upstream(priority=1)) as opened:
         for _ in range(2):
-            assert await opened.commit(hf, "main", anyone) == commit
+            assert await opened.commit(hf, "main", anyone) == (commit, True)
         assert opened.rested_until(Hub.HUGGINGFACE) == 0
         assert opened.statistics.requests == {("first", "429"): 1, ("hub", "200"): 2}
 
@@ -177,7 +177,7 @@ async def test_an_endpoint_that_cannot_be_a_hub_is_a_config_error(settings, rout
 async def test_a_hub_on_this_machine_is_no_gateway_of_ours(internet, hub, commit, hf, anyone, router, make_upstream):
     internet.add("localhost", "127.0.0.1", hub.server.handle, port=8080)
     async with router(make_upstream(endpoint="http://localhost:8080"), own_ports={7276}) as opened:
-        assert await opened.commit(hf, "main", anyone) == commit
+        assert await opened.commit(hf, "main", anyone) == (commit, True)
 
 
 async def test_two_upstreams_of_one_name_are_a_config_error(router, make_upstream):
@@ -189,7 +189,7 @@ async def test_two_upstreams_of_one_name_are_a_config_error(router, make_upstrea
 async def test_an_endpoint_may_have_a_path_of_its_own(internet, hub, commit, hf, anyone, router, make_upstream):
     hub.fault("GET /mirror/hf/api", location="/api/models/org/name/revision/main", status=307)
     async with router(make_upstream(endpoint="http://hub.example/mirror/hf/")) as opened:
-        assert await opened.commit(hf, "main", anyone) == commit
+        assert await opened.commit(hf, "main", anyone) == (commit, True)
     assert hub.log[0].target == "/mirror/hf/api/models/org/name/revision/main"
 
 
@@ -208,7 +208,7 @@ async def test_an_endpoint_may_have_a_path_of_its_own(internet, hub, commit, hf,
 async def test_proxies_come_from_the_environment(environment, dialled, internet, hub, commit, hf, anyone, router):
     internet.add("proxy.example", "10.0.0.9", hub.server.handle, port=3128)  # takes absolute targets as a proxy does
     async with router(environment=environment) as opened:
-        assert await opened.commit(hf, "main", anyone) == commit
+        assert await opened.commit(hf, "main", anyone) == (commit, True)
     assert set(internet.dialled) == {dialled}
 
 

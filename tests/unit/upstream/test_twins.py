@@ -213,7 +213,7 @@ async def test_among_equals_the_quicker_one_is_asked(autojump_clock, hub, mirror
         await opened.snapshot(hf, "main", Access())
         mirror.reset()
         for _ in range(5):
-            assert await opened.commit(hf, "main", Access()) == file.commit
+            assert await opened.commit(hf, "main", Access()) == (file.commit, True)
         assert mirror.stats()["requests_total"] == 5
 
 
