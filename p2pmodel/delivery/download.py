@@ -351,6 +351,7 @@ class Download:
             case Held():
                 came = unpack_indices(message.chunks)
                 self.swarm.got(peer, came, now)
+                self.swarm.gives(peer, unpack_indices(message.given))
                 self.intake.count(peer, len(came) * CHUNK_BYTES, now)
                 self._lanes.give_way()
                 self._bells.ring(peer)

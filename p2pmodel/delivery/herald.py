@@ -3,7 +3,7 @@ only want it, when it is whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import trio
@@ -42,6 +42,8 @@ class Herald:
         self._wanted: dict[BlobId, dict[NodeId, bool]] = {}  # by whom, and whether it watches
         self._wants: dict[NodeId, dict[BlobId, None]] = {}  # the same, by peer
         self._arrived: dict[BlobId, list[int]] = {}
+        self._given: dict[BlobId, set[int]] = {}  # to anybody, since somebody has watched
+        self._giving: dict[BlobId, list[int]] = {}
         self._ordered: dict[BlobId, Swarm] = {}
         self._news = trio.Event()
 
@@ -58,6 +60,7 @@ class Herald:
             del wanted[peer], self._wants[peer][blob]
             if not wanted:
                 del self._wanted[blob]
+                self._given.pop(blob, None)
 
     def forget(self, peer: NodeId) -> None:
         for blob in list(self._wants.get(peer, ())):
@@ -85,6 +88,13 @@ class Herald:
             self._arrived.setdefault(blob, []).append(chunk)
             self._news.set()
 
+    def gives(self, blob: BlobId, chunk: int) -> None:
+        """We hold all of it and give this chunk to somebody; told once, with the next batch: others fetch others first."""
+        if len(self.watchers(blob)) > 1 and chunk not in (given := self._given.setdefault(blob, set())):
+            given.add(chunk)
+            self._giving.setdefault(blob, []).append(chunk)
+            self._news.set()
+
     def claims(self, swarm: Swarm) -> None:
         """What we are reading from the hub, told at once: a claim that comes late is a chunk read twice. What has come goes
         first, or a chunk would for a moment be neither claimed nor held."""
@@ -107,21 +117,27 @@ class Herald:
         while True:
             await self._news.wait()
             self._news = trio.Event()
-            told = max((len(self.watchers(blob)) for blob in {*self._arrived, *self._ordered}), default=0)
+            told = max((len(self.watchers(blob)) for blob in {*self._arrived, *self._giving, *self._ordered}), default=0)
             self.flush()
             await trio.sleep(BATCH_S * max(1.0, told / _WATCHERS_PER_BATCH))
 
     def flush(self) -> None:
         for blob in list(self._arrived):
             self._tell_arrived(blob)
+        for blob in list(self._giving):
+            for batch in _batches(self._giving.pop(blob)):
+                self.tell(blob, Held(blob=blob.to_bytes(), chunks=b"", given=batch))
         for swarm in list(self._ordered.values()):
             self.claims(swarm)
 
     def _tell_arrived(self, blob: BlobId) -> None:
-        chunks = self._arrived.pop(blob, [])
-        for start in range(0, len(chunks), _INDICES_PER_FRAME_MAX):
-            batch = pack_indices(chunks[start : start + _INDICES_PER_FRAME_MAX])
+        for batch in _batches(self._arrived.pop(blob, [])):
             self.tell(blob, Held(blob=blob.to_bytes(), chunks=batch))
+
+
+def _batches(chunks: Sequence[int]) -> Iterator[bytes]:
+    for start in range(0, len(chunks), _INDICES_PER_FRAME_MAX):
+        yield pack_indices(chunks[start : start + _INDICES_PER_FRAME_MAX])
 
 
 def claims_of(swarm: Swarm) -> Claims:

@@ -207,6 +207,8 @@ class Seeding:
                 digest, word = stored.digest(index), self._word(peer, stored, blob, index)
                 if digest is None or word is None:
                     return None
+                if stored.sealed:
+                    self._herald.gives(state.blob.id, index)
                 size = chunk_size(blob.size, index)
                 return Span(stored.fileno(), chunk_start(index), size, digest, word.to_bytes(), private=stored.private)
         except StoreError:

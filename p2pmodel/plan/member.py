@@ -160,6 +160,10 @@ class Member:
             if self._idle.get(other.node) and self._open & news:
                 self.decide_soon()
 
+    def told_given(self, other: Member, chunks: list[int]) -> None:
+        if self.wants:
+            self._swarm.gives(other.node, chunks)
+
     def told_claims(self, other: Member, runs: ChunkMap, coming: ChunkMap, firm: ChunkMap) -> None:
         if not self.wants:
             return
@@ -242,6 +246,7 @@ class Member:
         else:
             self.telling.sent += FRAMES.get * max(1.0, self.world.unit * flight.count / _ORDER_CHUNKS)
             self.telling.ordered()
+            giver.telling.gives(range(flight.first, flight.first + flight.count))
             self.world.clock.after(2 * scenario.delay_s, work.go_on)
 
     def order_ended(self, work: Work) -> None:

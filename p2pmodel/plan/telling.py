@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,8 @@ class Telling:
         self._world = world
         self._member = member
         self._arrived: list[int] = []
+        self._given = ChunkMap(world.chunks)
+        self._giving: list[int] = []
         self._ordered = False
         self._claiming = False  # whether our last claims named chunks from the hub
         self._due = False
@@ -35,6 +38,15 @@ class Telling:
         if more > 0:
             self.sent += len(self.watchers) * (more * INDEX_BYTES + min(more, seconds / BATCH_S) * _PER_CHUNK)
         self._soon()
+
+    def gives(self, chunks: Iterable[int]) -> None:
+        """Somebody asked for these. A daemon tells of each when it is its turn, which for real chunks is almost as soon."""
+        if self._member.held.complete and len(self.watchers) > 1:
+            news = [chunk for chunk in chunks if chunk not in self._given]
+            self._given = self._given | ChunkMap(self._world.chunks, news)
+            self._giving += news
+            self.sent += len(news) * len(self.watchers) * (self._world.unit - 1) * INDEX_BYTES
+            self._soon()
 
     def ordered(self) -> None:
         """What we ask of peers changed; told with the next batch."""
@@ -70,6 +82,9 @@ class Telling:
             self.claims()
         else:
             self._tell_arrived()
+        if self._giving and self.watchers:
+            self._tell(FRAMES.held + INDEX_BYTES * len(self._giving), partial(_tell_given, self._member, self._giving))
+        self._giving = []
 
     def _tell_arrived(self) -> None:
         chunks, self._arrived = self._arrived, []
@@ -86,6 +101,11 @@ def _tell_held(sender: Member, chunks: list[int], receivers: list[Member]) -> No
     news = ChunkMap(sender.world.chunks, chunks)
     for each in receivers:
         each.told_held(sender, chunks, news)
+
+
+def _tell_given(sender: Member, chunks: list[int], receivers: list[Member]) -> None:
+    for each in receivers:
+        each.told_given(sender, chunks)
 
 
 def _tell_claims(sender: Member, runs: ChunkMap, coming: ChunkMap, firm: ChunkMap, receivers: list[Member]) -> None:

@@ -21,6 +21,7 @@ class PeerView:
     claims: ChunkMap  # it is reading these from the hub
     firm: ChunkMap  # of those, since a while
     coming: ChunkMap  # it is getting these from peers
+    given: ChunkMap  # it holds all, and gave these to somebody already
     answered: bool = False
     wanted: bool = False
     sealed: bool = False
@@ -37,8 +38,8 @@ class Availability:
     peers: dict[NodeId, PeerView] = field(default_factory=dict)
 
     def join(self, peer: NodeId, weight: str) -> None:
-        held, claims, firm, coming = (ChunkMap(self.chunks) for _ in range(4))
-        self.peers.setdefault(peer, PeerView(weight, held, claims, firm, coming))
+        held, claims, firm, coming, given = (ChunkMap(self.chunks) for _ in range(5))
+        self.peers.setdefault(peer, PeerView(weight, held, claims, firm, coming, given))
 
     def leave(self, peer: NodeId) -> None:
         self.peers.pop(peer, None)

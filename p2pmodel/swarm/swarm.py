@@ -128,6 +128,12 @@ class Swarm:
                 view.claims.discard(chunk)
             view.progress_at = self._news_at = now
 
+    def gives(self, peer: NodeId, chunks: Iterable[int]) -> None:
+        """A peer that holds all of it has begun to give these to somebody. Indices outside the blob raise IndexError."""
+        if (view := self.availability.peers.get(peer)) is not None:
+            for chunk in chunks:
+                view.given.add(chunk)
+
     def wants(self, peer: NodeId, *, wanted: bool) -> None:
         if (view := self.availability.peers.get(peer)) is not None:
             view.wanted = wanted
@@ -312,6 +318,7 @@ class Swarm:
             if urgent := candidates & wanted:
                 return first_run(urgent, limit)
         candidates = candidates - self._soon_from_others(peer, now)
+        candidates = (candidates - self.availability.peers[peer].given) or candidates
         window = window_from(self._held.missing(), limit * (len(self._rivals()) + 1))
         return rarest_run(candidates, self.availability.soon_held(), limit, window, self._rng)
 

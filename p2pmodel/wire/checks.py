@@ -75,7 +75,7 @@ def _have(have: m.Have) -> None:
 
 def _held(held: m.Held) -> None:
     _blob(held)
-    if any(index >= m.CHUNKS_MAX for index in m.unpack_indices(held.chunks)):
+    if any(index >= m.CHUNKS_MAX for index in m.unpack_indices(held.chunks) + m.unpack_indices(held.given)):
         raise ValueError("a chunk index beyond any blob")
 
 

@@ -186,10 +186,12 @@ class Have(Message, tag="have", frozen=True, kw_only=True):
 
 
 class Held(Message, tag="held", frozen=True, kw_only=True):
-    """Chunks that came since: packed u32 indices."""
+    """Chunks that came since: packed u32 indices. `given`: the sender holds the whole blob and began to hand these to somebody;
+    whoever watches it asks for others first, so that its line carries each chunk once while there is a choice."""
 
     blob: BlobName
     chunks: Annotated[bytes, Meta(max_length=4 * INDICES_PER_MESSAGE_MAX)]
+    given: Annotated[bytes, Meta(max_length=4 * INDICES_PER_MESSAGE_MAX)] = b""
 
 
 class Claims(Message, tag="claims", frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from p2pmodel.content import Blob, BlobId
 from p2pmodel.delivery.herald import Herald
-from p2pmodel.wire.messages import Claims, Have, Held
+from p2pmodel.wire.messages import Claims, Have, Held, unpack_indices
 
 BLOB = Blob(BlobId("sha256", "ab" * 32), 1)
 
@@ -24,6 +24,28 @@ async def test_a_claim_does_not_end_before_the_chunk_is_told_to_be_here():
     herald.arrived(BLOB.id, 0)
     herald.claims(SimpleNamespace(blob=BLOB, own_claims=lambda _now: ([], [], [])))
     assert neighbours.messages == [("peer", Held), ("peer", Claims)]
+
+
+def test_what_is_handed_out_is_told_once_and_only_where_others_could_fetch_something_else():
+    said = []
+    herald = Herald(SimpleNamespace(send=lambda peer, message: said.append((peer, unpack_indices(message.given)))))
+    herald.wants(BLOB.id, "one", watch=True)
+    herald.gives(BLOB.id, 0)
+    herald.flush()
+    assert said == []
+    herald.wants(BLOB.id, "two", watch=True)
+    for chunk in (0, 3, 0, 5):
+        herald.gives(BLOB.id, chunk)
+    herald.flush()
+    herald.flush()
+    assert said == [("one", [0, 3, 5]), ("two", [0, 3, 5])]
+    for peer in ("one", "two"):
+        herald.wants_no_more(BLOB.id, peer)
+    for peer in ("one", "two"):
+        herald.wants(BLOB.id, peer, watch=True)
+    herald.gives(BLOB.id, 3)
+    herald.flush()
+    assert said[2:] == [("one", [3]), ("two", [3])], "those who come later were told nothing yet"
 
 
 def test_who_wants_a_blob_and_does_not_watch_it_hears_only_that_it_is_whole():

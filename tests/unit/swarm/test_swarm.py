@@ -307,6 +307,21 @@ def test_what_is_coming_to_others_is_not_rare():
     assert asked(node.swarm.next_order(A, 0.0)) == {255}
 
 
+def test_what_a_holder_gave_to_others_is_asked_of_it_last_however_far_ahead_the_rest_is():
+    node = Node(chunks=2048)
+    node.peer(A, range(2048))
+    node.swarm.gives(A, range(2000))
+    asked_for = []
+    while len(asked_for) < 48:
+        flight = node.swarm.next_order(A, 0.0)
+        asked_for += asked(flight)
+        for chunk in asked(flight):
+            node.take(chunk)
+        node.swarm.ended(flight, 0.0)
+    assert sorted(asked_for) == list(range(2000, 2048))
+    assert asked(node.swarm.next_order(A, 0.0)) <= set(range(2000)), "nothing else is left to ask for"
+
+
 def test_when_a_peer_leaves_its_chunks_and_claims_are_open_again():
     node = Node()
     node.peer(A, range(CHUNKS), wanted=True)
