@@ -221,7 +221,7 @@ class Daemon:
             raise AssertionError(f"{self.folder.name} ended with {process.returncode}: {self.log}")
         try:
             said = json.loads((self.state / "run/daemon.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, json.JSONDecodeError):  # an earlier run's, which a power cut has emptied
             return None
         return said if said["pid"] == process.pid else None
 

@@ -120,10 +120,12 @@ def _system_authorities() -> bytes:
 
 
 def _write(file: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all: clients read these at any time."""
+    """Whole or not at all: clients read these at any time, and trust them for years."""
     fresh = file.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as handle:
         os.fchmod(handle.fileno(), mode)  # whatever the umask: other users' clients read two of the three
         handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
     fresh.replace(file)

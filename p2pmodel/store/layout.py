@@ -176,9 +176,7 @@ def _check_version(path: Path) -> None:
     try:
         text = path.read_text("ascii", "replace")
     except FileNotFoundError:
-        new = path.with_suffix(".new")
-        new.write_text(f"{FORMAT}\n", "ascii")
-        new.rename(path)
+        _write_version(path)
         return
     if not text.strip().isdecimal() or int(text) < 1:
         raise StoreDamagedError(
@@ -189,6 +187,16 @@ def _check_version(path: Path) -> None:
             f"{path.parent} was written by a newer p2pmodel (format {int(text)}, this one knows {FORMAT}).",
             next_step="Upgrade p2pmodel, or set node.state_dir to another directory.",
         )
+
+
+def _write_version(path: Path) -> None:
+    """Whole on disk before it has its name: a power cut that emptied it would have every later start refused."""
+    new = path.with_suffix(".new")
+    with new.open("w", encoding="ascii") as file:
+        file.write(f"{FORMAT}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
 
 
 def _listing(path: Path) -> list[os.DirEntry[str]]:

@@ -25,6 +25,7 @@ def model(site, request):
     return name, files
 
 
+@pytest.mark.scorecard("S1")
 def test_a_fetching_node_killed_in_the_middle_resumes_after_its_restart(site, house, model):
     name, files = model
     node = house.daemon("killed")

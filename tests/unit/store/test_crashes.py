@@ -104,6 +104,7 @@ def judge(house, said):
     house.close()
 
 
+@pytest.mark.scorecard("S1")
 def test_a_kill_at_any_step_costs_at_most_what_was_not_committed(tmp_path):
     steps = len(whole_life(tmp_path))
     assert steps > 40
@@ -190,6 +191,7 @@ class PowerCutDisk(FaultyDisk):
                 path.chmod(mode)
 
 
+@pytest.mark.scorecard("S2")
 def test_a_power_cut_at_any_step_leaves_no_false_claim_and_keeps_every_promise(tmp_path):
     aside = tmp_path / "aside"
     aside.mkdir()
@@ -210,6 +212,7 @@ def test_a_power_cut_at_any_step_leaves_no_false_claim_and_keeps_every_promise(t
         shutil.rmtree(state)
 
 
+@pytest.mark.scorecard("S3")
 @pytest.mark.parametrize(("code", "sticky"), [(errno.EIO, False), (errno.ENOSPC, True)])
 def test_an_error_at_any_step_is_named_and_the_next_try_succeeds(tmp_path, code, sticky):
     for at in range(1, len(whole_life(tmp_path)) + 1):

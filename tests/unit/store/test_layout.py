@@ -39,6 +39,7 @@ def test_the_lock_dies_with_its_process(tmp_path):
     Layout(tmp_path).unlock()
 
 
+@pytest.mark.scorecard("S33")
 def test_a_newer_format_is_refused_and_left_alone(state):
     (state / "VERSION").write_text("2\n")
     with pytest.raises(StoreTooNewError, match="format 2"):

@@ -93,6 +93,7 @@ def test_a_row_that_rotted_is_not_believed(house, table):
     stored.close()
 
 
+@pytest.mark.scorecard("S33")
 def test_an_index_of_a_newer_version_is_refused_and_left_alone(house):
     house.store.close()
     with sqlite3.connect(house.state_dir / "index.sqlite") as connection:
