@@ -91,6 +91,7 @@ def test_a_bad_frame_is_refused(vector):
         decode(bytes.fromhex(vector["frame"])[4:])
 
 
+@pytest.mark.scorecard("S33")
 @pytest.mark.parametrize("vector", MESSAGE_VECTORS["tolerated"], ids=lambda v: v["what"])
 def test_what_a_newer_version_sends_is_tolerated(vector):
     message = decode(bytes.fromhex(vector["frame"])[4:])

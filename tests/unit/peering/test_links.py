@@ -272,6 +272,7 @@ async def test_a_member_that_sends_garbage_is_told_why_and_cut(autojump_clock, m
     assert one.peering.statistics.links_cut == {"protocol": 1}
 
 
+@pytest.mark.scorecard("S33")
 async def test_a_peer_without_a_common_version_is_told_so(autojump_clock, memory_node, by_hand):
     one = await memory_node()
     stream, session = await by_hand(one, versions=(7, 9))

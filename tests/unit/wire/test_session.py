@@ -87,6 +87,7 @@ def test_the_dialler_does_not_speak_before_it_is_greeted(hello):
         Session(Role.DIALLER).send(hello)
 
 
+@pytest.mark.scorecard("S33")
 @pytest.mark.parametrize(("ours", "theirs", "agreed"), [((1, 3), (2, 5), 3), ((2, 2), (1, 2), 2), ((1, 4), (1, 1), 1)])
 def test_both_sides_agree_on_the_highest_version_in_common(say, ours, theirs, agreed):
     dialler, listener = Session(Role.DIALLER, versions=ours), Session(Role.LISTENER, versions=theirs)
@@ -95,6 +96,7 @@ def test_both_sides_agree_on_the_highest_version_in_common(say, ours, theirs, ag
     assert (dialler.version, listener.version) == (agreed, agreed)
 
 
+@pytest.mark.scorecard("S33")
 def test_without_a_common_version_the_peer_is_told_and_left():
     session = Session(Role.DIALLER, versions=(1, 2))
     session.receive_bytes(encode(Hello(version=4, version_min=3, boot=bytes(8), port=1)))
