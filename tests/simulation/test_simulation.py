@@ -35,11 +35,13 @@ def worlds():
     return simulate("--json", "--seeds", SEEDS, hash_seed=1)
 
 
+@pytest.mark.scorecard("S32")
 def test_no_world_breaks_a_promise(worlds):
     broken = [line for line in worlds.stdout.splitlines() if json.loads(line)["complaints"]]
     assert worlds.returncode == 0, "\n".join([*broken, worlds.stderr])
 
 
+@pytest.mark.scorecard("S32")
 def test_a_seed_is_the_same_world_in_every_process(worlds):
     again = simulate("--json", "--seeds", 4, hash_seed=2)
     assert again.stdout.splitlines() == worlds.stdout.splitlines()[:4]
@@ -63,6 +65,7 @@ def test_liars_cost_the_hub_little_and_no_honest_node_is_banned(liars, seed):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.scorecard("S32")
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: f"{planted[0]}-{planted[1]}")
 def test_a_planted_bug_is_found(planted):
     bug, found_by, seeds, *worlds = planted
