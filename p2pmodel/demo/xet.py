@@ -5,6 +5,7 @@ Hashes of chunks, xorbs and files are taken as stated; that a file is right show
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ _HEAD_BYTES: Final = 48  # of a shard, and of each of its entries
 _BOOKEND: Final = b"\xff" * 32
 _WITH_VERIFICATION: Final = 1 << 31
 _WITH_METADATA: Final = 1 << 30
+_HASH: Final = "(?P<hash>[0-9a-f]{64})"
 _LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
 _LONG: Final = 15  # a length of LZ4 that goes on in the next bytes
 _MATCH_BYTES_MIN: Final = 4
@@ -28,11 +30,16 @@ class XetStorage:
     """Below /cas of the storage host. Its tokens are its own, and the only credentials that it takes."""
 
     def __init__(self, storage: Cdn) -> None:
+        self.grants = True  # xorbs come to signed places, from clients that know of them (hf_xet since 1.8)
         self._storage = storage
         self._xorbs: dict[str, list[bytes]] = {}  # their chunks, unpacked
+        self._came: dict[str, bytes] = {}  # to a signed place, not yet committed
         self.routes: Final = (
-            Route.of("xet xorb", "POST", r"/cas(?:/v1)?/xorbs?/default/(?P<hash>[0-9a-f]{64})", self._take_xorb),
-            Route.of("xet shard", "POST", r"/cas(?:/v1)?/shards?(?:/.*)?", self._take_shard),
+            Route.of("xet grant", "POST", rf"/cas/v1/xorb-grants/default/{_HASH}", self._grant),
+            Route.of("xet granted", "PUT", rf"/cas/granted/{_HASH}", self._take_granted),
+            Route.of("xet commit", "POST", rf"/cas/v1/xorb-commits/default/{_HASH}/grant/g-1", self._commit),
+            Route.of("xet xorb", "POST", rf"/cas(?:/v1)?/xorbs?/default/{_HASH}", self._take_xorb),
+            Route.of("xet shard", "POST", r"/cas(?:/v(?P<version>[12]))?/shards?(?:/.*)?", self._take_shard),
         )
 
     def token(self, request: Request, user: str) -> Answer:
@@ -41,18 +48,47 @@ class XetStorage:
         headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": token, "X-Xet-Token-Expiration": str(expires)}
         return json_answer(200, {"casUrl": url, "accessToken": token, "exp": expires}, headers)
 
+    def _grant(self, request: Request, parts: dict[str, str]) -> Answer:
+        """A signed place; nothing to send where the xorb is here."""
+        if not self.grants:
+            return json_answer(404, {"error": "no such thing here"})
+        if not (request.token or "").startswith(XET_TOKEN):
+            return json_answer(401, {"error": "no token of this storage"})
+        if parts["hash"] in self._xorbs:
+            return json_answer(200, {})
+        url = f"{self._storage.base_url or request.base_url}/cas/granted/{parts['hash']}?X-Amz-Signature={_signature(parts)}"
+        headers = {"x-amz-checksum-crc64nvme": "asked", "if-none-match": "*"}
+        return json_answer(201, {"id": "g-1", "method": "PUT", "url": url, "headers": headers})
+
+    def _take_granted(self, request: Request, parts: dict[str, str]) -> Answer:
+        signed = request.asked("X-Amz-Signature") == _signature(parts)
+        if not signed or request.headers.get("x-amz-checksum-crc64nvme") != "asked" or "authorization" in request.headers:
+            return json_answer(403, {"error": "the signed URL is wrong"})
+        self._came[parts["hash"]] = request.body
+        return Answer(200)
+
+    def _commit(self, request: Request, parts: dict[str, str]) -> Answer:
+        if not (request.token or "").startswith(XET_TOKEN):
+            return json_answer(401, {"error": "no token of this storage"})
+        if parts["hash"] not in self._came:
+            return json_answer(404, {"error": "nothing came"})
+        return self._take(parts["hash"], self._came.pop(parts["hash"]))
+
     def _take_xorb(self, request: Request, parts: dict[str, str]) -> Answer:
         if not (request.token or "").startswith(XET_TOKEN):
             return json_answer(401, {"error": "no token of this storage"})
+        return self._take(parts["hash"], request.body)
+
+    def _take(self, name: str, data: bytes) -> Answer:
         try:
-            chunks = list(_chunks(request.body))
+            chunks = list(_chunks(data))
         except (ValueError, IndexError, struct.error) as error:
             return json_answer(400, {"error": f"this is no xorb: {error}"})
-        inserted = parts["hash"] not in self._xorbs
-        self._xorbs[parts["hash"]] = chunks
+        inserted = name not in self._xorbs
+        self._xorbs[name] = chunks
         return json_answer(200, {"was_inserted": inserted})
 
-    def _take_shard(self, request: Request, _: dict[str, str]) -> Answer:
+    def _take_shard(self, request: Request, parts: dict[str, str]) -> Answer:
         if not (request.token or "").startswith(XET_TOKEN):
             return json_answer(401, {"error": "no token of this storage"})
         try:
@@ -62,7 +98,20 @@ class XetStorage:
                 self._storage.uploaded[content.sha256] = content
         except (KeyError, struct.error):
             return json_answer(400, {"error": "a shard that cannot be read, or of xorbs that did not come"})
+        if parts["version"] == "2":  # how far it is, line by line
+            lines = (
+                {"type": "validating", "verified": 1, "total": 1},
+                {"type": "committing", "stage": "syncing"},
+                {"type": "result"},
+            )
+            return Answer(
+                200, {"Content-Type": "application/x-ndjson"}, b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+            )
         return Answer(200, {"Content-Type": "application/json"}, json.dumps({"result": 1}).encode())
+
+
+def _signature(parts: dict[str, str]) -> str:
+    return hashlib.sha256(f"grant {parts['hash']}".encode()).hexdigest()[:32]
 
 
 def _files(shard: bytes) -> Iterator[list[tuple[str, int, int]]]:

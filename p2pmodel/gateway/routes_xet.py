@@ -131,6 +131,7 @@ class XetRoutes:
             line("GET", storage + "(?:/v1)?/reconstructions?/" + file, self._reconstruction),
             line("GET", storage + r"/data/(?P<ticket>[0-9a-f]+)/" + file + "/(?P<number>[0-9]{1,9})", self._data),
             line(" ".join(ANY), storage + ".*", _unknown),
+            line("POST", "/v1/telemetry", _unknown),  # hf_xet reports to the root of a storage's host
         )
 
     async def read_token(self, call: Call, repo: Repo, revision: str) -> Response:

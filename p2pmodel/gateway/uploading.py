@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -105,14 +105,26 @@ class PartRoutes:
             return await send_and_keep(self._upstreams, place.hub, call, part, url=place.url)
 
 
+def succeeded(status: int, _body: bytes) -> bool:
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+
+
 async def send_and_keep(
-    upstreams: Upstreams, hub: Hub, call: Call, part: Part, *, url: str, own_credential: bool = False
+    upstreams: Upstreams,
+    hub: Hub,
+    call: Call,
+    part: Part,
+    *,
+    url: str,
+    own_credential: bool = False,
+    taken: Callable[[int, bytes], bool] = succeeded,
 ) -> Response:
-    """A request's body goes to the hub's storage at `url` and stays here as well, if it is taken there."""
+    """A request's body goes to the hub's storage at `url` and stays here as well, if it is `taken` there: what its answer
+    says."""
     body = None if call.body is None else _kept(call.body, part)
     response = await pass_on(upstreams, hub, replace(call, body=body), url=url, own_credential=own_credential)
-    answer, _ = await collect(response, LISTING_BYTES_MAX)
-    if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+    answer, told = await collect(response, LISTING_BYTES_MAX)
+    if taken(answer.status, told):
         part.accept()
     return answer
 

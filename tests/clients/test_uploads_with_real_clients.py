@@ -70,11 +70,12 @@ PACKED = {
 }
 
 
-@of_huggingface
+@pytest.mark.parametrize(("name", "grants"), [("hub-2", True), ("hub-2", False), ("hub-0.36", True)])
 def test_an_upload_with_hf_xet_switched_on_is_at_a_second_node_without_a_byte_from_the_hub(
-    site, client, folder, tmp_path, name
+    site, client, folder, tmp_path, name, grants
 ):
-    """Where the hub may choose it is not offered Xet; newer clients take nothing else."""
+    """Where the hub may choose it is not offered Xet; newer clients take nothing else, and go where a grant leads them."""
+    site.hub.huggingface.writing.xet.grants = grants
     for path, data in PACKED.items():
         (folder / path).write_bytes(data)
     with House(tmp_path / "house", site) as house:
@@ -84,7 +85,12 @@ def test_an_upload_with_hf_xet_switched_on_is_at_a_second_node_without_a_byte_fr
         repo = site.hub.repo("model", "alice/xet")
         sent = FILES | PACKED | {"sub/later.txt": b"later"}
         assert {path: file.content.body for path, file in repo.head.files.items() if path in sent} == sent
-        assert ("POST xet shard" in site.hub.stats()["requests"]) == (name == "hub-2")
+        asked = site.hub.stats()["requests"]
+        assert ("POST xet shard" in asked, "PUT xet granted" in asked, "POST xet xorb" in asked) == (
+            name == "hub-2",
+            name == "hub-2" and grants,
+            name == "hub-2" and not grants,
+        )
         assert site.hub.stats()["auth_leaks"] == 0
         public = one.state / "blobs"
         until(lambda: len([path for path in public.rglob("*") if path.is_file()]) >= len(sent), "the files to be public")
@@ -119,13 +125,13 @@ result = [api.upload_file(path_or_fileobj={path!r}, path_in_repo={name!r}, repo_
         one = house.daemon("one")
         client.run(one.url, UPLOAD.format(repo="alice/share", private=False, folder=str(folder)), **XET)
         until(lambda: len(files_in(one.state / "blobs")) >= 4, "the files to be public")
-        before = site.hub.stats()["requests"]["POST xet xorb"]
+        before = site.hub.stats()["requests"]["PUT xet granted"]
         (folder / "large2.safetensors").write_bytes(FILES["large.safetensors"] + noise(9, MIB))
         one.stop()  # what it kept of the first upload goes
         one.config.write_text(one.config.read_text().replace("localhost:0", f"localhost:{one.port}"))
         one.start()  # at the address by which the client remembers
         client.run(one.url, again.format(path=str(folder / "large2.safetensors"), name="large2.safetensors"), **XET)
-        assert site.hub.stats()["requests"]["POST xet xorb"] > before
+        assert site.hub.stats()["requests"]["PUT xet granted"] > before
         head = site.hub.repo("model", "alice/share").head
         assert head.files["large2.safetensors"].content.body == (folder / "large2.safetensors").read_bytes()
         assert "the hub had parts of it before" in one.log

@@ -139,6 +139,21 @@ async def test_xorbs_and_a_shard_make_a_file(hub, client, new, alice):
     assert hub.stats()["auth_leaks"] == 0
 
 
+async def test_a_xorb_may_come_to_a_signed_place(hub, client, new, alice):
+    token = (await client.ask(f"{new}/xet-write-token/main", token=alice)).headers["x-xet-access-token"]
+    ways = {way: f"{CDN}/cas/v1/xorb-{way}/default/{OID}" for way in ("grants", "commits")}
+    commit_it = f"{ways['commits']}/grant/g-1"
+    grant = (await post(client, ways["grants"], {"length": 1}, token)).json()
+    assert (await post(client, commit_it, {}, token)).status == 404
+    for url, status in ((grant["url"].replace("Signature=", "Signature=0"), 403), (grant["url"], 200)):
+        answer = await client.ask(url, grant["method"], body=xorb_of((DATA, 0, len(DATA))), **grant["headers"])
+        assert answer.status == status
+    assert (await post(client, commit_it, {}, token)).json() == {"was_inserted": True}
+    assert (await post(client, ways["grants"], {"length": 1}, token)).json() == {}
+    hub.huggingface.writing.xet.grants = False
+    assert (await post(client, ways["grants"], {"length": 1}, token)).status == 404
+
+
 def test_packed_chunks_are_unpacked():
     # "abcabcabc…" as LZ4: three literals, then a match three back of 4 + 15 + 2 bytes; last literals "xyz".
     block = b"\x3fabc\x03\x00\x02" + b"\x30xyz"
