@@ -7,6 +7,7 @@ is a ConfigError that names the place and the nearest valid key. Files with secr
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import socket
 import tomllib
@@ -99,7 +100,7 @@ def load(
 
 def defaults() -> Settings:
     """What holds on this machine where nobody set anything."""
-    return load(file=Path(os.devnull), environ={"HOME": os.environ.get("HOME", "/")})
+    return load(file=Path(os.devnull), environ={"HOME": str(_home(os.environ))})
 
 
 def changed(before: Settings, after: Settings) -> list[str]:
@@ -154,8 +155,17 @@ def token_of(upstream: UpstreamSettings) -> str | None:
 
 
 def _xdg(environ: Mapping[str, str], name: str, under_home: str) -> Path:
-    root = Path(environ.get(name) or Path(environ.get("HOME") or "/") / under_home)
-    return root / "p2pmodel"
+    return Path(environ.get(name) or _home(environ) / under_home) / "p2pmodel"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    """As a shell knows it, which is also there where the environment was emptied (cron, `env -i`)."""
+    if home := environ.get("HOME"):
+        return Path(home)
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:  # a container's user without a name
+        return Path("/")
 
 
 def _config_file(environ: Mapping[str, str]) -> Path | None:

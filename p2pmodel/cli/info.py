@@ -47,10 +47,10 @@ def _show(snapshot: InfoSnapshotReport, vouchers: int) -> None:
             f"{enough} of {snapshot.files} files are whole at {vouchers} peers or more: if they vouch for one, its bytes "
             "reach clients before this node has checked the whole (gateway.vouchers)."
         )
-    print_table(
-        ("FILE", "SIZE", "HERE", "PEERS"),
+    print_table(  # names last: some are as long as a line, or as wide as no font says
+        ("SIZE", "HERE", "PEERS", "FILE"),
         (
-            (file.path, amount(file.bytes), f"{file.chunks_here} of {file.chunks} chunks", str(file.holders))
+            (amount(file.bytes), f"{file.chunks_here} of {file.chunks} chunks", str(file.holders), file.path)
             for file in snapshot.entries
         ),
     )

@@ -162,7 +162,10 @@ class _AdminConnection(http.client.HTTPConnection):
 
 
 def _target(path: str, query: Query) -> str:
-    given = urlencode({name: value for name, value in query.items() if value}, doseq=True)
+    try:
+        given = urlencode({name: value for name, value in query.items() if value}, doseq=True)
+    except UnicodeEncodeError:
+        raise ConfigError("A name that was given is not UTF-8.", next_step="A UTF-8 locale (LANG=C.UTF-8) may help.") from None
     return f"{path}?{given}" if given else path
 
 

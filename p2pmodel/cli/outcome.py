@@ -45,16 +45,29 @@ def failure(name: str, message: str, next_step: str) -> errors.P2pmodelError:
 def report(error: BaseException) -> int:
     """Tell a person on stderr what went wrong; returns the exit code."""
     error = _innermost(error)
-    if isinstance(error, SystemExit | GeneratorExit) or (_debugging() and not isinstance(error, click.ClickException)):
+    if isinstance(error, SystemExit):  # nobody but click says so here, and only when a pipe broke
+        error = BrokenPipeError()
+    if isinstance(error, GeneratorExit) or (_debugging() and not isinstance(error, click.ClickException)):
         raise error
+    if isinstance(error, OSError):
+        _drop_what_cannot_be_written()
     if isinstance(error, BrokenPipeError):  # `p2pmodel list | head`: the reader has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     if isinstance(error, click.ClickException):
         error.show()
     else:
         click.echo(_told(error), err=True)
     return next((code for kind, code in _CODES if isinstance(error, kind)), _FAILED)
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Where stdout is full or closed: Python would try once more at its end, and fail in its own words."""
+    if sys.stdout is None:  # it was closed when we began
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _told(error: BaseException) -> str:

@@ -146,6 +146,12 @@ def test_offline_is_said_to_the_daemon_that_runs(run, fetched, snapshot):
     assert fetched.asked[-1][1]["offline"] == ["1"]
 
 
+def test_a_name_that_is_no_text_is_a_mistake_of_the_command_line(run, fetched):
+    code, out, err = run("fetch", "org/model", "\udcff.txt")
+    assert (code, out) == (2, "")
+    assert "not UTF-8" in err
+
+
 def test_patterns_that_leave_no_file_are_an_error_and_not_an_empty_success(run, fetched):
     fetched.events = [{**fetched.events[-1], "files": 0, "bytes": 0, "upstream": 0, "here": 0}]
     code, out, err = run("fetch", "org/model", "--include", "*.xyz")

@@ -1,7 +1,9 @@
 """How commands end: codes that scripts rely on, sentences that people read."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -63,6 +65,23 @@ def test_a_daemons_failure_comes_back_as_its_branch(name, branch):
     failure = outcome.failure(name, "told", "do this")
     assert type(failure) is branch
     assert (str(failure), failure.next_step) == ("told", "do this")
+
+
+_SHOW = [sys.executable, "-c", "import sys; from p2pmodel.cli import main; sys.exit(main(['config', 'show']))"]
+
+
+def test_a_reader_that_has_had_enough_is_no_failure():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(_SHOW, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_device_under_stdout_is_a_failure_told_once():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(_SHOW, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device.\n")
 
 
 def test_version_help_and_mistakes_end_as_they_should(run):

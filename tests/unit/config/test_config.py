@@ -1,5 +1,7 @@
 """What users write, through the door that the daemon and the command line use: `config.load`."""
 
+import os
+import pwd
 import socket
 from pathlib import Path
 
@@ -97,6 +99,12 @@ def test_an_unknown_key_names_file_line_and_the_nearest_valid_key(tmp_path, envi
     message = str(_refused(file=_file(tmp_path, text), environ=environ))
     assert f"config.toml:{line}: " in message
     assert message.endswith(f"the nearest is {nearest}.")
+
+
+def test_without_home_in_the_environment_the_users_own_counts(environ):
+    del environ["HOME"]
+    home = pwd.getpwuid(os.geteuid()).pw_dir
+    assert config.load(environ=environ).node.state_dir == Path(home) / ".local/state/p2pmodel"
 
 
 def test_what_is_near_to_a_wrong_key_is_a_key(tmp_path, environ):
