@@ -100,7 +100,7 @@ def command(
     try:
         with view(str(wanted.repo), quiet=quiet) as shown:
             done = bring(settings, wanted, shown)
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:  # in a group where this process is the daemon
         click.echo("What was fetched is kept; the same command resumes.", err=True)
         raise
     if not done.files and (wanted.include or wanted.exclude):

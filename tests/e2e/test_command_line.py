@@ -199,7 +199,9 @@ def test_an_interrupted_fetch_without_a_daemon_ends_with_130_and_leaves_no_lock(
     fetch = alone.begin_command("fetch", "acme/alone")
     until(lambda: site.sent > 5 * MIB, "some of it to be here")
     fetch.send_signal(signal.SIGINT)
-    assert finish(fetch).code == 130
+    done = finish(fetch)
+    assert (done.code, done.out) == (130, "")
+    assert "resumes" in done.err
     site.hub.pace.rate = None
     assert alone.command("fetch", "acme/alone", "-q").code == 0
 
