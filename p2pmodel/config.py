@@ -6,6 +6,7 @@ is a ConfigError that names the place and the nearest valid key. Files with secr
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import pwd
 import re
@@ -363,12 +364,19 @@ def _check_together(settings: Settings) -> None:
 
 def check_door(listen: HostPort, gateway: GatewaySettings) -> None:
     """Raises ConfigError for an address that other machines reach, unless clients show a token or the risk is named."""
-    if listen.host in _LOOPBACK or gateway.token_file is not None or gateway.serve_anyone:
+    if _on_this_machine(listen.host) or gateway.token_file is not None or gateway.serve_anyone:
         return
     raise ConfigError(
         f"The gateway would listen on {listen}, where other machines reach it, and asks for no token.",
         next_step="Set gateway.token_file, or listen on localhost; gateway.serve_anyone = true lets in whoever gets there.",
     )
+
+
+def _on_this_machine(host: str) -> bool:
+    try:
+        return host in _LOOPBACK or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 # Places and nearest names

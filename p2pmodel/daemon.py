@@ -220,6 +220,7 @@ class _Rooms:
             report={**self._reports.pages(), "limits": self._tell_limits},
             allowed_hosts=settings.allowed_hosts,
             token=config.read_secret(settings.token_file) if settings.token_file else None,
+            serve_anyone=settings.serve_anyone,
             clients_max=self._settings.limits.clients,
             xet_above=_XET_ABOVE[settings.xet],
             seal_key=self._identity.secret(b"p2pmodel gateway seals v1"),

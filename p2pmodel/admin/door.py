@@ -53,9 +53,9 @@ def _listen(directory: int) -> socket.socket:
         os.unlink(SOCKET_NAME, dir_fd=directory)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        os.fchmod(sock.fileno(), 0o600)  # before it has a name: nobody can be quicker than a chmod
         # By the directory that was checked, and however long its path is: a socket's name has room for 107 bytes.
         sock.bind(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
-        os.chmod(SOCKET_NAME, 0o600, dir_fd=directory)
         sock.listen()
     except OSError as error:
         sock.close()

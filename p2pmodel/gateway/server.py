@@ -42,7 +42,8 @@ class Gateway:
     """`serve` runs until `drain` was called and the last client has its answer; cancelling it ends at once.
 
     `ready` says why this node is not ready (None when it is), `report` has the pages of /-/api by name, `token` is asked of
-    every client where it is set. Files of more than `xet_above` bytes are offered by Xet as well; None offers none.
+    every client where it is set; without one other machines are served only where `serve_anyone` names that risk. Files of
+    more than `xet_above` bytes are offered by Xet as well; None offers none.
     `seal_key` is this node's own, the same after every start: clients come back to links that they were given, and hf_xet
     remembers by the storage's address which bytes the hub has.
     """
@@ -57,6 +58,7 @@ class Gateway:
         report: Mapping[str, Page],
         allowed_hosts: Collection[str] = (),
         token: str | None = None,
+        serve_anyone: bool = False,
         clients_max: int = CLIENTS_MAX,
         xet_above: int | None = HUB_PLAIN_BYTES_MAX,
         seal_key: bytes | None = None,
@@ -72,6 +74,7 @@ class Gateway:
         )
         self._allowed_hosts = allowed_hosts
         self._token = token
+        self._serve_anyone = serve_anyone
         self._vigil = Vigil(self.statistics)
         self._reception = Reception(clients_max, self.statistics)
         self._senders = trio.CapacityLimiter(SENDERS_MAX)
@@ -85,9 +88,9 @@ class Gateway:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve clients of these listening sockets, and of those over TLS, which become ours. Raises ConfigError if one of
-        them is open to other machines and there is no token."""
+        them is open to other machines, there is no token, and nobody has named that risk."""
         sockets = [*listeners, *(tls.listeners if tls else ())]
-        if self._token is None:
+        if self._token is None and not self._serve_anyone:
             check_loopback(sockets)
         async with trio.open_nursery() as house:
             house.start_soon(self._vigil.run)

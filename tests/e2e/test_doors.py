@@ -53,6 +53,22 @@ def test_the_gateway_over_tls_is_as_env_tells_clients_that_need_it(site, house):
     assert node.stop() == 0
 
 
+@pytest.mark.parametrize("key", ["listen", "tls_listen"])
+def test_a_gateway_that_other_machines_reach_wants_a_token_or_the_risk_named(house, tmp_path, key):
+    wide = {f"gateway__{key}": "0.0.0.0:0"}
+    refused = house.plan(f"wide-{key}", **wide)
+    assert refused.begin().wait(20) == 2
+    assert "gateway.token_file" in refused.log
+    (tmp_path / "token").write_text("shown by clients\n")
+    guarded = house.plan(f"guarded-{key}", gateway__token_file=str(tmp_path / "token"), **wide).start()
+    assert guarded.ask("/-/api/status").status == 401
+    assert guarded.ask("/-/api/status", X_P2pmodel_Token="shown by clients").status == 200
+    anyone = house.plan(f"anyone-{key}", gateway__serve_anyone=True, **wide).start()
+    assert anyone.ask("/-/api/status").status == 200
+    for each in (guarded, anyone):
+        assert each.stop() == 0
+
+
 def test_health_and_readiness(node):
     assert node.ask("/healthz").status == 200
     assert node.ask("/readyz").status == 200

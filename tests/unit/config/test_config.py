@@ -314,6 +314,7 @@ def test_listening_beyond_this_machine_needs_a_token(tmp_path, environ):
     assert "gateway.token_file" in _refused(environ=environ, flags=flags).next_step
     assert config.load(environ=environ, flags=flags | {"gateway.token_file": str(tmp_path / "t")})
     assert config.load(environ=environ, flags=flags | {"gateway.serve_anyone": "true"})
+    assert config.load(environ=environ, flags={"gateway.listen": "127.0.0.2:7276"})
 
 
 def test_a_secret_that_cannot_be_read_is_named_by_its_file_alone(tmp_path):
