@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from p2pmodel.api import P2pmodelError, Status, enable, snapshot_download, status, warm
+else:  # to a type checker this would mean that the module has whatever it is asked for
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'p2pmodel' has no attribute {name!r}")
+        return getattr(import_module("p2pmodel.api"), name)
+
 
 __version__ = "0.1.0"
 __all__ = ["P2pmodelError", "Status", "__version__", "enable", "snapshot_download", "status", "warm"]
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'p2pmodel' has no attribute {name!r}")
-    return getattr(import_module("p2pmodel.api"), name)
 
 
 if os.environ.get("P2PMODEL_ENABLE") == "1":

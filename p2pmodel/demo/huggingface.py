@@ -52,6 +52,7 @@ class HuggingFace:
             Route.of("hf parquet", "GET", r"/api/(?P<kind>datasets)/(?P<name>[^/]+(?:/[^/]+)?)/parquet", self._parquet),
             Route.of("hf git-refs", "GET", rf"{_REPO}/info/refs", self._git_refs),
             Route.of("hf git-pack", "POST", rf"{_REPO}/git-upload-pack", self._git_pack),
+            Route.of("hf gguf", "GET", r"/v2/(?P<name>[^/]+/[^/]+)/manifests/(?P<tag>[^/]+)", self._gguf),
             Route.of("hf auth-check", "GET", rf"{_API}/auth-check", self._auth_check),
             Route.of("hf xet-token", "GET", rf"{_API}/xet-read-token/(?P<rest>.+)", self._no_xet),
             Route.of("hf info", "GET HEAD", rf"{_API}/revision/(?P<rest>.+)", self._info),
@@ -101,6 +102,15 @@ class HuggingFace:
         commit = repo.resolve("refs/convert/parquet")
         start = f"{request.base_url}/datasets/{repo.name}/resolve/refs%2Fconvert%2Fparquet/"
         return json_answer(200, {"default": {"train": [start + quote(path) for path in (commit.files if commit else ())]}})
+
+    def _gguf(self, request: Request, parts: dict[str, str]) -> Answer:
+        """What llama.cpp takes a tag for: a quantisation that is in a file's name."""
+        named = [path for path in self._repo(request, parts).head.files if path.endswith(".gguf")]
+        tag = "" if parts["tag"] == "latest" else parts["tag"].lower()
+        chosen = next((path for path in named if tag in path.lower()), None)
+        if chosen is None:
+            raise _refused(400, "", "The specified tag is not a valid quantization scheme.")
+        return json_answer(200, {"ggufFile": {"rfilename": chosen}})
 
     # Git
 

@@ -29,6 +29,7 @@ from p2pmodel.errors import (
     UnavailableError,
     WrongAnswerError,
 )
+from p2pmodel.gateway import gguf
 from p2pmodel.gateway.commits import CommitFiles, PushedRefs
 from p2pmodel.gateway.failures import git_failure, huggingface_failure
 from p2pmodel.gateway.files import SOURCE, file_response, from_the_hub
@@ -85,6 +86,7 @@ class HuggingFaceRoutes:
             line("hf_lfs", post, "/{prefix}{repo}/info/lfs/objects/batch", self._lfs_batch, takes_body=True),
             git("hf_git", READ | post, "/{prefix}{repo}/(?:info/refs|git-upload-pack)", self._git_fetch),
             git("hf_git_push", post, "/{prefix}{repo}/git-receive-pack", self._git_push),
+            line("hf_gguf", READ, "/v2/{repo}/manifests/{segment}", self._manifest),
             line("hf_commit", post, "/api/{kinds}/{repo}/commit/{revision}", self._commit, takes_body=True),
             line("hf_parquet", READ, "/api/{kinds}/{repo}/parquet(?:/{rest})?", self._pass_on_with_own_links),
             line("hf_pass", ANY, "/api/{kinds}/{repo}/" + _PARTS, self._pass_on, takes_body=True),
@@ -141,6 +143,17 @@ class HuggingFaceRoutes:
         told = await self._hub_first(call, answer)
         if told.status == HTTPStatus.OK:
             with suppress(P2pmodelError):  # an empty repo has no branch
+                await self._snapshot(call)
+        return told
+
+    async def _manifest(self, call: Call) -> Response:
+        """llama.cpp of 2025 begins with it (newer ones with the refs). The branch is learnt on the way here, too."""
+        try:
+            told = _explained(call, await pass_on(self._upstreams, Hub.HUGGINGFACE, call))
+        except UnavailableError:
+            return json_response(gguf.manifest(await self._snapshot(call), call.values["segment"]))
+        if told.status == HTTPStatus.OK:
+            with suppress(P2pmodelError):
                 await self._snapshot(call)
         return told
 

@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 FILES = {"config.json": b"{}", "deep/w.bin": noise(71, 6 * MIB)}
 #: Without installing p2pmodel into the client's environment: what it needs is taken from ours, behind the client's own.
 PATHS = [str(Path(p2pmodel.__file__).parents[1]), sysconfig.get_path("purelib"), str(Path(msgspec.__file__).parents[1])]
-ENABLE = f"import sys; sys.path += {PATHS}\nimport p2pmodel; p2pmodel.enable()\n"
+SEEN = f"import sys; sys.path += {PATHS}\nimport p2pmodel\n"
+ENABLE = f"{SEEN}p2pmodel.enable()\n"
 REPORT = """
 root = pathlib.Path(path)
 files = {f.relative_to(root).as_posix(): f for f in root.rglob("*") if f.is_file() and not f.name.startswith(".")}
@@ -43,6 +44,12 @@ def test_huggingface_hub(client, node):
     path = 'path = snapshot_download("acme/linked")'
     state = {"P2PMODEL_NODE__STATE_DIR": str(node.state)}
     check(client.run(node.url, script + path + REPORT, **state))
+
+
+@pytest.mark.parametrize("name", ["hub-2"])
+def test_huggingface_hub_by_the_environment_alone(client, node):
+    script = SEEN + "from huggingface_hub import snapshot_download\npath = snapshot_download('acme/linked')"
+    check(client.run(node.url, script + REPORT, P2PMODEL_NODE__STATE_DIR=str(node.state), P2PMODEL_ENABLE="1"))
 
 
 @pytest.mark.parametrize("name", ["modelscope"])

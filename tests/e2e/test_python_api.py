@@ -121,6 +121,54 @@ def test_without_a_daemon_nothing_changes(python, tmp_path):
     assert target.read_text() == "by HTTP"
 
 
+@pytest.fixture
+def program(tmp_path):
+    """A program that knows nothing of us, as a file and as a module."""
+    (tmp_path / "beside.py").write_text("NAME = 'beside'")
+    (tmp_path / "train.py").write_text(
+        f"import json, sys\nfrom beside import NAME\n{HUGGINGFACE}\n"
+        "print(json.dumps([result, NAME, __name__, sys.argv[0].endswith('train.py'), sys.argv[3:]]))"
+    )
+    return tmp_path / "train.py"
+
+
+def enabled(house, node, program, *arguments):
+    """`python -m p2pmodel.enabled` in another directory than the program's."""
+    path = os.pathsep.join([str(house.folder / "enabled"), *sys.path, str(program.parent)])
+    for name, source in CLIENTS.items():
+        (house.folder / "enabled" / name).parent.mkdir(parents=True, exist_ok=True)
+        (house.folder / "enabled" / name).write_text(source)
+    return subprocess.run(
+        [sys.executable, "-m", "p2pmodel.enabled", *map(str, arguments)],
+        env=house.user.environ | {"PYTHONPATH": path, "P2PMODEL_NODE__STATE_DIR": str(node.state)},
+        cwd=house.folder,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("named", ["file", "module"])
+def test_a_program_is_run_as_it_is_and_its_clients_get_links(house, node, program, tmp_path, named):
+    target = tmp_path / "w.bin"
+    how = (program,) if named == "file" else ("-m", "train")
+    done = enabled(house, node, program, *how, target, 5 * MIB, "--its", "own arguments")
+    assert done.returncode == 0, done.stderr
+    links, *rest = json.loads(done.stdout)
+    assert (links > 1, *rest) == (True, "beside", "__main__", True, ["--its", "own arguments"])
+    assert target.read_bytes() == FILES["deep/w.bin"]
+
+
+def test_a_programs_own_end_is_the_commands(house, node, program):
+    program.write_text("import sys; print(sys.argv[1:]); sys.exit(7)")
+    done = enabled(house, node, program, program, "-x")
+    assert (done.returncode, done.stdout) == (7, "['-x']\n")
+    for arguments in ((), ("-m",)):
+        done = enabled(house, node, program, *arguments)
+        assert (done.returncode, "usage: python -m p2pmodel.enabled" in done.stderr) == (1, True)
+
+
 def test_the_import_is_light():
     """`--help` and every program pay for it."""
     script = (

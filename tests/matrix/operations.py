@@ -244,9 +244,10 @@ def weights_by(**cut: tuple[int, int]) -> Furnish:
 
 
 def gguf(hub: Hub, repo: str) -> Any:
-    contents = {"config.json": repo.encode(), "model.gguf": noise(7, 5 * MIB)}
+    contents = {"config.json": repo.encode(), "m-Q4_K_M.gguf": noise(7, 5 * MIB), "m-Q8_0.gguf": noise(11, 6 * MIB)}
     hub.add_repo("model", repo, contents)
-    return {"commit": commit_of(hub, repo), "files": sums(contents)}
+    chosen = {"latest": "m-Q4_K_M.gguf", "q8_0": "m-Q8_0.gguf"}
+    return {"commit": commit_of(hub, repo), "chosen": chosen, "files": sums(contents)}
 
 
 def tokenizer(hub: Hub, repo: str) -> Any:
@@ -370,7 +371,7 @@ OPERATIONS: Final = {
         Operation("aria2", "all files, 8 ranges at once", "aria2.py", odd_tree),
         Operation("git", "`git clone` with LFS", "git_clone.py", git_tree),
         Operation("git-push", "`git push` with LFS, then a clone", "git_push.py", pushed, _TOKEN),
-        Operation("llama-cpp", "`-hf`: refs, tree, HEAD, GET, resume", "llama_cpp.py", gguf),
+        Operation("llama-cpp", "`-hf`: manifests, refs, tree, HEAD, GET, resume", "llama_cpp.py", gguf),
         Operation("rust", "`bytes=0-0`, parallel ranges, HEAD, 304", "rust_hf_hub.py", chosen(*_RUST)),
         # modelscope
         Operation("ms-snapshot", "snapshot", "ms_snapshot.py", tree),

@@ -18,10 +18,15 @@ def ask(method, path, **headers):
     return answer, answer.read()
 
 
+chosen = {}
+for tag in ("latest", "q8_0"):  # versions of 2025 ask for the file's name so, newer ones look into the listing
+    answer, body = ask("GET", f"/v2/{repo}/manifests/{tag}")
+    assert answer.status == 200, answer.status
+    chosen[tag] = json.loads(body)["ggufFile"]["rfilename"]
 refs = json.loads(ask("GET", f"/api/models/{repo}/refs")[1])
 commit = next(ref["targetCommit"] for ref in refs["branches"] if ref["name"] == "main")
 listed = json.loads(ask("GET", f"/api/models/{repo}/tree/{commit}?recursive=true")[1])  # it follows no Link: all on one page
-result = {"commit": commit, "files": {}}
+result = {"commit": commit, "chosen": chosen, "files": {}}
 for entry in listed:
     if entry["type"] != "file" or not entry["path"].endswith((".gguf", ".json")):
         continue
