@@ -1,7 +1,7 @@
 """How far a chunk's bytes may go before the whole blob's own hash has been checked here: one table (DESIGN §4).
 
 Every chunk is checked against its digest before it is written, whatever the grade; the grade says who stands behind the
-digest. A root proof (grade A, Xet) gets its row here when it can be checked, not before.
+digest. A root proof (grade A, Xet) has no row here: protocol/attestations.md says why.
 """
 
 from __future__ import annotations
