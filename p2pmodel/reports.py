@@ -20,7 +20,7 @@ from p2pmodel.delivery.recorder import FlightRecord, Recorder
 from p2pmodel.delivery.why import tell_file, tell_totals
 from p2pmodel.errors import ConfigError, EntryNotFoundError, RepoNotFoundError
 from p2pmodel.peering import LiveMembership, Peering
-from p2pmodel.settings import Settings
+from p2pmodel.settings import GatewaySettings, Settings
 from p2pmodel.store import Store
 from p2pmodel.swarm import Ban
 
@@ -70,8 +70,10 @@ class Reports:
             **self._belonging(),
             "offline": settings.node.offline,
             "gateway": self.gateway,
+            "clients": _clients(settings.gateway),
             "peering": f"{settings.peering.listen.host}:{self.peering_port}",
             "peers": len(self._peering.linked()) if self._peering else 0,
+            "banned": len(self._delivery.bans()),
             "vouchers": settings.gateway.vouchers,
             "store": {"bytes": held.bytes_sealed + held.bytes_partial, "quota": settings.store.quota},
             **self._delivery.status(),
@@ -87,6 +89,7 @@ class Reports:
             "former_key_until": now.former_until if now.former else None,
             "certificate_until": now.current.certificate.not_valid_after_utc.timestamp() if now.current.issued else None,
             "denied": len(now.denied.serials),
+            "denied_itself": now.current.certificate.serial_number in now.denied.serials,
         }
 
     async def peers(self, _asked: Asked) -> Report:
@@ -244,6 +247,13 @@ class Reports:
                 f"No public snapshot of {repo} at {revision} is known here.", next_step="`p2pmodel list` shows those that are."
             )
         return snapshot
+
+
+def _clients(gateway: GatewaySettings) -> str:
+    """Whom the gateway serves."""
+    if gateway.token_file is not None:
+        return "token"
+    return "anyone" if gateway.serve_anyone else "here"
 
 
 def _ban(ban: Ban) -> Report:

@@ -16,19 +16,23 @@ from p2pmodel.cli.report import ClusterReport, DownloadReport, StatusReport, pri
 from p2pmodel.settings import Settings
 
 _WHO: Final = {
-    "open": "open: any p2pmodel on this machine's subnets may link.",
-    "closed": "closed: only nodes with this cluster's key can link (`p2pmodel cluster token` shows it).",
-    "hardened": "hardened: only nodes with a certificate of this cluster's authority can link.",
-    "off": "off: no peers; this node shares nothing and serves this machine alone.",
+    "open": "open: whoever runs p2pmodel on this machine's subnets can join; `p2pmodel cluster init` keeps strangers out.",
+    "closed": "closed: whoever has this cluster's key can join (`p2pmodel cluster token` prints it), and nobody else.",
+    "hardened": "hardened: whoever has a certificate of the cluster's authority can join, unless it denies it, and nobody else.",
+    "off": "off: nobody can join; this node has no peers.",
 }
-
 
 _SHARED: Final = {
-    "off": "public models; private ones stay here.",
-    "prove": "public models; private ones with members whose users can read them at the hub.",
-    "members": "public models and private ones, with every member.",
+    "off": "public models, with every peer; private and gated ones stay here.",
+    "prove": "public models, with every member; private and gated ones with members whose own users can read them at the hub.",
+    "members": "public models, and private and gated ones as well, with every member.",
 }
 
+_CLIENTS: Final = {
+    "here": "for users of this machine",
+    "token": "for whoever shows the gateway's token",
+    "anyone": "for anyone who reaches it (gateway.serve_anyone)",
+}
 
 _VOUCHED: Final = (
     "bytes of a file leave before this node has checked the whole of it, once {} other members that have vouch for it."
@@ -50,10 +54,10 @@ def command(settings: Settings, *, as_json: bool) -> None:
     for name, value in (
         ("Node", f"{status.name} ({status.node_id[:12]}), p2pmodel {status.version}"),
         ("Cluster", _WHO.get(status.mode, status.mode)),
-        ("Shared", _SHARED.get(status.private_sharing, status.private_sharing) if status.mode != "off" else "nothing"),
+        ("Shared", _SHARED.get(status.private_sharing, status.private_sharing) if status.mode != "off" else "nothing."),
         ("Peers", f"{status.peers} linked, listening on {status.peering}" if status.mode != "off" else "none"),
         ("Hubs", hubs),
-        ("Clients", f"{status.gateway}; `p2pmodel env` prints what they need"),
+        ("Clients", f"{status.gateway}, {_CLIENTS.get(status.clients, status.clients)}; `p2pmodel env` prints what they need"),
         ("Store", f"{amount(status.store.bytes)}{quota} in {status.state_dir}"),
     ):
         click.echo(f"{name + ':':<9} {value}")
@@ -68,14 +72,19 @@ def command(settings: Settings, *, as_json: bool) -> None:
 
 
 def _ends(status: StatusReport) -> Iterator[str]:
-    """What of our membership runs out, and when."""
+    """What of our membership runs out, and when; who is kept out."""
     if status.former_key_until:
         yield f"The cluster changes its key: the former one lets nodes in until {_moment(status.former_key_until)}."
+        yield "Until then give each other node the new one: `p2pmodel cluster rotate TOKEN`, with what `cluster token` prints."
     if status.certificate_until:
         over = status.certificate_until < time.time()
         yield f"This node's certificate {'ran out on' if over else 'is good until'} {_moment(status.certificate_until)}."
     if status.denied:
         yield f"{status.denied} certificate{'' if status.denied == 1 else 's'} denied by the cluster's authority."
+    if status.denied_itself:
+        yield "This node's own certificate is among them: no member links with it until it has a new one."
+    if status.banned:
+        yield f"{status.banned} node{'' if status.banned == 1 else 's'} banned by this one: `p2pmodel peers` says why."
 
 
 def _moment(unix: float) -> str:

@@ -83,7 +83,7 @@ def test_the_second_users_token_brings_the_bytes_from_the_peer(site, one, two, m
     done = two.fetch(model.name, HF_TOKEN=BOB)
     assert files_in(done["path"]) == model.files
     assert site.sent == SAMPLED + len(model.files["config.json"])
-    assert "private ones with members whose users can read them at the hub" in two.command("status").out
+    assert "private and gated ones with members whose own users can read them" in two.command("status").out
 
 
 @pytest.mark.scorecard("S18")
