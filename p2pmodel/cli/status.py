@@ -17,8 +17,8 @@ from p2pmodel.settings import Settings
 
 _WHO: Final = {
     "open": "open: whoever runs p2pmodel on this machine's subnets can join; `p2pmodel cluster init` keeps strangers out.",
-    "closed": "closed: whoever has this cluster's key can join (`p2pmodel cluster token` prints it), and nobody else.",
-    "hardened": "hardened: whoever has a certificate of the cluster's authority can join, unless it denies it, and nobody else.",
+    "closed": "closed: only whoever has this cluster's key can join (`p2pmodel cluster token` prints it).",
+    "hardened": "hardened: only whoever has a certificate of the cluster's authority can join, unless it denies it.",
     "off": "off: nobody can join; this node has no peers.",
 }
 
