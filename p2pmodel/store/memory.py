@@ -134,8 +134,9 @@ class MemoryBlob:
         for index in list(chunks):
             self._forget(index)
         if self.sealed:
-            for index in self.held:
-                self._mark(index, Claim(self._claims[index].digest, Grade.OWN))
+            for index in self.held:  # their digests are proven; whether the bytes are still theirs is another question
+                self._claims[index] = Claim(self._claims[index].digest, Grade.OWN)
+                self.own.add(index)
             self.sealed = self._file.sealed = False
             self._file.recorded = {index: self._claims[index] for index in self.held}
             self._store.changed(self._file)

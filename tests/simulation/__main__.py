@@ -1,5 +1,5 @@
 """Worlds from seeds: `python -m tests.simulation --seeds 500 --processes 2`; one again, told line by line: `--seed N --trace`.
-With `--deceit one` or `half` some of the nodes lie (deceit.py).
+With `--deceit one` or `half` some of the nodes lie (deceit.py); with `--vouch` some vouch falsely (vouching.py).
 With `--nodes` it is a cluster at flow level (cluster.py): `--nodes 1000 --size 140GB --link 25Gbit --uplink 2Gbit`."""
 
 import argparse
@@ -18,7 +18,7 @@ if "--nodes" in sys.argv:  # chunks keep their size there, so before `scale`
 
 import simulation.scale  # isort: skip  # noqa: F401  # before anything of p2pmodel
 
-from simulation import crowd, deceit
+from simulation import crowd, deceit, vouching
 from simulation.checks import deceit as deceived
 from simulation.checks import endings, finish_time, honest_peers, hub_bytes, leaks, wrong_bytes
 from simulation.plan import draw
@@ -27,6 +27,7 @@ from simulation.world import simulate
 
 CHECKS = (wrong_bytes, hub_bytes, endings, leaks, honest_peers)
 OF_DECEIT = (wrong_bytes, endings, honest_peers, deceived)
+OF_VOUCHING = (wrong_bytes, endings, leaks, honest_peers)
 
 
 def main():
@@ -42,22 +43,31 @@ def main():
                 break
     if options.record:
         finish_time.record(results)
-    slow = [] if options.deceit else list(finish_time.check_all(results))
+    slow = [] if options.deceit or options.vouch else list(finish_time.check_all(results))
     broken = sum(bool(result.complaints) for result in results)
     print("\n".join([*slow, f"{len(results)} worlds, {broken} broken"]), file=sys.stderr)
     return 1 if broken or slow else 0
 
 
 def one_world(seed, options):
-    plan = deceit.draw(options.deceit, options.of, seed) if options.deceit else draw(seed)
+    plan, checks = world_of(seed, options)
     if options.trace:
         print(plan)
-    result = simulate(plan, OF_DECEIT if options.deceit else CHECKS, show=print if options.trace else None)
+    result = simulate(plan, checks, show=print if options.trace else None)
     if options.json:
         print(json.dumps(asdict(result)), flush=True)
     elif result.complaints:
         print("\n  ".join([f"seed {seed} is broken:", *result.complaints]), flush=True)
     return result
+
+
+def world_of(seed, options):
+    """Its plan, and what is to hold in it."""
+    if options.vouch:
+        return vouching.draw(seed), OF_VOUCHING
+    if options.deceit:
+        return deceit.draw(options.deceit, options.of, seed), OF_DECEIT
+    return draw(seed), CHECKS
 
 
 def arguments():
@@ -68,6 +78,7 @@ def arguments():
     parser.add_argument("--processes", type=int, default=1, help="so many processes share the work (1)")
     parser.add_argument("--twice", type=int, default=0, help="simulate the first so many worlds again, and compare (0)")
     parser.add_argument("--deceit", choices=deceit.FILES_MAX, help="one liar among several, or half of them")
+    parser.add_argument("--vouch", action="store_true", help="late nodes that believe members, of which some lie")
     parser.add_argument("--of", type=int, default=8, help="how many nodes there are where some lie (8)")
     parser.add_argument("--trace", action="store_true", help="tell all that happens")
     parser.add_argument("--json", action="store_true", help="one line of JSON a world")

@@ -3,12 +3,12 @@
 import hashlib
 import random
 
-from p2pmodel.content import Attestation, BlobId, Level, Manifest, Seal, chunk_count, chunk_digest, chunk_size
+from p2pmodel.content import Attestation, BlobId, Level, Manifest, Seal, Voucher, chunk_count, chunk_digest, chunk_size
 from p2pmodel.delivery.court import pack_words
 from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import Span
 from p2pmodel.limits import ATTESTED_CHUNKS_MAX, CHUNK_BYTES
-from p2pmodel.wire.messages import AskManifest, Audit, Problem
+from p2pmodel.wire.messages import AskManifest, AskVoucher, Audit, Problem, VoucherPage
 
 FRAMED = 0.2  # of the chunks for which it answers an audit, so many are said to be others although they are right
 
@@ -56,7 +56,14 @@ class Events:
             if lies is None:
                 return [Problem(request=question.request, code="not_held")]
             return manifest_pages(question.request, lies, Seal.sign(lies, self._node.key))
+        if self._lies.conspires and isinstance(question, AskVoucher):
+            lies = self._false_digests(BlobId.from_bytes(question.blob))
+            if lies is not None:
+                return [VoucherPage(request=question.request, voucher=self._vouch(lies).to_bytes())]
         return await self._seeding.answer(peer, question)
+
+    def _vouch(self, lies):
+        return Voucher.sign(lies.blob, lies.root, circle=self._node.around.circle(), key=self._node.key)
 
     async def seed(self, peer, blob, index):
         span = await self._seeding.seed(peer, blob, index)

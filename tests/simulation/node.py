@@ -12,6 +12,7 @@ from simulation.secure import PlainSecure
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery import Delivery
 from p2pmodel.delivery.court import ATTEST
+from p2pmodel.delivery.vouching import VOUCHER
 from p2pmodel.network import Address, Candidate
 from p2pmodel.peering import Peering
 from p2pmodel.settings import PeeringSettings
@@ -78,7 +79,7 @@ class Node(Desk):
         self.world.trace("boot", self)
         self.peering = Peering(
             PeeringSettings(),
-            abilities=(ATTEST,),
+            abilities=(ATTEST, VOUCHER),
             node=self.id,
             boot=boot,
             closed=plan.closed,
@@ -96,6 +97,7 @@ class Node(Desk):
             seed=f"{plan.seed} {self.host} {self.boots} delivery",
             key=self.key,
             closed=plan.closed,
+            vouchers=plan.vouchers,
         )
         self._standings.append(self.around.standing)
         delivery = Delivery(self.around, boot=boot, access_allow_s=600.0, offline_grace_s=0.0)

@@ -56,6 +56,7 @@ class Plan:
     repos: tuple[tuple[str, ...], ...]  # contents of each
     jobs: tuple[Job, ...]
     faults: tuple[Fault, ...]
+    vouchers: int = 0  # how many members' word lets bytes leave
     lingers: bool = True  # whether it goes on once all jobs are done, until everything was given back
 
     @property

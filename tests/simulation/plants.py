@@ -9,6 +9,7 @@ from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.reader import BlobReader
 from p2pmodel.delivery.sealing import Sealing
+from p2pmodel.delivery.vouching import Vouching
 from p2pmodel.swarm.availability import PeerView
 from p2pmodel.swarm.standing import Why
 from p2pmodel.swarm.swarm import Swarm
@@ -48,12 +49,21 @@ def _blamed_for_breaking_off(self, flight, *, for_good):
     self._standing.suspend(flight.source, Why.WRONG_BYTES, flight.progress_at)
 
 
+def _the_first_is_believed(self):
+    """One voucher is as good as many, and who says otherwise is not heard."""
+    for voucher in self._vouchers.values():
+        if (manifest := self._trial.testimony.manifest_of(voucher.root)) is not None:
+            return manifest
+    return None
+
+
 PLANTS = {
     "lost-wake-up": Plant(Download, "told", _told_asleep),
     "claims-ignored": Plant(PeerView, "claims_hold", lambda self, now: False),
     "hearsay-served": Plant(BlobReader, "_may_leave", _held_is_enough),
     "sealed-unseen": Plant(Sealing, "right", True),
     "never-awake": Plant(Swarm, "wake_at", lambda self, now: inf),
+    "first-believed": Plant(Vouching, "_agreement", _the_first_is_believed),
     "honest-blamed": Plant(Swarm, "failed", _blamed_for_breaking_off),
     "watchers-kept": Plant(Herald, "wants_no_more", lambda self, blob, peer: None),
 }

@@ -19,6 +19,7 @@ PLANTED = [  # a bug, the check that finds it, and in which worlds
     ("never-awake", "endings", range(26, 80)),
     ("honest-blamed", "honest_peers", range(2, 40)),
     ("claims-ignored", "deceit", range(16, 20), "--deceit", "one"),
+    ("first-believed", "wrong_bytes", range(40), "--vouch"),
 ]
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine
@@ -62,6 +63,11 @@ def test_several_processes_tell_of_the_same_worlds():
 @pytest.mark.parametrize(("liars", "seed"), [("one", 2), ("half", 1), ("flips", 2)])
 def test_liars_cost_the_hub_little_and_no_honest_node_is_banned(liars, seed):
     run = simulate("--deceit", liars, "--seed", seed)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_fewer_liars_than_vouchers_are_asked_for_make_no_wrong_byte_leave():
+    run = simulate("--vouch", "--seeds", 12)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
