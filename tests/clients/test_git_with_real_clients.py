@@ -147,3 +147,21 @@ def test_with_the_hub_gone_git_says_so_at_once(site, clone):
             assert "`p2pmodel fetch` gives the files that this cluster holds" in done.stderr
     finally:
         site.up()
+
+
+@pytest.mark.parametrize("name", ["hub-0.36"])
+def test_files_that_the_hub_takes_in_parts_are_pushed_by_huggingface_hubs_agent(site, clone, environment, name):
+    """`hf lfs-enable-largefiles`: what a repo with files over 5 GB needs, here with parts of 2 MiB."""
+    site.hub.huggingface.writing.part_bytes = 2 * MIB
+    command = environment(name).with_name("huggingface-cli")
+    subprocess.run(
+        [command, "lfs-enable-largefiles", clone.folder], check=True, capture_output=True, env={"HOME": str(clone.home)}
+    )
+    clone.git("config", "lfs.customtransfer.multipart.path", command)
+    head = clone.commit(NEW)
+    site.hub.reset()
+    clone.git("push", "origin", "HEAD:main")
+    assert clone.repo.head.id == head
+    assert site.hub.counters.requests["PUT cdn upload"] == 5 + 3
+    assert clone.two.fetch(clone.repo.name)["commit"] == head
+    assert site.sent < 1000

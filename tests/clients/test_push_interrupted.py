@@ -44,9 +44,9 @@ def folder(tmp_path):
     return folder
 
 
-def push(node, folder, *arguments):
+def push(node, folder, *arguments, **environ):
     tokens = {"HF_TOKEN_PATH": str(node.user.home / "token"), "MODELSCOPE_API_TOKEN": OLD}
-    settings = {**PLAIN, **tokens, "MODELSCOPE_UPLOAD_BLOB_MAX_ATTEMPTS": "1"}
+    settings = {**PLAIN, **tokens, "MODELSCOPE_UPLOAD_BLOB_MAX_ATTEMPTS": "1", **environ}
     return node.begin_command("push", folder, "alice/new", "--json", "-q", *arguments, **settings)
 
 
@@ -116,6 +116,21 @@ def test_a_token_that_runs_out_for_good_is_said_and_the_same_command_goes_on(sit
     assert pushed(node, folder).code == 0
     assert puts(site) == PARTS
     is_there(site)
+
+
+def test_killed_in_the_middle_of_an_upload_by_xet_the_hub_keeps_the_pieces_that_it_has(site, node, folder):
+    (folder / "w.safetensors").write_bytes(noise(93, 140 * MIB))  # in pieces of some 64 MiB
+    pytest.importorskip("hf_xet")
+    site.hub.fault("^PUT", delay_s=2.0)
+    process = push(node, folder, HF_HUB_DISABLE_XET="0")
+    until(lambda: puts(site, "POST xet commit") >= 1, "the first piece", 60.0)
+    process.kill()
+    process.communicate()
+    site.hub.reset()
+    done = finish(push(node, folder, HF_HUB_DISABLE_XET="0"), 100.0)
+    assert done.code == 0, done.err
+    assert puts(site, "POST xet commit") < puts(site, "POST xet grant")  # a piece that is there is not committed again
+    assert site.hub.repo("model", "alice/new").head.files["w.safetensors"].content.size == 140 * MIB
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"drop": True}, {"status": 503, "headers": {"Retry-After": "0"}}])
