@@ -2,9 +2,19 @@
 answer, a metric, a file, a command line, or what two daemons say to each other. None has a shape that the log's filter knows.
 """
 
+import base64
+import http.client
+import importlib.util
+import json
+import os
 import select
+import shutil
 import socket
+import ssl
+import subprocess
+import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +25,18 @@ pytestmark = [pytest.mark.scorecard("S21"), pytest.mark.houses]
 HEADER, COOKIE, COMMAND = "canary-in-a-header", "canary-in-a-cookie", "canary-of-a-command"
 UPSTREAM, ENVIRONMENT, GATEWAY = "canary-of-an-upstream", "canary-in-the-environment", "canary-of-the-gateway"
 REFUSED = "canary-that-no-hub-knows"
-CANARIES = (HEADER, COOKIE, COMMAND, UPSTREAM, ENVIRONMENT, GATEWAY, REFUSED)
+OVER_TLS, XET, HANDED, WARMING, LAN = (f"canary-of-{what}" for what in ("tls", "xet", "enabling", "warming", "lan"))
+PUSH, MS_PUSH, GIT = "canary-of-pushing", "canary-of-mspushing", "canary-of-git"
+CANARIES = (HEADER, COOKIE, COMMAND, UPSTREAM, ENVIRONMENT, GATEWAY, REFUSED, OVER_TLS, XET, HANDED, WARMING, LAN)
+PACKAGES = all(map(importlib.util.find_spec, ("huggingface_hub", "modelscope_hub")))
+OTHERS = [  # of programs that a machine may lack
+    pytest.param(canary, marks=pytest.mark.skipif(not there, reason=f"{what} not installed"))
+    for canary, there, what in (
+        (PUSH, PACKAGES, "huggingface_hub and modelscope-hub are"),
+        (MS_PUSH, PACKAGES, "huggingface_hub and modelscope-hub are"),
+        (GIT, shutil.which("git-lfs"), "git-lfs is"),
+    )
+]
 FILES = {"config.json": b'{"hidden": 1}', "model.safetensors": noise(21, 6 * MIB)}
 
 
@@ -76,8 +97,11 @@ class CommandLines(threading.Thread):
 def told(site, tmp_path_factory):
     """Everything that anybody could read after every door was used: name → bytes."""
     folder = tmp_path_factory.mktemp("canaries")
-    for canary in (HEADER, COOKIE, COMMAND, UPSTREAM, ENVIRONMENT):
+    for canary in (HEADER, COOKIE, COMMAND, UPSTREAM, ENVIRONMENT, OVER_TLS, XET, HANDED, WARMING, LAN, PUSH, MS_PUSH, GIT):
         site.hub.add_user(canary, canary.rpartition("-")[2])
+    site.hub.add_repo(
+        "model", "git/mine", FILES | {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs\n"}, private=True
+    )
     site.hub.add_repo("model", "acme/secret", FILES, private=True)
     site.hub.add_repo("model", "acme/open", {"config.json": b"{}", "model.safetensors": noise(22, 5 * MIB)})
     for name, secret in (("upstream-token", UPSTREAM), ("gateway-token", GATEWAY)):
@@ -86,7 +110,12 @@ def told(site, tmp_path_factory):
     lines.start()
     with House(folder / "house", site, {"log.level": "debug"}) as house:
         key = house.user.run("cluster", "init", "--key-file", folder / "key").out.strip()
-        one = house.plan("one", cluster__key_file=str(folder / "key"), peering__advertise=f"127.0.0.1:{wires[0].port}")
+        one = house.plan(
+            "one",
+            cluster__key_file=str(folder / "key"),
+            peering__advertise=f"127.0.0.1:{wires[0].port}",
+            gateway__tls_listen="localhost:0",
+        )
         one.config.write_text(
             one.config.read_text().replace("[[upstream]]", f'[[upstream]]\ntoken_file = "{folder}/upstream-token"', 1)
         )
@@ -101,6 +130,7 @@ def told(site, tmp_path_factory):
         wires[1].target = two.start(HF_TOKEN=ENVIRONMENT).peering
         until(lambda: len(one.ask("/-/api/peers").json["peers"]) == 1, "the two to be linked")
         said = _use_every_door(site, house, one, two)
+        said |= _use_the_newer_doors(house, one)
         lines.over.set()
         for number, node in enumerate((one, two)):
             said[f"log {number}"] = node.log.encode()
@@ -158,10 +188,105 @@ def _use_every_door(site, house, one, two):
     return said
 
 
-@pytest.mark.parametrize("canary", CANARIES)
+def _use_the_newer_doors(house, one):
+    """TLS, Xet, `enable()`, warming, publishing on the LAN; pushing to both hubs and git, where they are installed."""
+    said = {}
+    tls = json.loads((one.state / "run/daemon.json").read_text())
+    context = ssl.create_default_context(cafile=tls["ca_bundle"])
+    file = "/api/v1/models/acme/secret/repo?Revision=master&FilePath=config.json"
+    with closing(http.client.HTTPSConnection(*_place(tls["gateway_tls"]), timeout=20, context=context)) as connection:
+        connection.request("GET", file, headers={"Cookie": f"m_session_id={OVER_TLS}"})
+        assert connection.getresponse().read() == FILES["config.json"]
+
+    given = one.ask("/api/models/acme/secret/xet-read-token/main", Authorization=f"Bearer {XET}")
+    assert given.status == 200
+    name = one.ask("/acme/secret/resolve/main/model.safetensors", method="HEAD", Authorization=f"Bearer {XET}").headers["etag"]
+    storage = given.json["casUrl"].removeprefix(one.url)
+    terms = one.ask(f"{storage}/v1/reconstructions/{name.strip(chr(34))}", Authorization=f"Bearer {given.json['accessToken']}")
+    assert terms.status == 200
+    said["xet"] = given.body + terms.body
+
+    script = "import sys; from p2pmodel import handing; from pathlib import Path\n"
+    script += "print(handing.hand(sys.argv[1], Path(sys.argv[2]), {'authorization': 'Bearer ' + input()}, None))"
+    url, place = f"{one.url}/acme/secret/resolve/main/config.json", house.folder / "handed" / "config.json"
+    done = subprocess.run(
+        [sys.executable, "-c", script, url, place],
+        input=HANDED,
+        env=house.user.environ | {"P2PMODEL_NODE__STATE_DIR": str(one.state)},
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=True,
+    )
+    assert done.stdout == "True\n"
+    said["enable"] = done.stderr.encode()
+
+    folder = house.folder / "pushed"
+    folder.mkdir()
+    (folder / "w.bin").write_bytes(noise(23, 6 * MIB))
+    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    commands = [
+        ("warm", ["acme/open"], {"HF_TOKEN": WARMING}),
+        ("push", [folder, "ours", "--lan"], {"HF_TOKEN": LAN, "MODELSCOPE_API_TOKEN": LAN}),
+    ]
+    if PACKAGES:
+        commands += [
+            ("push", [folder, "pushing/mine", "--private"], quiet | {"HF_TOKEN": PUSH}),
+            ("push", [folder, "mspushing/mine", "--private", "--hub", "modelscope"], quiet | {"MODELSCOPE_API_TOKEN": MS_PUSH}),
+        ]
+    for name, words, environ in commands:
+        command = one.command(name, *words, **environ)
+        assert command.code == 0, (name, words, command.err)
+        said[f"{name} {words[1:]}"] = (command.out + command.err).encode()
+        refused = one.command(name, *words[:1], "nobody/this", **{key: REFUSED for key in environ if "TOKEN" in key})
+        said[f"{name} {words[1:]} refused"] = (refused.out + refused.err).encode()
+    if shutil.which("git-lfs"):
+        said |= _clone_and_push(house, one)
+    return said
+
+
+def _place(address):
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def _clone_and_push(house, one):
+    """With a credential that git takes from its environment, as a helper would give it."""
+    header = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "http.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: {_basic(GIT)}",
+    }
+    who = {f"GIT_{who}_{what}": "git@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    home, said = house.folder / "git", {}
+    home.mkdir()
+    settings = {"PATH": os.environ["PATH"], "HOME": str(home), "GIT_TERMINAL_PROMPT": "0", "NO_PROXY": "*", **header, **who}
+    clone = home / "clone"
+
+    def git(*words):
+        done = subprocess.run(["git", *map(str, words)], env=settings, capture_output=True, text=True, timeout=60, check=False)
+        said[f"git {words[0]} {len(said)}"] = (done.stdout + done.stderr).encode()
+        assert done.returncode == 0, done.stderr
+
+    git("lfs", "install")
+    git("clone", f"{one.url}/git/mine", clone)
+    assert (clone / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    (clone / "new.safetensors").write_bytes(noise(24, MIB))
+    git("-C", clone, "add", ".")
+    git("-C", clone, "commit", "-m", "more")
+    git("-C", clone, "push")
+    return said
+
+
+def _basic(token):
+    return "Basic " + base64.b64encode(f"user:{token}".encode()).decode()
+
+
+@pytest.mark.parametrize("canary", [*CANARIES, *OTHERS])
 def test_a_token_is_in_nothing_that_anybody_can_read(told, canary):
     assert len(told) > 40
-    assert [name for name, text in told.items() if canary.encode() in text] == []
+    for form in (canary, _basic(canary).removeprefix("Basic ").rstrip("=")):
+        assert [name for name, text in told.items() if form.encode() in text] == []
 
 
 def test_a_crash_leaves_no_core(told):
