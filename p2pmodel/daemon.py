@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import structlog
 import trio
 
 from p2pmodel import admin, belonging, config
@@ -42,6 +43,8 @@ from p2pmodel.settings import AliasSettings, HostPort, Settings, UpstreamSetting
 from p2pmodel.store import FlightFiles, Store
 from p2pmodel.swarm import Standing
 from p2pmodel.upstream import Router, Upstream
+
+logger = structlog.get_logger()
 
 _XET_ABOVE: Final = {"large": HUB_PLAIN_BYTES_MAX, "all": 0, "off": None}  # gateway.xet
 
@@ -323,8 +326,14 @@ def _announced(state_dir: Path, running: Running) -> Iterator[None]:
     if running.gateway_tls:
         content |= {"gateway_tls": str(running.gateway_tls), "ca_bundle": str(running.ca_bundle)}
     fresh = folder / f".daemon.json.{os.getpid()}"
-    fresh.write_text(json.dumps(content))
-    fresh.replace(file)
+    try:
+        fresh.write_text(json.dumps(content))
+        fresh.replace(file)
+    except OSError as error:  # a full device: what is held is served all the same, only commands do not find us
+        fresh.unlink(missing_ok=True)
+        logger.warning("unannounced", file=str(file), why=error.strerror, next_step="Free some space, and restart.")
+        yield
+        return
     try:
         yield
     finally:

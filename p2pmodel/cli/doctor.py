@@ -26,9 +26,10 @@ from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount
 from p2pmodel.cli.report import print_json, print_table
-from p2pmodel.errors import NoDaemonError, P2pmodelError
+from p2pmodel.errors import NoDaemonError, P2pmodelError, StoreError
 from p2pmodel.limits import DESCRIPTORS_MAX, MIB
 from p2pmodel.settings import HostPort, Settings, UpstreamSettings
+from p2pmodel.store.layout import check_way
 
 _HASHED_BYTES: Final = 32 * MIB
 _SLOW: Final = 100 * MIB  # bytes/s: a 1 Gbit/s line would wait for the hash
@@ -143,9 +144,13 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     folder = settings.node.state_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        check_way(folder)
         with tempfile.NamedTemporaryFile(dir=folder) as file:
             linked = _links(Path(file.name))
         room = os.statvfs(folder)
+    except StoreError as error:  # the daemon would not start there
+        yield Finding("disk", "bad", str(error), error.next_step)
+        return
     except OSError as error:
         text = f"{folder}: {error.strerror or error}"
         yield Finding("disk", "bad", text, "Run this as the daemon's user, or set node.state_dir to a folder of your own.")

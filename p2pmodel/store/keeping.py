@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Final
 
 import structlog
 
@@ -27,6 +28,10 @@ from p2pmodel.store.stock import open_blob, take_stock
 from p2pmodel.store.trees import Trees
 
 log = structlog.get_logger()
+
+#: Why nothing more may come, and what its operator can do.
+_QUOTA_USED: Final = "The store's quota is used up", "Raise store.quota"
+_LITTLE_FREE: Final = "The device has less free than store.min_free", "Free some space on it, lower store.min_free"
 
 
 class Keeping:
@@ -165,10 +170,8 @@ class Keeping:
                 return
             chosen = victims(self._idle(), max(over, short))
             if not chosen:
-                why = "The store's quota is used up" if over > 0 else "The device has less free than store.min_free"
-                raise StoreFullError(
-                    f"{why}, and nothing may be evicted.", next_step="Raise the setting, or remove or unpin models."
-                )
+                why, what = _QUOTA_USED if over >= short else _LITTLE_FREE
+                raise StoreFullError(f"{why}, and nothing may be evicted.", next_step=f"{what}, or remove or unpin models.")
             for blob in chosen:
                 log.info("blob_evicted", blob=str(blob.id), bytes=blob.size)
                 self.remove(self._image.entries[blob.id])

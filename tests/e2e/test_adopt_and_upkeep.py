@@ -223,3 +223,12 @@ def test_the_doctor_says_what_is_wrong(house):
     bad = [each for each in done.json["findings"] if each["state"] == "bad"]
     assert [each["check"] for each in bad] == ["disk"]
     assert "min_free" in bad[0]["next_step"]
+
+
+def test_the_doctor_looks_at_the_way_to_the_state_as_a_daemon_does(house):
+    unsafe = house.plan("unsafe", node__offline=True)
+    unsafe.state.parent.mkdir(parents=True, exist_ok=True)
+    unsafe.state.parent.chmod(0o777)
+    done = unsafe.command("doctor", "--json")
+    assert [each["check"] for each in done.json["findings"] if each["state"] == "bad"] == ["disk"]
+    assert done.code == 1

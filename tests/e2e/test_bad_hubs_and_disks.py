@@ -4,12 +4,13 @@ and the daemon lives on.
 Each way on its own: tests/unit/upstream, tests/unit/store. Here all of them go through one daemon, by its doors.
 """
 
+import json
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from daemons import CHUNK, MIB, House, files_in, noise
+from daemons import CHUNK, MIB, House, files_in, noise, until
 
 NOTHING_LEFT = 502, 503, 504
 
@@ -175,3 +176,16 @@ def test_a_damaged_index_costs_no_byte_and_no_crash(site, kept, damage):
     assert files_in(node.bring("acme/kept")["path"]) == files
     assert node.ask("/acme/kept/resolve/main/model.safetensors").body == files["model.safetensors"]
     assert site.sent <= 9 * MIB + 2
+
+
+def test_a_daemon_that_cannot_announce_itself_serves_all_the_same(house):
+    """As on a full device, where nothing new can be written and what is held is wanted."""
+    node = house.plan("unannounced")
+    (node.state / "run/daemon.json").mkdir(parents=True)
+    node.begin()
+    until(lambda: '"ready"' in node.log, "it to be up")
+    assert "unannounced" in node.log
+    ready = next(json.loads(line) for line in node.log.splitlines() if '"ready"' in line)
+    node.port = int(ready["gateway"].rpartition(":")[2])
+    assert node.ask("/healthz").status == 200
+    assert node.stop() == 0

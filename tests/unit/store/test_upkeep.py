@@ -321,8 +321,9 @@ def test_a_file_that_does_not_fit_anyway_evicts_nothing(tmp_path):
 
 def test_the_room_that_must_stay_free_stays_free(tmp_path):
     house = OnDisk(tmp_path / "state", min_free_bytes=1 << 62)
-    with pytest.raises(StoreFullError, match="min_free"):
+    with pytest.raises(StoreFullError, match="min_free") as refused:
         SMALL.put(house.store)
+    assert "lower store.min_free" in refused.value.next_step
     house.close()
 
 
