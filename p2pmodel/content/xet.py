@@ -17,6 +17,7 @@ import lz4.frame
 from p2pmodel.limits import XET_CHUNK_BYTES_MAX, XET_PACKED_BYTES_MAX, XET_SHARD_TERMS_MAX, XET_XORB_CHUNKS_MAX
 
 HEAD_BYTES: Final = 8
+_UNPACKED_BYTES_MAX: Final = (1 << 32) - 1  # as the arrays of places have it; 64 MiB by the specification
 _PLAIN, _LZ4, _GROUPED_LZ4 = range(3)
 
 _ENTRY: Final = struct.Struct("<32sIIII")  # everything in a shard is a multiple of it
@@ -59,12 +60,12 @@ class _Head:
 
 
 class XorbReader:
-    """Finds the chunks of a xorb while its bytes come by. `starts` are where their heads lie, and where the last one ends;
-    `sizes` what they hold when they are unpacked."""
+    """Finds the chunks of a xorb while its bytes come by. `starts` are where their heads lie and where the last one ends,
+    `offsets` the same of what they hold, unpacked and one after the other."""
 
     def __init__(self) -> None:
         self.starts = array("I", [0])
-        self.sizes = array("I")
+        self.offsets = array("I", [0])
         self._at = 0  # bytes seen
         self._head = bytearray()
         self._over = False  # what follows is a footer
@@ -80,9 +81,9 @@ class XorbReader:
         self._at = stop
 
     def _add(self, head: _Head) -> None:
-        if len(self.sizes) >= XET_XORB_CHUNKS_MAX:
+        if len(self.offsets) > XET_XORB_CHUNKS_MAX or self.offsets[-1] + head.size > _UNPACKED_BYTES_MAX:
             raise ValueError("a xorb of too many chunks")
-        self.sizes.append(head.size)
+        self.offsets.append(self.offsets[-1] + head.size)
         self.starts.append(self.starts[-1] + HEAD_BYTES + head.packed)
         self._head.clear()
 

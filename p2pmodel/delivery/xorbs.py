@@ -6,24 +6,22 @@ client's sessions, with a list of where their chunks lie. When the hub has taken
 unpacked on the way, hashed and taken in as any upload is (`Intake`). Nobody's word counts: not the client's for the hashes,
 nor the shard's for lengths; what is not right at the end was never there.
 
-A file that shares chunks with what the hub had before is not all here, because those chunks are not sent: it is left out.
+Chunks that the hub has are not sent again. Where they lie in a file that came this way before, they are taken from there
+(`StoredXorbs`); a file of which any others are missing is left out.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import Final
 
 import structlog
 import trio
 
 from p2pmodel.content import Blob, BlobId
-from p2pmodel.content.xet import ShardReader, Term, XetFile, XorbReader, unpack, xet_bytes
+from p2pmodel.content.xet import ShardReader, Term, XetFile, XorbReader, xet_bytes
+from p2pmodel.delivery.assembling import ENTRY_COST, Assembled, PackedXorb, Run, Session, StoredXorbs
 from p2pmodel.delivery.intake import Intake
 from p2pmodel.delivery.ports import Spool, Surroundings
 from p2pmodel.errors import StoreError
@@ -39,14 +37,13 @@ from p2pmodel.limits import (
 
 log = structlog.get_logger()
 
-_XORB_COST: Final = 64  # what remembering a xorb takes beside its chunks, in chunks
-
 
 class Xorbs:
     def __init__(self, around: Surroundings, intake: Intake) -> None:
         self._around = around
         self._intake = intake
         self._sessions: OrderedDict[str, _Session] = OrderedDict()  # last touched last
+        self._stored = StoredXorbs(around.store)
         self._nursery: trio.Nursery | None = None
         self._turn = trio.Lock()  # one file at a time: unpacking and hashing is work
 
@@ -122,7 +119,7 @@ class Xorbs:
                 log.info("upload_not_kept", reason=str(error))
                 return -1
 
-    def _left(self, session: _Session) -> None:
+    def _left(self, session: Session) -> None:
         session.users -= 1
         session.touched = trio.current_time()
 
@@ -140,9 +137,9 @@ class Xorbs:
 
     # Files
 
-    def _assemble(self, files: Sequence[XetFile]) -> list[_Assembled]:
+    def _assemble(self, files: Sequence[XetFile]) -> list[Assembled]:
         """Those of the files that are all here, and not yet in the store. Their sessions have them as users now."""
-        room = XET_EXPANSION_MAX * sum(each.size for each in self._sessions.values())
+        room = XET_EXPANSION_MAX * (self._stored.bytes + sum(each.size for each in self._sessions.values()))
         found = []
         for file in files:
             try:
@@ -154,26 +151,29 @@ class Xorbs:
             room -= blob.size
             state = self._around.store.find(blob.id)
             if (state is None or not state.sealed) and room >= 0 and self._intake.expect(blob.id):
-                found.append(_Assembled(blob, runs))
+                found.append(Assembled(blob, runs))
         for session in (session for file in found for session in file.sessions):
             session.users += 1
         return found
 
-    def _run(self, term: Term) -> _Run:
+    def _run(self, term: Term) -> Run:
         """Raises ValueError."""
         for session in reversed(self._sessions.values()):
             if (xorb := session.xorbs.get(term.xorb)) is not None:
-                sizes = xorb.reader.sizes[term.first : term.stop]
-                if len(sizes) != term.stop - term.first or sum(sizes) != term.size:
-                    raise ValueError("a run of chunks that is not as its xorb has it")
-                return _Run(session, xorb, term.first, term.stop)
-        raise ValueError("the hub had parts of it before")
+                return Run.of(term, xorb)
+        stored = self._stored.find(term.xorb, term.first, term.stop)
+        if stored is None:
+            raise ValueError("the hub had parts of it before")
+        return Run.of(term, stored)
 
-    async def _take_in(self, files: Sequence[_Assembled]) -> None:
+    async def _take_in(self, files: Sequence[Assembled]) -> None:
         for file in files:
             try:
                 async with self._turn:
                     await self._intake.take_in(file.blob, file)
+                state = self._around.store.find(file.blob.id)
+                if state is not None and state.sealed:
+                    self._stored.remember(file)
             finally:
                 for session in file.sessions:
                     self._left(session)
@@ -183,7 +183,7 @@ class _Session:
     """A client's upload: its xorbs, one after the other in a nameless file."""
 
     def __init__(self) -> None:
-        self.xorbs: dict[bytes, _Xorb] = {}
+        self.xorbs: dict[bytes, PackedXorb] = {}
         self.spool: Spool | None = None
         self.growing = trio.Lock()
         self.size = 0  # of the file
@@ -213,9 +213,9 @@ class _Session:
     def give_back(self, start: int, size: int) -> None:
         self._free.append((start, size))
 
-    def put(self, name: bytes, xorb: _Xorb) -> None:
+    def put(self, name: bytes, xorb: PackedXorb) -> None:
         if name not in self.xorbs:
-            self.chunks += len(xorb.reader.sizes) + _XORB_COST
+            self.chunks += len(xorb.offsets) + ENTRY_COST
         self.xorbs[name] = xorb
 
     def give_up(self) -> None:
@@ -224,65 +224,6 @@ class _Session:
         if self.spool is not None and not self.users:
             self.spool.close()
             self.spool = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Xorb:
-    start: int  # in its session's file
-    reader: XorbReader = field(repr=False)  # knows where its chunks lie
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Chunks [first, stop) of a xorb."""
-
-    session: _Session
-    xorb: _Xorb
-    first: int
-    stop: int
-
-    def read(self, buffer: memoryview, skip: int) -> int:
-        """Blocking: fill the buffer with what is unpacked from byte `skip` on; how many bytes that were. Raises StoreError."""
-        starts, done, at = self.xorb.reader.starts, 0, 0
-        for index in range(self.first, self.stop):
-            size = self.xorb.reader.sizes[index]
-            if at + size > skip + done:
-                framed = memoryview(bytearray(starts[index + 1] - starts[index]))
-                if self.session.spool is None or self.session.spool.read_into(framed, self.xorb.start + starts[index]) < len(
-                    framed
-                ):
-                    raise StoreError("An upload's own file has lost its end.")
-                try:
-                    chunk = unpack(framed)
-                except ValueError as error:
-                    raise StoreError(f"A xorb cannot be read: {error}.") from None
-                part = chunk[skip + done - at :][: len(buffer) - done]
-                buffer[done : done + len(part)] = part
-                done += len(part)
-                if done == len(buffer):
-                    break
-            at += size
-        return done
-
-
-class _Assembled:
-    """A file as its runs make it: what `Intake` reads."""
-
-    def __init__(self, blob: Blob, runs: Sequence[_Run]) -> None:
-        self.blob = blob
-        self.sessions = list({id(run.session): run.session for run in runs}.values())
-        self._runs = runs
-        sizes = (sum(run.xorb.reader.sizes[run.first : run.stop]) for run in runs)
-        self._starts = list(accumulate(sizes, initial=0))
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Blocking."""
-        done = 0
-        at = bisect_right(self._starts, offset) - 1
-        while done < len(buffer) and at < len(self._runs):
-            done += self._runs[at].read(buffer[done:], offset + done - self._starts[at])
-            at += 1
-        return done
 
 
 class _XorbPart:
@@ -322,7 +263,7 @@ class _XorbPart:
         await self._write()
         whole = self._written == self._size and self._reader.whole
         if self._session is not None and self._accepted and whole and not self._dead:
-            self._session.put(self._name, _Xorb(self._start, self._reader))
+            self._session.put(self._name, PackedXorb(self._session, self._start, self._reader))
             self._session = None
 
     def close(self) -> None:

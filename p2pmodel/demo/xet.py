@@ -31,6 +31,7 @@ class XetStorage:
 
     def __init__(self, storage: Cdn) -> None:
         self.grants = True  # xorbs come to signed places, from clients that know of them (hf_xet since 1.8)
+        self.received = 0  # bytes of xorbs, as they were packed
         self._storage = storage
         self._xorbs: dict[str, list[bytes]] = {}  # their chunks, unpacked
         self._came: dict[str, bytes] = {}  # to a signed place, not yet committed
@@ -84,6 +85,7 @@ class XetStorage:
             chunks = list(_chunks(data))
         except (ValueError, IndexError, struct.error) as error:
             return json_answer(400, {"error": f"this is no xorb: {error}"})
+        self.received += len(data)
         inserted = name not in self._xorbs
         self._xorbs[name] = chunks
         return json_answer(200, {"was_inserted": inserted})

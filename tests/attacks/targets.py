@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -360,9 +361,9 @@ def xet(data: bytes) -> None:
         if isinstance(reader, ShardReader):
             assert all(file.size == sum(term.size for term in file.terms()) for file in reader.files)
             continue
-        for start, stop, size in zip(reader.starts, reader.starts[1:], reader.sizes, strict=False):
+        for (start, stop), (first, last) in zip(pairwise(reader.starts), pairwise(reader.offsets), strict=True):
             with suppress(ValueError):
-                assert len(unpack(memoryview(data)[start:stop])) == size
+                assert len(unpack(memoryview(data)[start:stop])) == last - first
 
 
 def xet_seeds() -> list[bytes]:

@@ -113,29 +113,49 @@ def test_a_private_upload_by_xet_is_there_at_once_and_private(site, client, fold
         assert [path for path in (one.state / "blobs").rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["hub-2"])
-def test_of_a_file_that_shares_bytes_with_an_earlier_one_the_rest_is_sent_and_none_of_it_kept(site, client, folder, tmp_path):
-    """The client remembers what the hub has. A copy of what is here is here."""
-    again = """
+AGAIN = """
 from huggingface_hub import HfApi
-api = HfApi()
-result = [api.upload_file(path_or_fileobj={path!r}, path_in_repo={name!r}, repo_id="alice/share").oid]
+result = HfApi().upload_file(path_or_fileobj={path!r}, path_in_repo={name!r}, repo_id="alice/share").oid
 """
+
+
+@pytest.mark.parametrize("name", ["hub-2"])
+def test_of_a_file_that_shares_bytes_with_an_earlier_one_the_rest_is_sent_and_the_node_has_it_all(
+    site, client, folder, tmp_path
+):
+    """The client remembers what the hub has, and so does the node, until it ends."""
     with House(tmp_path / "house", site) as house:
         one = house.daemon("one")
         client.run(one.url, UPLOAD.format(repo="alice/share", private=False, folder=str(folder)), **XET)
         until(lambda: len(files_in(one.state / "blobs")) >= 4, "the files to be public")
-        before = site.hub.stats()["requests"]["PUT xet granted"]
-        (folder / "large2.safetensors").write_bytes(FILES["large.safetensors"] + noise(9, MIB))
-        one.stop()  # what it kept of the first upload goes
-        one.config.write_text(one.config.read_text().replace("localhost:0", f"localhost:{one.port}"))
-        one.start()  # at the address by which the client remembers
-        client.run(one.url, again.format(path=str(folder / "large2.safetensors"), name="large2.safetensors"), **XET)
-        assert site.hub.stats()["requests"]["PUT xet granted"] > before
-        head = site.hub.repo("model", "alice/share").head
-        assert head.files["large2.safetensors"].content.body == (folder / "large2.safetensors").read_bytes()
+        for number in (1, 2):
+            sent = site.hub.huggingface.writing.xet.received
+            path = folder / f"large{number}.safetensors"
+            path.write_bytes(FILES["large.safetensors"] + noise(number, MIB))
+            client.run(one.url, AGAIN.format(path=str(path), name=path.name), **XET)
+            assert MIB < site.hub.huggingface.writing.xet.received - sent < 2 * MIB
+            head = site.hub.repo("model", "alice/share").head
+            assert head.files[path.name].content.body == path.read_bytes()
+            there = one.fetch("alice/share", "--include", path.name)["upstream"] == 0
+            assert there == (number == 1)
+            one.stop()
+            one.config.write_text(one.config.read_text().replace("localhost:0", f"localhost:{one.port}"))
+            one.start()  # at the address by which the client remembers
         assert "the hub had parts of it before" in one.log
-        assert one.fetch("alice/share", "--include", "large2.safetensors")["upstream"] > 0
+
+
+@pytest.mark.parametrize("name", ["hub-2"])
+@pytest.mark.parametrize("grants", [True, False])
+def test_an_upload_by_xet_outlives_a_hub_that_fails_at_first(site, client, folder, tmp_path, grants):
+    site.hub.huggingface.writing.xet.grants = grants
+    site.hub.fault("granted|xorbs/default", status=503, times=2)
+    site.hub.fault("shards", drop=True, times=1)
+    with House(tmp_path / "house", site) as house:
+        one = house.daemon("one")
+        client.run(one.url, UPLOAD.format(repo="alice/hard", private=False, folder=str(folder)), **XET)
+        until(lambda: len(files_in(one.state / "blobs")) >= 4, "the files to be public")
+        assert site.hub.stats()["faults_played"] == 3
+        assert site.sent == 0
 
 
 MODELSCOPE = """

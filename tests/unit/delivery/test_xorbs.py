@@ -12,7 +12,8 @@ from fakes.neighbours import Lan
 from fakes.node import Node
 from fakes.xet import GROUPED, LZ4, PLAIN, cut, frame, shard, xorb
 
-from p2pmodel.delivery import xorbs
+from p2pmodel.content.xet import xet_bytes
+from p2pmodel.delivery import assembling, xorbs
 from p2pmodel.limits import CHUNK_BYTES, UPLOAD_IDLE_S, XET_SPENT_S, XET_XORB_BYTES_MAX
 
 WEIGHTS = random.Random(1).randbytes(CHUNK_BYTES + 300_000) + b"packs well " * 50_000 + bytes(CHUNK_BYTES // 2)
@@ -128,6 +129,70 @@ async def test_a_file_of_which_the_hub_had_a_part_is_left_out_and_the_others_are
         assert a.bytes_of(blob_of(other)) == other
 
 
+NEWER = b"".join([*CHUNKS[:5], b"new" * 9000, *CHUNKS[7:]])
+NEWER_TERMS = [run(1, CHUNKS[:HALF], 0, 5), (name(9), 27_000, 0, 1), run(1, CHUNKS[:HALF], 7), run(2, CHUNKS[HALF:])]
+
+
+async def send_newer(node):
+    await send(node, 9, xorb([b"new" * 9000]), session="later")
+    await tell(node, (blob_of(NEWER).id.hex, NEWER_TERMS), session="later")
+    await trio.sleep(1)
+
+
+async def test_what_is_not_sent_again_is_taken_from_the_file_that_brought_it(autojump_clock):
+    async with nodes(MemoryHub(), "a") as [a]:
+        await upload(a)
+        await trio.sleep(3 * XET_SPENT_S)
+        assert not a.delivery._xorbs._sessions
+        await send_newer(a)
+        assert a.bytes_of(blob_of(NEWER)) == NEWER
+        assert a.bytes_of(BLOB) == WEIGHTS
+        assert a.store.find(BLOB.id).private
+
+
+async def test_a_file_that_is_gone_gives_nothing(autojump_clock):
+    async with nodes(MemoryHub(), "a") as [a]:
+        await upload(a)
+        await trio.sleep(3 * XET_SPENT_S)
+        await a.delivery._shelf.close()
+        a.store._remove(a.store._files[BLOB.id])
+        await send_newer(a)
+        assert a.store.find(blob_of(NEWER).id) is None
+        places = a.delivery._xorbs._stored._kept
+        assert (places[xet_bytes(name(1))], len(places[xet_bytes(name(2))])) == ([], 1)  # nobody has asked for the second
+
+
+async def test_a_file_that_was_damaged_since_spoils_no_other(autojump_clock):
+    async with nodes(MemoryHub(), "a") as [a]:
+        await upload(a)
+        await trio.sleep(3 * XET_SPENT_S)
+        a.store.damage(BLOB.id, 0)
+        await send_newer(a)
+        assert a.store.find(blob_of(NEWER).id) is None
+
+
+async def test_only_so_much_is_remembered_of_what_came(autojump_clock, monkeypatch):
+    monkeypatch.setattr(assembling, "XET_CHUNKS_KEPT_MAX", 250)
+    async with nodes(MemoryHub(), "a") as [a]:
+        for number in range(4):
+            data = CHUNKS[number : number + 2]
+            await send(a, number, xorb(data))
+            await tell(a, (blob_of(b"".join(data)).id.hex, [run(number, data)]))
+            await trio.sleep(1)
+        stored = a.delivery._xorbs._stored
+        assert list(stored._kept) == [xet_bytes(name(number)) for number in (1, 2, 3)]
+        assert stored._chunks <= 250
+
+
+async def test_of_a_xorb_so_many_places_are_remembered(autojump_clock, monkeypatch):
+    monkeypatch.setattr(assembling, "XET_PLACES_MAX", 2)
+    async with nodes(MemoryHub(), "a") as [a]:
+        await send(a, 1, xorb(CHUNKS[:5]))
+        await tell(a, *[(blob_of(CHUNKS[n]).id.hex, [run(1, CHUNKS[:5], n, n + 1)]) for n in range(5)])
+        await trio.sleep(1)
+        assert len(a.delivery._xorbs._stored._kept[xet_bytes(name(1))]) == 2
+
+
 @pytest.mark.parametrize("refused", ["xorb", "shard"])
 async def test_what_the_hub_did_not_take_is_not_kept(autojump_clock, refused):
     async with nodes(MemoryHub(), "a") as [a]:
@@ -224,13 +289,13 @@ async def test_files_of_many_times_what_came_are_not_hashed(autojump_clock, monk
     async with nodes(MemoryHub(), "a") as [a]:
         monkeypatch.setattr(xorbs, "XET_EXPANSION_MAX", 40)
         await send(a, 1, xorb([chunk]))
-        await tell(a, (blob_of(many).id.hex, [(name(1), len(chunk), 0, 1)] * 40))
-        await trio.sleep(1)
-        assert a.bytes_of(blob_of(many)) == many
         more = many + chunk
         await tell(a, (blob_of(more).id.hex, [(name(1), len(chunk), 0, 1)] * 41))
         await trio.sleep(1)
         assert a.store.find(blob_of(more).id) is None
+        await tell(a, (blob_of(many).id.hex, [(name(1), len(chunk), 0, 1)] * 40))
+        await trio.sleep(1)
+        assert a.bytes_of(blob_of(many)) == many
 
 
 async def test_a_full_disk_costs_the_copy_and_nothing_else(autojump_clock):
