@@ -121,8 +121,11 @@ class HuggingFaceRoutes:
             info = await self._known_info(call)
             return Response(200, (JSON,), info if call.request.flag("blobs") else _names_only(info))
 
-        more = call.request.flag("securityStatus") or "expand" in call.request.query
-        return await self._hub_first(call, answer) if more else await answer()
+        fields = call.request.query.get("expand", [])
+        if not fields and not call.request.flag("securityStatus"):
+            return await answer()
+        told = await self._hub_first(call, answer)
+        return await self._learning(call, told) if "sha" in fields else told  # JavaScript's way to begin a download
 
     async def _known_info(self, call: Call) -> bytes:
         """What the hub says about the repo; with the hub gone, what its listing tells."""
@@ -134,26 +137,26 @@ class HuggingFaceRoutes:
             return _info_of(snapshot)
 
     async def _refs(self, call: Call) -> Response:
-        """llama.cpp begins with it. Where the branch leads is learnt on the way, for when the hub is gone."""
+        """llama.cpp begins with it."""
 
         async def answer() -> Response:
             main = {"name": _MAIN, "ref": f"refs/heads/{_MAIN}", "targetCommit": (await self._snapshot(call)).commit}
             return json_response({"branches": [main], "converts": [], "tags": []})
 
-        told = await self._hub_first(call, answer)
-        if told.status == HTTPStatus.OK:
-            with suppress(P2pmodelError):  # an empty repo has no branch
-                await self._snapshot(call)
-        return told
+        return await self._learning(call, await self._hub_first(call, answer))
 
     async def _manifest(self, call: Call) -> Response:
-        """llama.cpp of 2025 begins with it (newer ones with the refs). The branch is learnt on the way here, too."""
+        """llama.cpp of 2025 begins with it (newer ones with the refs)."""
         try:
             told = _explained(call, await pass_on(self._upstreams, Hub.HUGGINGFACE, call))
         except UnavailableError:
             return json_response(gguf.manifest(await self._snapshot(call), call.values["segment"]))
+        return await self._learning(call, told)
+
+    async def _learning(self, call: Call, told: Response) -> Response:
+        """The hub's answer; where the branch leads is known from now on, for when the hub is gone."""
         if told.status == HTTPStatus.OK:
-            with suppress(P2pmodelError):
+            with suppress(P2pmodelError):  # an empty repo has no branch
                 await self._snapshot(call)
         return told
 

@@ -133,7 +133,7 @@ CLIENTS: Final = (
     _datasets("2.21.0", "0.25.2", "numpy<2", "pyarrow==17.0.0"),
     _datasets("3.6.0", "0.36.2"),
     _datasets("5.2.0", "2.4.0", often=True),
-    Client("@huggingface/hub", "2.17.5", Npm(("@huggingface/hub@2.17.5",)), ("node",), often=True),
+    Client("@huggingface/hub", "2.17.5", Npm(("@huggingface/hub@2.17.5",)), ("node", "node-upload"), often=True),
     Client("llama.cpp", "`-hf`, its requests", Programs(), ("llama-cpp",), often=True),
     Client("Rust hf-hub", "0.3 to 1.0, its requests", Programs(), ("rust",), often=True),
     Client("curl", "", Programs(("curl",)), ("curl",), often=True),

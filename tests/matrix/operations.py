@@ -233,6 +233,12 @@ def uploaded(seed: int, **more: bytes) -> Furnish:
     return furnish
 
 
+def uploaded_by_node(hub: Hub, repo: str) -> Any:
+    """What JavaScript can make as well."""
+    weights = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(9 << 15))
+    return sums({"small.txt": b"small", "sub/weights.bin": weights})
+
+
 def weights_by(**cut: tuple[int, int]) -> Furnish:
     """Pieces of the one large file."""
 
@@ -361,6 +367,7 @@ OPERATIONS: Final = {
         Operation("datasets-stream", "the same, streaming", "ds_stream.py", rows),
         # other programs
         Operation("node", "snapshot, files, ranges, listings", "node_hub.mjs", node),
+        Operation("node-upload", "new repo, `uploadFiles`", "node_upload.mjs", uploaded_by_node, _TOKEN),
         Operation(
             "curl",
             "whole, ranges, resume",
