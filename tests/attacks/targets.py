@@ -347,7 +347,8 @@ def state_files(data: bytes) -> None:
 
 
 def state_seeds() -> list[bytes]:
-    claims = [record.entry(BLOB, index, Claim(bytes(32), grade)) for index, grade in enumerate(Grade)]
+    grades = [grade for grade in Grade if grade is not Grade.QUORUM]  # which is a matter of the moment
+    claims = [record.entry(BLOB, index, Claim(bytes(32), grade)) for index, grade in enumerate(grades)]
     peers = {"version": 1, "peers": [{"node": "a" * 40, "host": "10.0.0.1", "port": 7277}]}
     return [record.header(BLOB) + b"".join(claims), json.dumps(peers).encode()]
 
