@@ -13,7 +13,8 @@ SECURE_FIRST_BYTE: Final = b"\x16"  # a TLS handshake record; a plain connection
 class Secure(Protocol):
     """Both verbs raise StrangerError if the other end proves nothing in time, and leave closing the stream to the caller."""
 
-    async def wrap_dialled(self, stream: ByteStream) -> tuple[ByteStream, NodeId]:
-        """Speak first, with SECURE_FIRST_BYTE. The other end may still refuse us: believe it once it has said something."""
+    async def wrap_dialled(self, stream: ByteStream, under: bytes = b"") -> tuple[ByteStream, NodeId]:
+        """Speak first, with SECURE_FIRST_BYTE. The other end may still refuse us: believe it once it has said something.
+        `under`: the tag of the cluster's key that the other end is known to have (`ByteStream.cluster`)."""
 
     async def wrap_accepted(self, stream: ByteStream) -> tuple[ByteStream, NodeId]: ...

@@ -125,7 +125,7 @@ class PeerSource:
         if plain:
             session = Session(Role.DIALLER, Secrecy.PLAIN)
             return Connection(stream, session, *traffic, patience_s=CHUNK_PROGRESS_TIMEOUT_S)
-        stream, node = await self._secure.wrap_dialled(stream)
+        stream, node = await self._secure.wrap_dialled(stream, self._link.connection.stream.cluster)
         if node != self._link.peer:
             raise StrangerError(f"another node answers at {stream.remote}")
         connection = Connection(stream, Session(Role.DIALLER), *traffic, patience_s=CHUNK_PROGRESS_TIMEOUT_S)

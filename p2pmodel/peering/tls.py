@@ -52,8 +52,12 @@ class TlsSecure:
         """Whether who proved itself on this stream would be let in now."""
         return isinstance(stream, TlsStream) and self.memberships.trusts(stream.certificate, dt.datetime.now(dt.UTC))
 
-    async def wrap_dialled(self, stream: ByteStream) -> tuple[ByteStream, NodeId]:
-        """While the cluster changes its key, the other end may know only one of two: each dial tries the other."""
+    async def wrap_dialled(self, stream: ByteStream, under: bytes = b"") -> tuple[ByteStream, NodeId]:
+        """While the cluster changes its key, the other end may know only one of two: each dial tries the other, unless it is
+        known."""
+        for tag, context in self._clients:
+            if tag == under.hex():
+                return await self._wrap(TlsStream(stream, context, server=False, tag=tag))
         turn = self._turns.get(stream.remote, 0) % len(self._clients)
         tag, context = self._clients[turn]
         try:

@@ -167,3 +167,20 @@ def test_a_list_that_one_node_has_cuts_a_node_everywhere_and_for_good(house, tmp
         node.stop()
     two.start()
     assert "1 certificate denied" in two.command("status").out, "nobody is there who could have told it anew"
+
+
+def test_private_models_move_between_a_node_with_the_new_key_and_one_without(site, house, tmp_path):
+    token = house.user.run("cluster", "init", "--key-file", tmp_path / "new").out.strip()
+    (tmp_path / "old").write_text(token)
+    site.hub.add_user("hf_alice", "alice")
+    for name, seed in (("first", 6), ("second", 7)):
+        site.hub.add_repo("model", f"acme/{name}", {"model.safetensors": noise(seed, 5 * MIB)}, private=True)
+    new = house.daemon("with-the-new", cluster__key_file=str(tmp_path / "new"))
+    assert new.command("cluster rotate").code == 0
+    until(lambda: new.ask("/-/api/status").json["former_key_until"], "the daemon to read its key again")
+    old = house.daemon("without-it", [new], cluster__key_file=str(tmp_path / "old"))
+    for giver, taker, repo in ((new, old, "acme/first"), (old, new, "acme/second")):
+        giver.fetch(repo, HF_TOKEN="hf_alice")
+        assert taker.fetch(repo, HF_TOKEN="hf_alice")["upstream"] == 0
+    for node in (new, old):
+        node.stop()

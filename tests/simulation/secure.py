@@ -17,7 +17,7 @@ class PlainSecure:
         self._name = SECURE_FIRST_BYTE + node.encode()
         self._cluster = bytes([cluster])
 
-    async def wrap_dialled(self, stream):
+    async def wrap_dialled(self, stream, under=b""):
         return await self._exchange(stream)
 
     async def wrap_accepted(self, stream):

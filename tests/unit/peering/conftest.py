@@ -110,9 +110,9 @@ class CountingTls(TlsSecure):
 
     dialled = 0
 
-    async def wrap_dialled(self, stream):
+    async def wrap_dialled(self, stream, under=b""):
         self.dialled += 1
-        return await super().wrap_dialled(stream)
+        return await super().wrap_dialled(stream, under)
 
 
 class Impostor:

@@ -75,21 +75,21 @@ def secure(keys):
     return made
 
 
-async def meet(dialler, listener):
-    """Whether both ends take each other."""
+async def meet(dialler, listener, under=b""):
+    """Whether both ends take each other. `under`: what the dialler knows of the listener's keys."""
     here, there = Pipe().ends
     taken = []
 
-    async def side(wrap, end):
+    async def side(wrap, end, *known):
         try:
-            stream, _ = await wrap(end)
+            stream, _ = await wrap(end, *known)
             await stream.send_all(b"!")
             taken.append(await stream.receive_some(1) == b"!")
         except (StrangerError, trio.BrokenResourceError):
             await end.aclose()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(side, dialler.wrap_dialled, here)
+        nursery.start_soon(side, dialler.wrap_dialled, here, under)
         nursery.start_soon(side, listener.wrap_accepted, there)
     return taken == [True, True]
 
@@ -111,6 +111,12 @@ async def test_nodes_before_during_and_after_a_change_of_keys_meet(dialler, list
     one, two = secure(dialler), secure(listener)
     met = [await meet(one, two) for _ in range(3)]
     assert met == ([False] * 3 if dials is None else [False] * (dials - 1) + [True] * (4 - dials))
+
+
+@pytest.mark.parametrize(("known", "meets"), [("old", True), ("new", False), ("another", False)])
+async def test_a_dialler_that_knows_the_others_key_tries_no_other(known, meets):
+    tags = {"old": Membership.closed(Identity.generate(), OLD).tag, "new": Membership.closed(Identity.generate(), NEW).tag}
+    assert await meet(secure("new old"), secure("old"), bytes.fromhex(tags.get(known, "ab" * 8))) is meets
 
 
 def test_trust_ends_with_the_authority_the_time_and_the_deny_list():
