@@ -16,8 +16,9 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.local_daemon import LocalDaemon
-from p2pmodel.cli.options import json_option, settings_options
+from p2pmodel.cli.options import exclude_option, include_option, json_option, settings_options
 from p2pmodel.cli.progress import FetchEvent, View, view
+from p2pmodel.cli.repo_argument import hub_option, model_or_dataset_option
 from p2pmodel.content.naming import Hub, Repo, RepoKind
 from p2pmodel.errors import NoDaemonError, NotFoundError, P2pmodelError
 from p2pmodel.settings import GatewaySettings, HostPort, Settings
@@ -65,10 +66,10 @@ class Wanted:
 @click.command("fetch")
 @click.argument("repo", metavar="REPO[@REV]")
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option("--hub", type=click.Choice([hub.value for hub in Hub]), default=Hub.HUGGINGFACE.value, show_default=True)
-@click.option("--type", "kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
-@click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be repeated.")
+@hub_option
+@model_or_dataset_option
+@include_option
+@exclude_option
 @click.option(
     "--to", "target", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Put the files there as well."
 )

@@ -12,6 +12,8 @@ import click
 R = TypeVar("R")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+include_option = click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
+exclude_option = click.option("--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be repeated.")
 
 
 def settings_options(command: Callable[..., R]) -> Callable[..., R]:

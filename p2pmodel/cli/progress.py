@@ -20,11 +20,9 @@ _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 _STEP: Final = 1000
 
 
-class FetchEvent(msgspec.Struct, kw_only=True):
-    """A line of the daemon's `/-/api/fetch`: bytes of the snapshot's files by where they came from; `path` in the last."""
+class Amounts(msgspec.Struct, kw_only=True):
+    """How far a fetch is: bytes of the snapshot's files by where they came from."""
 
-    event: str
-    commit: str = ""
     files: int = 0
     files_done: int = 0
     bytes: int = 0
@@ -32,6 +30,13 @@ class FetchEvent(msgspec.Struct, kw_only=True):
     peers: int = 0
     upstream: int = 0
     rate: float = 0.0
+
+
+class FetchEvent(Amounts, kw_only=True):
+    """A line of the daemon's `/-/api/fetch`; `path` in the last."""
+
+    event: str
+    commit: str = ""
     path: str | None = None
 
     @property

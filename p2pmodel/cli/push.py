@@ -11,7 +11,7 @@ import click
 from p2pmodel import config
 from p2pmodel.cli import fetch, local_daemon
 from p2pmodel.cli.adopt import adopt
-from p2pmodel.cli.options import json_option, settings_options
+from p2pmodel.cli.options import exclude_option, include_option, json_option, settings_options
 from p2pmodel.cli.repo_argument import repo_argument
 from p2pmodel.cli.report import print_json
 from p2pmodel.cli.uploading import Upload, upload
@@ -27,8 +27,8 @@ from p2pmodel.settings import Settings, UpstreamSettings
 @click.option("--lasts", default="7d", show_default=True, metavar="TIME", help="With --lan: how long it is there.")
 @click.option("--private", is_flag=True, help="If the repo has to be made: a private one.")
 @click.option("-m", "--message", default="Upload with p2pmodel", show_default=True, help="Of the commit.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be repeated.")
+@include_option
+@exclude_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @json_option
 @settings_options

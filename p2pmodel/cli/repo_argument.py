@@ -19,6 +19,10 @@ type_option = click.option(
     "--type", "kind", type=click.Choice([kind.value for kind in RepoKind]), default=RepoKind.MODEL.value, show_default=True
 )
 
+model_or_dataset_option = click.option(
+    "--type", "kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True
+)
+
 
 def repo_argument(*, required: bool = True) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Gives a command `asked`: the query that names the repo, empty if none was given."""

@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from p2pmodel.cli import local_daemon
-from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import FetchEvent, amount, view
+from p2pmodel.cli.options import exclude_option, include_option, json_option, settings_options
+from p2pmodel.cli.progress import Amounts, FetchEvent, amount, view
+from p2pmodel.cli.repo_argument import hub_option, model_or_dataset_option
 from p2pmodel.cli.report import print_json, print_table
-from p2pmodel.content.naming import Hub
 from p2pmodel.errors import P2pmodelError
 from p2pmodel.settings import Settings
 
@@ -20,19 +20,12 @@ _API: Final = "/-/api/warm"
 _WORDS: Final = {"running": "under way", "done": "done", "failed": "failed", "lost": "does not answer; it may go on"}
 
 
-class NodeEvent(msgspec.Struct, kw_only=True):
+class NodeEvent(Amounts, kw_only=True):
     """One node, in a line of the daemon's `/-/api/warm`."""
 
     node: str
     address: str = ""
     state: str
-    files: int = 0
-    files_done: int = 0
-    bytes: int = 0
-    here: int = 0
-    peers: int = 0
-    upstream: int = 0
-    rate: float = 0.0
     text: str = ""
 
 
@@ -44,20 +37,17 @@ class WarmEvent(msgspec.Struct, kw_only=True):
     @property
     def whole(self) -> FetchEvent:
         """All nodes as one fetch."""
-        sums = {
-            name: sum(getattr(node, name) for node in self.nodes)
-            for name in ("files", "files_done", "bytes", "here", "peers", "upstream", "rate")
-        }
+        sums = {name: sum(getattr(node, name) for node in self.nodes) for name in Amounts.__struct_fields__}
         return FetchEvent(event=self.event, commit=self.commit, **sums)
 
 
 @click.command("warm")
 @click.argument("repo", metavar="REPO[@REV]")
 @click.option("--nodes", default="all", show_default=True, metavar="all|N|NAMES", help="Which: node ids, addresses, or here.")
-@click.option("--hub", type=click.Choice([hub.value for hub in Hub]), default=Hub.HUGGINGFACE.value, show_default=True)
-@click.option("--type", "kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
-@click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be repeated.")
+@hub_option
+@model_or_dataset_option
+@include_option
+@exclude_option
 @click.option("--wait", is_flag=True, help="Stay until every node has it.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @json_option

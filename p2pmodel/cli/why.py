@@ -11,6 +11,7 @@ import msgspec
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount
+from p2pmodel.cli.repo_argument import hub_option, model_or_dataset_option
 from p2pmodel.cli.report import (
     FailureReport,
     FalseVoucherReport,
@@ -21,7 +22,6 @@ from p2pmodel.cli.report import (
     print_json,
     print_table,
 )
-from p2pmodel.content.naming import Hub
 from p2pmodel.settings import Settings
 
 _RUNS_SHOWN: Final = 20  # of each file of a repo; of a file that was named, all
@@ -43,8 +43,8 @@ REASONS: Final = {
 @click.command("why")
 @click.argument("repo", metavar="REPO[@REV]")
 @click.argument("file", metavar="[FILE]", required=False)
-@click.option("--hub", type=click.Choice([hub.value for hub in Hub]), default=Hub.HUGGINGFACE.value, show_default=True)
-@click.option("--type", "kind", type=click.Choice(["model", "dataset"]), default="model", show_default=True)
+@hub_option
+@model_or_dataset_option
 @json_option
 @settings_options
 def command(settings: Settings, *, repo: str, file: str | None, hub: str, kind: str, as_json: bool) -> None:
