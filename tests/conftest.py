@@ -4,6 +4,7 @@ A test that shows a row of the security scorecard (README, "Security") says so: 
 `pytest --scorecard S12` runs that row alone, whatever its tests need and however long they take; `--scorecard all` every row.
 """
 
+import os
 from collections import Counter
 
 import pytest
@@ -13,6 +14,11 @@ settings.register_profile("house", derandomize=True, deadline=None, database=Non
 settings.load_profile("house")
 
 ROW = "scorecard row"
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: the end-to-end tests wait for their daemons about as long as they work."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_addoption(parser):

@@ -1,9 +1,8 @@
 """The house's floors, read from the imports: a module imports from its own room or a lower floor, never up or sideways."""
 
 import ast
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[2] / "p2pmodel"
 FLOORS = {
@@ -40,6 +39,7 @@ def room(module: Path) -> str:
     return module.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+@cache
 def imports(module: Path) -> list[str]:
     """Dotted names of everything a module imports, `if TYPE_CHECKING` included: a type from above is knowledge of above."""
     names = []
@@ -60,28 +60,28 @@ def rooms_imported(module: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_its_own_room_or_a_lower_floor(module):
-    here = room(module)
-    assert here in FLOORS, f"{here} has no floor: say its room first"
-    floor = 11 if here == "__init__" else FLOORS[here]  # the front door shows what stands on top, and is asked for the version
-    for other in rooms_imported(module) - {here}:
-        assert FLOORS[other] < floor, f"{module} imports {other}, which is not below {here}"
+def test_a_module_imports_only_its_own_room_or_a_lower_floor():
+    for module in MODULES:
+        here = room(module)
+        assert here in FLOORS, f"{here} has no floor: say its room first"
+        floor = (
+            11 if here == "__init__" else FLOORS[here]
+        )  # the front door shows what stands on top, and is asked for the version
+        for other in rooms_imported(module) - {here}:
+            assert FLOORS[other] < floor, f"{module} imports {other}, which is not below {here}"
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in MODULES if room(m) in PURE_ROOMS], ids=lambda path: str(path.relative_to(PACKAGE))
-)
-def test_the_pure_floors_do_not_touch_the_world(module):
-    roots = {name.split(".")[0] for name in imports(module)}
-    assert not roots & WORLD
+def test_the_pure_floors_do_not_touch_the_world():
+    for module in MODULES:
+        if room(module) in PURE_ROOMS:
+            assert not {name.split(".")[0] for name in imports(module)} & WORLD, module
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_delivery_knows_nothing_of_the_operating_system_but_descriptors(module):
-    if room(module) == "delivery":
-        roots = {name.split(".")[0] for name in imports(module)}
-        assert not roots & {"socket", "threading", "time", "subprocess", "ssl", "asyncio"}
+def test_delivery_knows_nothing_of_the_operating_system_but_descriptors():
+    for module in MODULES:
+        if room(module) == "delivery":
+            roots = {name.split(".")[0] for name in imports(module)}
+            assert not roots & {"socket", "threading", "time", "subprocess", "ssl", "asyncio"}, module
 
 
 def test_the_test_would_notice_an_import_upwards(tmp_path):

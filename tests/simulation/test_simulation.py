@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-SEEDS = 20  # `make simulate` has hundreds
+SEEDS = 12  # `make simulate` has hundreds
+LONG = {"lost-wake-up-finish_time", "claims-ignored-hub_bytes", "sealed-unseen-wrong_bytes", "claims-ignored-deceit"}  # seconds
 PLANTED = [  # a bug, the check that finds it, and in which worlds
     ("lost-wake-up", "finish_time", range(8)),
     ("claims-ignored", "hub_bytes", range(16, 80)),
@@ -60,19 +61,24 @@ def test_several_processes_tell_of_the_same_worlds():
     assert "0 broken, 0 never ended; 1 of them twice, 0 differing" in run.stdout
 
 
-@pytest.mark.parametrize(("liars", "seed"), [("one", 2), ("half", 1), ("flips", 2)])
+@pytest.mark.parametrize(("liars", "seed"), [("one", 2), pytest.param("half", 1, marks=pytest.mark.houses), ("flips", 2)])
 def test_liars_cost_the_hub_little_and_no_honest_node_is_banned(liars, seed):
     run = simulate("--deceit", liars, "--seed", seed)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_fewer_liars_than_vouchers_are_asked_for_make_no_wrong_byte_leave():
-    run = simulate("--vouch", "--seeds", 12)
+    run = simulate("--vouch", "--seeds", 4)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def _case(planted):
+    name = f"{planted[0]}-{planted[1]}"
+    return pytest.param(planted, id=name, marks=[pytest.mark.houses] if name in LONG else [])
+
+
 @pytest.mark.scorecard("S32")
-@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: f"{planted[0]}-{planted[1]}")
+@pytest.mark.parametrize("planted", [_case(planted) for planted in PLANTED])
 def test_a_planted_bug_is_found(planted):
     bug, found_by, seeds, *worlds = planted
     run = simulate("--plant", bug, "--first", seeds.start, "--seeds", len(seeds), "--stop", *worlds)

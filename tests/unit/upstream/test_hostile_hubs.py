@@ -20,7 +20,9 @@ def test_a_date_beyond_all_dates_names_no_time(date):
 
 
 @pytest.mark.parametrize("host", ["a..example", "a" * 64 + ".example"])
-async def test_a_redirect_to_a_name_that_is_none_is_a_failure_of_the_hub(host, internet, hub, put, big, sink, router):
+async def test_a_redirect_to_a_name_that_is_none_is_a_failure_of_the_hub(
+    host, internet, hub, put, big, sink, router, autojump_clock
+):
     file = put(big)
 
     async def really(name, port):  # this one asks nobody: such a name is refused before
