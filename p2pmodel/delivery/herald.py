@@ -10,13 +10,12 @@ import trio
 
 from p2pmodel.content import BlobId, NodeId
 from p2pmodel.delivery.ports import Neighbours
-from p2pmodel.limits import RUNS_PER_MESSAGE_MAX, WATCHES_PER_PEER_MAX
+from p2pmodel.limits import INDICES_PER_MESSAGE_MAX, RUNS_PER_MESSAGE_MAX, WATCHES_PER_PEER_MAX
 from p2pmodel.swarm import Swarm
 from p2pmodel.wire.messages import Claims, Have, Held, Message, pack_indices, pack_runs
 
 BATCH_S: Final = 0.1  # a 10 Gbit/s node gets 300 chunks/s: ten frames instead of three hundred
 _WATCHERS_PER_BATCH: Final = 16  # more of them are told less often: what a node hears must not grow with the cluster
-_INDICES_PER_FRAME_MAX: Final = 8000
 
 
 def _none_is(_blob: BlobId) -> bool:
@@ -136,8 +135,8 @@ class Herald:
 
 
 def _batches(chunks: Sequence[int]) -> Iterator[bytes]:
-    for start in range(0, len(chunks), _INDICES_PER_FRAME_MAX):
-        yield pack_indices(chunks[start : start + _INDICES_PER_FRAME_MAX])
+    for start in range(0, len(chunks), INDICES_PER_MESSAGE_MAX):
+        yield pack_indices(chunks[start : start + INDICES_PER_MESSAGE_MAX])
 
 
 def claims_of(swarm: Swarm) -> Claims:
