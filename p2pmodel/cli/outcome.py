@@ -25,6 +25,9 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (click.Abort, 130),
 )
 
+#: What is no bug, so that nobody who debugs is told more than the others.
+_EXPECTED: Final = (errors.P2pmodelError, click.ClickException, click.Abort, KeyboardInterrupt, OSError)
+
 #: The branches of failure that a daemon's answer can come back as.
 _BRANCHES: Final = (
     errors.ConfigError,
@@ -47,7 +50,7 @@ def report(error: BaseException) -> int:
     error = _innermost(error)
     if isinstance(error, SystemExit):  # nobody but click says so here, and only when a pipe broke
         error = BrokenPipeError()
-    if isinstance(error, GeneratorExit) or (_debugging() and not isinstance(error, click.ClickException)):
+    if isinstance(error, GeneratorExit) or (_debugging() and not isinstance(error, _EXPECTED)):
         raise error
     if isinstance(error, OSError):
         _drop_what_cannot_be_written()

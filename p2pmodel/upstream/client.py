@@ -195,7 +195,7 @@ class Client:
         )
         begun = trio.current_time()
         try:
-            with _translated(url, head=True):
+            with _translated(url, self._proxies.towards(url), head=True):
                 response = await self._pool(url).handle_async_request(request)
         except P2pmodelError:
             self.statistics.failed(self.upstream.name)
@@ -312,12 +312,13 @@ async def _drain(answer: Answer) -> None:
 
 
 @contextmanager
-def _translated(url: Url, *, head: bool = False) -> Iterator[None]:
+def _translated(url: Url, proxy: httpcore2.Proxy | None = None, *, head: bool = False) -> Iterator[None]:
     """httpcore2's errors as ours. Their texts name hosts and causes, never headers."""
     try:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:
-        raise UnreachableError(f"{url.authority} cannot be reached ({error})", gone=True) from error
+        way = f" through the proxy {proxy.url.host.decode('ascii', 'replace')}:{proxy.url.port}" if proxy else ""
+        raise UnreachableError(f"{url.authority} cannot be reached{way} ({error})", gone=True) from error
     except httpcore2.PoolTimeout as error:
         raise UnreachableError(f"too many requests to {url.authority} at once") from error
     except httpcore2.TimeoutException as error:

@@ -50,6 +50,12 @@ def test_a_bug_is_raised_to_whoever_debugs(monkeypatch):
         outcome.report(RuntimeError("a bug"))
 
 
+def test_what_is_no_bug_keeps_its_code_and_its_sentence_for_whoever_debugs(monkeypatch, capsys):
+    monkeypatch.setenv("P2PMODEL_LOG__LEVEL", "debug")
+    assert outcome.report(errors.NoDaemonError("No daemon runs.")) == 6
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "branch"),
     [

@@ -7,9 +7,9 @@ import logging
 import pytest
 import trio
 
-from p2pmodel.content import Hub
+from p2pmodel.content import Access, Hub, Repo, RepoKind
 from p2pmodel.delivery.ports import HubRequest, Location, Order
-from p2pmodel.errors import ConfigError, RateLimitedError, RepoNotFoundError, UnavailableError
+from p2pmodel.errors import ConfigError, NotFoundError, RateLimitedError, RepoNotFoundError, UnavailableError
 from p2pmodel.limits import HUB_DOWN_S, HUB_HEARSAY_MAX_S
 
 
@@ -241,3 +241,21 @@ async def test_no_token_is_in_any_log_or_error(caplog, capsys, hub, hf, anyone, 
                 await opened.commit(hf, "main", anyone)
             assert "canary" not in repr(caught.value)
     assert "canary" not in caplog.text + "".join(capsys.readouterr()) + repr(upstream)
+
+
+async def test_a_proxy_that_does_not_answer_is_named(internet, hf, anyone, router):
+    internet.names["proxy.example"] = []
+    async with router(environment={"http_proxy": "http://user:canary@proxy.example:3128"}) as opened:
+        with pytest.raises(UnavailableError, match=r"through the proxy proxy\.example:3128") as failed:
+            await opened.snapshot(hf, "main", anyone)
+    assert "canary" not in str(failed.value)
+
+
+async def test_whoever_has_a_token_is_told_where_no_upstream_is_shown_it(hub, router, make_upstream):
+    hub.add_user("hf_alice", "alice")
+    hub.add_repo("model", "org/private", {"a": b"a"}, private=True)
+    repo = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/private")
+    async with router(make_upstream(trusted=False)) as opened:
+        with pytest.raises(NotFoundError) as refused:
+            await opened.snapshot(repo, "main", Access("hf_alice"))
+    assert "trusted = true" in refused.value.next_step
