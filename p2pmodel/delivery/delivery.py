@@ -27,7 +27,7 @@ from p2pmodel.delivery.uploads import Uploads
 from p2pmodel.delivery.warming import Warming, Wish
 from p2pmodel.delivery.xorbs import Xorbs
 from p2pmodel.errors import UnavailableError
-from p2pmodel.limits import HUB_REST_MAX_S
+from p2pmodel.limits import CHUNK_BYTES, HUB_REST_MAX_S
 from p2pmodel.swarm import Ban
 from p2pmodel.wire.messages import HubBusy
 
@@ -138,6 +138,7 @@ class Delivery:
         find = self._catalog.pinned if offline else self._catalog.snapshot
         snapshot = await find(repo, revision, access)
         files = select(snapshot, selection)
+        await self._around.blocking(self._check_room, files)
         fetch = Fetch(self._around, self._catalog, self.downloads, snapshot, files, access, offline=offline, urgency=urgency)
         self._fetches.start(fetch.run)
         try:
@@ -145,6 +146,15 @@ class Delivery:
                 yield progress
         finally:
             fetch.give_up()
+
+    def _check_room(self, files: Sequence[FileEntry]) -> None:
+        wanted = {entry.blob.id: entry.size for entry in files if entry.blob}
+        missing = 0
+        for blob, size in wanted.items():
+            state = self._around.store.find(blob)
+            missing += max(0, size - state.held * CHUNK_BYTES) if state else size
+        if missing:
+            self._around.store.check_room(missing, wanted)
 
     @asynccontextmanager
     async def warm(self, repo: Repo, revision: str, selection: Selection, nodes: str) -> AsyncIterator[AsyncIterator[WarmStep]]:

@@ -7,7 +7,7 @@ One lock guards the image, and nothing that takes long runs under it. `Keeping` 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -163,9 +163,7 @@ class Keeping:
         """Evict until `size` more bytes may come. Raises StoreFullError if that cannot be."""
         with self.lock:
             counts = self._image.statistics
-            here = counts.bytes_sealed - counts.bytes_adopted + counts.bytes_partial
-            over = here + size - counts.quota_bytes if counts.quota_bytes else 0
-            short = self._min_free_bytes + size - self._disk.free(self._layout.root) if self._min_free_bytes else 0
+            over, short = self._lacking(size)
             if max(over, short) <= 0:
                 return
             chosen = victims(self._idle(), max(over, short))
@@ -177,13 +175,41 @@ class Keeping:
                 self.remove(self._image.entries[blob.id])
                 counts.blobs_evicted += 1
 
+    def check_room(self, size: int, keep: Collection[BlobId]) -> None:
+        """Raises StoreFullError if `size` more bytes cannot come beside `keep`, whatever else is evicted. Evicts nothing: who
+        wants more than there can ever be room for shall not cost the others first."""
+        with self.lock:
+            over, short = self._lacking(size)
+            if max(over, short) <= 0:
+                return
+            kept = self._pinned() | {self._image.name(name) for name in keep}
+            sizes = [entry.blob.size for blob, entry in self._image.entries.items() if self._may_go(blob, entry, kept)]
+        if sum(sizes) < max(over, short):
+            why, what = _QUOTA_USED if over >= short else _LITTLE_FREE
+            raise StoreFullError(
+                f"{why} with {size / 1e6:,.0f} MB more, whatever else is evicted.",
+                next_step=f"{what}, or remove or unpin models.",
+            )
+
+    def _lacking(self, size: int) -> tuple[int, int]:
+        """By how much `size` more bytes would be over the quota, and short of free space."""
+        counts = self._image.statistics
+        here = counts.bytes_sealed - counts.bytes_adopted + counts.bytes_partial
+        over = here + size - counts.quota_bytes if counts.quota_bytes else 0
+        short = self._min_free_bytes + size - self._disk.free(self._layout.root) if self._min_free_bytes else 0
+        return over, short
+
     def _idle(self) -> list[Idle]:
         pinned = self._pinned()
         return [
             Idle(entry.blob, entry.used)
             for blob, entry in self._image.entries.items()
-            if entry.sealed and entry.live is None and blob not in pinned and not self._adoptions.find(blob)
+            if entry.live is None and self._may_go(blob, entry, pinned)
         ]
+
+    def _may_go(self, blob: BlobId, entry: Entry, kept: Collection[BlobId]) -> bool:
+        """Once nobody reads it."""
+        return entry.sealed and blob not in kept and not self._adoptions.find(blob)
 
     def _pinned(self) -> set[BlobId]:
         snapshots = [self._index.snapshot(repo, commit) for repo, commit in self._index.pins()]

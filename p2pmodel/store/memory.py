@@ -7,7 +7,7 @@ Faults are set from outside: `full`, `failing` (verbs that fail as a broken disk
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -272,6 +272,9 @@ class MemoryStore:
 
     def spool(self, size: int) -> MemorySpool:
         return MemorySpool(self, size)
+
+    def check_room(self, size: int, keep: Collection[BlobId]) -> None:
+        """There always is."""
 
     def blobs(self) -> Sequence[BlobState]:
         return [self._state_of(file) for file in self._files.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +116,9 @@ class Store:
     def make_room(self) -> None:
         """Evict until quota and free space are as the settings want them. Raises StoreFullError if that cannot be."""
         self._keeping.make_room(0)
+
+    def check_room(self, size: int, keep: Collection[BlobId]) -> None:
+        self._keeping.check_room(size, keep)
 
     # Files of somebody's cache (adoption.py)
 

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 _DIALECTS: Final[dict[Hub, Dialect]] = {Hub.HUGGINGFACE: HuggingFace(), Hub.MODELSCOPE: ModelScope()}
 _QUICKLY_S: Final = 0.5  # a failure that came so fast leaves time for a second try
-_TOKEN_KEPT: Final = "It was shown no token: only an [[upstream]] with trusted = true is (docs/hubs.md)."
+_NOT_SHOWN: Final = "It was shown no token: only an [[upstream]] with trusted = true is (docs/hubs.md)."
 
 
 def _nobody(host: str, seconds: float) -> None:
@@ -210,7 +210,7 @@ class Router:
             if access.token is None or self._ways.to(hub)[0].client.upstream.vouches:
                 raise
             if not any(way.client.upstream.vouches for way in self._ways.to(hub)):
-                refused.next_step = _TOKEN_KEPT
+                refused.next_step = _NOT_SHOWN
                 raise
         return await self._ask(hub, ask, self._with_credentials(hub))
 

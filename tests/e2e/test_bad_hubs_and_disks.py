@@ -189,3 +189,13 @@ def test_a_daemon_that_cannot_announce_itself_serves_all_the_same(house):
     node.port = int(ready["gateway"].rpartition(":")[2])
     assert node.ask("/healthz").status == 200
     assert node.stop() == 0
+
+
+def test_a_model_that_can_never_fit_costs_no_other_model(site, house):
+    site.hub.add_repo("model", "acme/fits", {"w.bin": noise(90, 5 * MIB)})
+    site.hub.add_repo("model", "acme/huge", {f"{number}.bin": noise(91 + number, 5 * MIB) for number in range(3)})
+    node = house.daemon("small-quota", store__quota="12MiB")
+    node.fetch("acme/fits")
+    refused = node.command("fetch", "acme/huge")
+    assert (refused.code, "store.quota" in refused.err) == (1, True)
+    assert node.fetch("acme/fits")["upstream"] == 0

@@ -5,7 +5,7 @@ Its verbs block: delivery calls them through its `Blocking` seam, a simulation r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -104,6 +104,9 @@ class Store(Protocol):
 
     def spool(self, size: int) -> Spool:
         """Room for so many bytes that nobody has proven yet. Raises StoreFullError, StoreError."""
+
+    def check_room(self, size: int, keep: Collection[BlobId]) -> None:
+        """Raises StoreFullError if so many more bytes cannot come beside the blobs of `keep`; evicts nothing."""
 
     def blobs(self) -> Sequence[BlobState]: ...
 

@@ -319,6 +319,22 @@ def test_a_file_that_does_not_fit_anyway_evicts_nothing(tmp_path):
     house.close()
 
 
+def test_what_can_never_fit_is_refused_before_anything_is_evicted(tmp_path):
+    house = OnDisk(tmp_path / "state", quota_bytes=2500)
+    idle, kept = sample(8, 1000), sample(9, 1000)
+    for each in (idle, kept):
+        each.put(house.store)
+    house.store.check_room(500, [])
+    house.store.check_room(1500, [kept.blob.id])  # once the other one is gone
+    with pytest.raises(StoreFullError, match="quota") as refused:
+        house.store.check_room(1501, [kept.blob.id])
+    assert "store.quota" in refused.value.next_step
+    with pytest.raises(StoreFullError):
+        house.store.check_room(3000, [])
+    assert house.store.statistics.blobs_evicted == 0
+    house.close()
+
+
 def test_the_room_that_must_stay_free_stays_free(tmp_path):
     house = OnDisk(tmp_path / "state", min_free_bytes=1 << 62)
     with pytest.raises(StoreFullError, match="min_free") as refused:
