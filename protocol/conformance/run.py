@@ -288,10 +288,10 @@ class Node:
             connection.send(t="bye", reason="conformance")
 
 
-def greeting(connection: Connection) -> Fields:
+def greeting(connection: Connection, *abilities: str) -> Fields:
     hello = connection.receive()
     expect(hello["t"] == "hello", f"said {hello['t']} first")
-    connection.send(t="hello", version=1, version_min=1, abilities=[], boot=os.urandom(8), port=0)
+    connection.send(t="hello", version=1, version_min=1, abilities=list(abilities), boot=os.urandom(8), port=0)
     return hello
 
 
@@ -546,14 +546,46 @@ def manifest(link: Connection, blob: bytes, size: int) -> bytes:
         if page["last"]:
             break
         page = link.until("manifest", "problem", request=link.request)
-    hasher = blake3.blake3(derive_key_context="p2pmodel manifest v1")
-    hasher.update(page["blob"] + size.to_bytes(8, "big") + digests)
-    expect(hasher.digest() == page["root"], "the root is not the manifest's")
+    expect(root_of(page["blob"], size, digests) == page["root"], "the root is not the manifest's")
     try:
         Ed25519PublicKey.from_public_bytes(page["signer"]).verify(page["signature"], b"p2pmodel seal v1\0" + page["root"])
     except InvalidSignature:
         raise Broken("the seal's signature is wrong") from None
     return digests
+
+
+def root_of(blob: bytes, size: int, digests: bytes) -> bytes:
+    hasher = blake3.blake3(derive_key_context="p2pmodel manifest v1")
+    hasher.update(blob + size.to_bytes(8, "big") + digests)
+    return bytes(hasher.digest())
+
+
+@case("a voucher is the node's own, for the link's cluster and the manifest; without the ability there is none")
+def _(node: Node) -> None:
+    if node.blob is None:
+        raise Skipped("the node holds no sealed blob, and none was named")
+    if blake3 is None:
+        raise Skipped("needs the blake3 package")
+    blob, size = node.blob
+    with node.tls() as link:
+        secured = link.socket
+        assert isinstance(secured, ssl.SSLSocket)
+        shown = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
+        able = "voucher" in greeting(link, "voucher")["abilities"]
+        answer = link.ask("ask_voucher", "voucher", blob=blob)
+        if not able:
+            expect(answer["t"] == "problem", f"answered {answer}")
+            return
+        root = root_of(blob, size, manifest(link, blob, size))
+        signer = shown.public_key().public_bytes_raw()  # type: ignore[union-attr]  # Ed25519, or the link would not stand
+        body = bytes.fromhex(node.cluster.name.split("-")[1]) + blob + size.to_bytes(8, "big") + root + signer
+        packed = bytes(answer["voucher"])
+        expect(packed[:-64] == body, "the voucher says something else")
+        try:
+            Ed25519PublicKey.from_public_bytes(signer).verify(packed[-64:], b"p2pmodel voucher v1\0" + body)
+        except InvalidSignature:
+            raise Broken("the voucher's signature is wrong") from None
+        link.send(t="bye", reason="conformance")
 
 
 def fetch(data: Connection, blob: bytes, size: int, digests: bytes) -> None:

@@ -19,9 +19,11 @@ from p2pmodel.content import (
     Blob,
     BlobHasher,
     ChunkMap,
+    Circle,
     Manifest,
     NodeId,
     Seal,
+    Voucher,
     chunk_count,
     chunk_digest,
     chunk_size,
@@ -36,12 +38,14 @@ from p2pmodel.settings import PeeringSettings
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
+    AskVoucher,
     Have,
     Interest,
     Inventory,
     InventoryEntry,
     Message,
     Problem,
+    VoucherPage,
     pack_entries,
 )
 
@@ -63,6 +67,7 @@ class OneBlob:
         file.write_bytes(data[:-1] + bytes([data[-1] ^ flip]))
         self.file = file
         self.neighbours: Peering
+        self.voucher: Voucher | None = None
 
     def linked(self, peer: NodeId) -> None: ...
 
@@ -84,6 +89,8 @@ class OneBlob:
             return [Inventory(request=1, boot=BOOT, sequence=1, whole=True, entries=entries, last=True)]
         if isinstance(question, AskManifest) and question.blob == self.blob.id.to_bytes():
             return manifest_pages(1, self.manifest, self.seal)
+        if isinstance(question, AskVoucher) and self.voucher and question.blob == self.blob.id.to_bytes():
+            return [VoucherPage(request=1, voucher=self.voucher.to_bytes())]
         return [Problem(code="not_held")]
 
     async def seed(self, _peer: NodeId, blob: Blob, index: int) -> Span | None:
@@ -101,6 +108,9 @@ async def node(events: OneBlob, token: str | None) -> AsyncIterator[int]:
     """A node on loopback; its peer port."""
     identity = Identity.generate()
     membership = Membership.closed(identity, token) if token else Membership.open(identity)
+    if token:
+        circle = Circle(bytes.fromhex(membership.tag))
+        events.voucher = Voucher.sign(events.blob, events.manifest.root, circle=circle, key=identity.key)
     events.neighbours = Peering(
         PeeringSettings(listen=Address("127.0.0.1", 0)),
         node=identity.node,
@@ -111,6 +121,7 @@ async def node(events: OneBlob, token: str | None) -> AsyncIterator[int]:
         inventory=lambda: (1, bytes(16)),
         blocking=trio.to_thread.run_sync,
         dice=random.SystemRandom(),
+        abilities=("voucher",) if token else (),
     )
     async with trio.open_nursery() as nursery:
         yield await nursery.start(events.neighbours.run, events)

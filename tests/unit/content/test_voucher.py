@@ -24,6 +24,7 @@ def test_a_voucher_is_read_as_it_was_written():
     assert Voucher.from_bytes(packed) == OURS
 
 
+@pytest.mark.scorecard("S7")
 @pytest.mark.parametrize(
     ("voucher", "blob", "giver", "refusal"),
     [

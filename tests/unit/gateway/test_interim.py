@@ -12,18 +12,19 @@ from p2pmodel.gateway.interim import CONTINUE, PROCESSING, interim_response
         "python-requests/2.34.2",
         "python-httpx/0.28.1",
         "curl/8.14.1",
+        "Wget/1.21.3",
     ],
 )
 def test_clients_that_were_seen_to_wait_on_100_get_it(agent):
     assert interim_response(agent, "1.1") == CONTINUE
 
 
-@pytest.mark.parametrize("agent", ["undici", "node", "undici/6.0"])
-def test_node_gets_102_as_a_100_breaks_it(agent):
+@pytest.mark.parametrize("agent", ["undici", "node", "undici/6.0", "aria2/1.36.0"])
+def test_node_and_aria2_get_102_as_a_100_breaks_them(agent):
     assert interim_response(agent, "1.1") == PROCESSING
 
 
-@pytest.mark.parametrize("agent", [None, "", "Wget/1.24", "Mozilla/5.0 nodeish", "llama-cpp/b1"])
+@pytest.mark.parametrize("agent", [None, "", "Wget2/2.1", "Mozilla/5.0 nodeish", "llama-cpp/b1"])
 def test_unknown_clients_wait_in_silence(agent):
     assert interim_response(agent, "1.1") == b""
 

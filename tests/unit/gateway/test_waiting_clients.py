@@ -26,7 +26,10 @@ async def pass_time(clock, seconds):
             await trio.testing.wait_all_tasks_blocked()
 
 
-@pytest.mark.parametrize(("agent", "status"), [("unknown/None; hf_hub/2.4.0", 100), ("undici", 102)])
+@pytest.mark.parametrize(
+    ("agent", "status"),
+    [("unknown/None; hf_hub/2.4.0", 100), ("Wget/1.21.3", 100), ("undici", 102), ("aria2/1.36.0", 102)],
+)
 async def test_a_waiting_client_is_kept_alive_until_its_file_may_leave(cold, mock_clock, agent, status):
     client = await cold.connect()
     await client.get(TARGET, f"User-Agent: {agent}", read=False)
@@ -41,7 +44,7 @@ async def test_a_waiting_client_is_kept_alive_until_its_file_may_leave(cold, moc
 
 async def test_an_unknown_client_waits_in_silence(cold, mock_clock):
     client = await cold.connect()
-    await client.get(TARGET, "User-Agent: Wget/1.24", read=False)
+    await client.get(TARGET, "User-Agent: Lynx/2.9", read=False)
     await cold.delivery.waiting.wait()
     await pass_time(mock_clock, 10)
     cold.delivery.gate.set()
