@@ -18,7 +18,7 @@ from p2pmodel.content import NodeId
 from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceError, StrangerError
 from p2pmodel.limits import HANDSHAKE_TIMEOUT_S
 from p2pmodel.network import ByteStream
-from p2pmodel.peering.antechamber import Antechamber
+from p2pmodel.peering.antechamber import Antechamber, Place
 from p2pmodel.peering.connection import Connection, patience
 from p2pmodel.peering.secure import SECURE_FIRST_BYTE, Secure
 from p2pmodel.peering.statistics import PeeringStatistics
@@ -57,17 +57,17 @@ class Listener:
                 self._statistics.refused += 1
                 return
             with failed_openings_counted(self._statistics):
-                with patience(HANDSHAKE_TIMEOUT_S) as scope, antechamber.place(host, scope):
-                    connection, peer = await self._identify(stream)
+                with patience(HANDSHAKE_TIMEOUT_S) as scope, antechamber.place(host, scope) as place:
+                    connection, peer = await self._identify(stream, place)
                     leaving.push_async_callback(connection.aclose)
                     onward = await self._open(connection, peer)
                 await onward()
 
-    async def _identify(self, stream: ByteStream) -> tuple[Connection, NodeId | None]:
+    async def _identify(self, stream: ByteStream, place: Place) -> tuple[Connection, NodeId | None]:
         """A connection and whose it is; nobody's yet if it is a plain one."""
         first = await stream.peek()
         if first == SECURE_FIRST_BYTE:
-            secured, peer = await self._secure.wrap_accepted(stream)
+            secured, peer = await self._secure.wrap_accepted(stream, place.answering)
             return Connection(secured, Session(Role.LISTENER), self._statistics.traffic), peer
         if not first:
             raise ShortAnswerError("the connection ended before it began")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from p2pmodel.content import NodeId
@@ -17,4 +18,7 @@ class Secure(Protocol):
         """Speak first, with SECURE_FIRST_BYTE. The other end may still refuse us: believe it once it has said something.
         `under`: the tag of the cluster's key that the other end is known to have (`ByteStream.cluster`)."""
 
-    async def wrap_accepted(self, stream: ByteStream) -> tuple[ByteStream, NodeId]: ...
+    async def wrap_accepted(
+        self, stream: ByteStream, answering: Callable[[], None] = lambda: None
+    ) -> tuple[ByteStream, NodeId]:
+        """`answering` is called once the other end has said enough to be answered: it does more than stand there."""

@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import os
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -69,13 +70,15 @@ class TlsSecure:
                 self._turns[stream.remote] = turn + 1
             raise
 
-    async def wrap_accepted(self, stream: ByteStream) -> tuple[ByteStream, NodeId]:
-        return await self._wrap(TlsStream(stream, self._server, server=True))
+    async def wrap_accepted(
+        self, stream: ByteStream, answering: Callable[[], None] = lambda: None
+    ) -> tuple[ByteStream, NodeId]:
+        return await self._wrap(TlsStream(stream, self._server, server=True), answering)
 
-    async def _wrap(self, stream: TlsStream) -> tuple[ByteStream, NodeId]:
+    async def _wrap(self, stream: TlsStream, answering: Callable[[], None] = lambda: None) -> tuple[ByteStream, NodeId]:
         try:
             with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-                node = await stream.handshake()
+                node = await stream.handshake(answering)
         except trio.TooSlowError:
             raise StrangerError("the other end did not finish the handshake in time") from None
         except (trio.BrokenResourceError, ValueError) as error:
@@ -138,7 +141,7 @@ class TlsStream(ByteStream):
     def cluster(self) -> bytes:
         return bytes.fromhex(self.issuer.tag)
 
-    async def handshake(self) -> NodeId:
+    async def handshake(self, answering: Callable[[], None] = lambda: None) -> NodeId:
         """Returns whose certificate the other end proved. Raises BrokenResourceError, or ValueError for an odd certificate."""
         done = False
         while not done:
@@ -146,6 +149,8 @@ class TlsStream(ByteStream):
                 self._tls.do_handshake()
                 done = True
             except ssl.SSLWantReadError:
+                if self._outgoing.pending:  # a whole ClientHello, and a good one
+                    answering()
                 await self._flush()
                 await self._receive_records()
             except ssl.SSLError as error:

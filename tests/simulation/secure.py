@@ -20,7 +20,7 @@ class PlainSecure:
     async def wrap_dialled(self, stream, under=b""):
         return await self._exchange(stream)
 
-    async def wrap_accepted(self, stream):
+    async def wrap_accepted(self, stream, answering=None):
         return await self._exchange(stream)
 
     async def _exchange(self, stream):
