@@ -146,6 +146,7 @@ class Peering:
         self._doors = trio.CancelScope()
         self._discovery_s = discovery_s
         self._met_at = 0.0
+        self._outcasts: set[NodeId] = set()  # whose links were cut; as many as there are certificates
         self._denials = Denials(judge)
         self._attention = Attention(self._heard, self._quiet, self._answer, inventory, self._denials.number, self.statistics)
         self._events: PeerEvents
@@ -224,7 +225,9 @@ class Peering:
         """Until cancelled. Starts with the bound port; raises ConfigError if that cannot be had."""
         self._events = events
         self._met_at = trio.current_time() + self._discovery_s
-        self._seeder = Seeder(events, self.statistics, self._upload, linked=self._links.__contains__)
+        self._seeder = Seeder(
+            events, self.statistics, self._upload, linked=self._links.__contains__, outcast=self._outcasts.__contains__
+        )
         await self._recall()
         listener = await self._listen()
         self.port = listener.port
@@ -247,6 +250,7 @@ class Peering:
         for each in self._links:
             if not trusts(each.link.connection.stream):
                 each.link.cut("untrusted")
+                self._outcasts.add(each.link.peer)
 
     async def _listen(self) -> NetworkListener:
         where = self._settings.listen
@@ -354,6 +358,7 @@ class Peering:
         if old := self._links.put(neighbour):
             old.link.cut("replaced")
             self._events.unlinked(link.peer)
+        self._outcasts.discard(link.peer)
         log.info("link.up", peer=link.peer, address=str(link.address))
         link.send(self._peers_for(link))
         self._events.linked(link.peer)

@@ -30,13 +30,21 @@ _IDLE_S: Final = 2 * DATA_IDLE_S
 
 
 class Seeder:
-    """`linked` says whether a peer still is one: its data connections end with its link."""
+    """`linked` says whether a peer still is one: its data connections end with its link, when the order under way has ended;
+    at the next chunk if it is an `outcast`."""
 
     def __init__(
-        self, events: PeerEvents, statistics: PeeringStatistics, pace: Pace, *, linked: Callable[[NodeId], bool]
+        self,
+        events: PeerEvents,
+        statistics: PeeringStatistics,
+        pace: Pace,
+        *,
+        linked: Callable[[NodeId], bool],
+        outcast: Callable[[NodeId], bool],
     ) -> None:
         self._events = events
         self._linked = linked
+        self._outcast = outcast
         self._pace = pace
         self._statistics = statistics
         self._connections: Counter[NodeId] = Counter()
@@ -74,6 +82,8 @@ class Seeder:
     async def _answer(self, connection: Connection, peer: NodeId, get: Get) -> None:
         blob = Blob(BlobId.from_bytes(get.blob), get.size)
         for index in range(get.first, get.first + get.count):
+            if self._outcast(peer):
+                raise SourceError("this peer is not trusted any more")
             span = await self._events.seed(peer, blob, index)
             if span is None:
                 await connection.send(Problem(request=get.request, code="not_held"))

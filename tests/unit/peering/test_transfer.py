@@ -191,6 +191,22 @@ async def test_a_data_connection_does_not_outlive_its_link(pair, order, sink):
     await kept.aclose()
 
 
+async def test_a_node_that_is_not_trusted_any_more_gets_no_further_chunk_of_a_long_order(pair, order, sink):
+    one, two = await pair()
+    seed = two.events.seed
+
+    async def deny_after_the_first(peer, blob, index):
+        if index == 1:
+            two.peering.cut_untrusted(lambda _stream: False)
+            await two.events.until_unlinked()
+        return await seed(peer, blob, index)
+
+    two.events.seed = deny_after_the_first
+    with pytest.raises(SourceError):
+        await one.peering.source(two.id).fetch(order, sink)
+    assert 2 not in sink.chunks
+
+
 async def test_a_peer_killed_in_the_middle_of_a_chunk_fails_the_order_at_once(pair, order, sink):
     one, two = await pair()
     sink.on_progress = two.scope.cancel
