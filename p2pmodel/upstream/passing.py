@@ -17,6 +17,7 @@ _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 _REPLACED: Final = frozenset({"host", "accept-encoding", "expect", "content-length"})
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _OF_THAT_HOST: Final = frozenset({"alt-svc", "strict-transport-security"})  # true of the hub, not of a gateway
+_BUCKET: Final = re.compile(r"/(?:api/)?buckets/")
 _LINK: Final = re.compile(r"<([^>]*)>([^<]*?)(?:,\s*(?=<)|$)")
 
 
@@ -42,14 +43,17 @@ def request_headers(request: HubRequest, client: Client) -> Headers:
 
 
 def answer_headers(answer: Answer, client: Client) -> Headers:
-    """What the client gets: nothing that is between us and the hub, nothing that leads past us or to a Xet server."""
+    """What the client gets: nothing that is between us and the hub, nothing that leads past us. To Xet it is led for buckets
+    alone: their files can be had no other way, and we hold none."""
     dropped = _HOP_BY_HOP | _OF_THAT_HOST | _named_by_connection(answer.raw_headers)
+    by_xet = _BUCKET.match(client.home_target(str(answer.url)) or "") is not None
     headers = []
     for name, value in answer.raw_headers:
         key = name.lower()
-        if key in dropped or key.startswith("x-xet-"):
+        if key in dropped or (key.startswith("x-xet-") and not by_xet):
             continue
-        rewritten = _REWRITTEN[key](value, client) if key in _REWRITTEN else value
+        kept = value if by_xet or key != "link" else _without_xet(value)
+        rewritten = _REWRITTEN[key](kept, client) if key in _REWRITTEN else kept
         if rewritten:
             headers.append((name, rewritten))
     return headers
@@ -66,8 +70,11 @@ def _location(value: str, client: Client) -> str:
 
 
 def _link(value: str, client: Client) -> str:
-    links = [(match[1], match[2].strip()) for match in _LINK.finditer(value)]
-    return ", ".join(f"<{_location(url, client)}>{rest}" for url, rest in links if "xet-auth" not in rest)
+    return ", ".join(f"<{_location(match[1], client)}>{match[2].strip()}" for match in _LINK.finditer(value))
+
+
+def _without_xet(links: str) -> str:
+    return ", ".join(match[0].strip(", ") for match in _LINK.finditer(links) if "xet-auth" not in match[2])
 
 
 def _set_cookie(value: str, client: Client) -> str:
@@ -81,4 +88,10 @@ def _set_cookie(value: str, client: Client) -> str:
     return "; ".join([pair, *kept])
 
 
-_REWRITTEN: Final = {"location": _location, "content-location": _location, "link": _link, "set-cookie": _set_cookie}
+_REWRITTEN: Final = {
+    "location": _location,
+    "content-location": _location,
+    "x-xet-refresh-route": _location,
+    "link": _link,
+    "set-cookie": _set_cookie,
+}

@@ -183,6 +183,18 @@ def test_an_answers_headers_fit_the_gateway(header, rewritten, client):
     assert [value for _, value in answer_headers(answer, client)] == ([] if rewritten is None else [rewritten])
 
 
+@pytest.mark.parametrize(("path", "kept"), [("buckets/a/b/resolve/c", True), ("api/buckets/a/b", True), ("a/buckets/c", False)])
+def test_to_xet_a_client_is_led_for_buckets_alone(client, path, kept):
+    way = "https://hub.example/hf/api/buckets/a/b/xet-read-token"
+    headers = [("X-Xet-Hash", "ab"), ("X-Xet-Refresh-Route", way), ("Link", f'<{way}>; rel="xet-auth", </hf/c>; rel="next"')]
+    answer = Answer(200, headers, {}, {}, Url.parse(f"https://hub.example/hf/{path}"), pieces)
+    ours = "{endpoint}/api/buckets/a/b/xet-read-token"
+    xet = [("X-Xet-Hash", "ab"), ("X-Xet-Refresh-Route", ours)]
+    links = [f'<{ours}>; rel="xet-auth"'] if kept else []
+    links.append('<{endpoint}/c>; rel="next"')
+    assert answer_headers(answer, client) == [*(xet if kept else []), ("Link", ", ".join(links))]
+
+
 def upload_to(url, *headers, body=None):
     return HubRequest(Hub.HUGGINGFACE, "PUT", "/", headers, body, url)
 
