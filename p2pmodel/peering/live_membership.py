@@ -77,11 +77,11 @@ class LiveMembership:
         self._blocking = blocking
         self._trouble = ""
         self._kept = kept
-        self._kept_number = -1
+        self._on_disk = b""
         self.now = load()
         if kept is not None:
             recalled = DenyList.recall(kept, self.now.current.authority)
-            self._kept_number = recalled.number
+            self._on_disk = recalled.document
             if recalled.number > self.now.denied.number:
                 self.now = replace(self.now, denied=recalled)
 
@@ -142,9 +142,9 @@ class LiveMembership:
 
     async def _keep(self) -> None:
         denied = self.now.denied
-        if self._kept is None or not denied.document or denied.number == self._kept_number:
+        if self._kept is None or denied.document in {b"", self._on_disk}:
             return
-        self._kept_number = denied.number  # if the disk does not take it, it is asked of a peer again
+        self._on_disk = denied.document  # if the disk does not take it, it is asked of a peer again
         try:
             await self._blocking(denied.keep, self._kept)
         except OSError as error:

@@ -6,6 +6,7 @@ fail, led by coverage; what it finds interesting is kept in DIRECTORY. The seeds
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 import tempfile
@@ -26,7 +27,9 @@ if __name__ == "__main__":
 
 import msgspec
 import trio
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from fakes.gateway import FakeDelivery, FakeUpstreams
 from fakes.xet import shard, xorb
 
@@ -44,7 +47,7 @@ from p2pmodel.gateway.connection import ClientConnection, Desk
 from p2pmodel.gateway.gate import Gate, hosts_of
 from p2pmodel.gateway.ranges import UnsatisfiableError, choose
 from p2pmodel.limits import CHUNK_BYTES
-from p2pmodel.peering import remembered
+from p2pmodel.peering import DenyList, remembered
 from p2pmodel.store import record
 from p2pmodel.store.record import Claim
 from p2pmodel.upstream.client import Document
@@ -121,6 +124,27 @@ def attestations(data: bytes) -> None:
 def attestation_seeds() -> list[bytes]:
     words = [Attestation.sign(BLOB, first, bytes(32) * 2, Level.WITNESS, circle=CIRCLE, key=KEY).to_bytes() for first in (0, 1)]
     return [words[0], b"".join(words)]
+
+
+def deny_list(data: bytes) -> None:
+    with suppress(ValueError):
+        found = DenyList.parse(data, _authority())
+        assert found.serials == {7, 8}  # nobody else can sign one
+
+
+def deny_list_seeds() -> list[bytes]:
+    name, now = x509.Name([]), dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    builder = x509.CertificateRevocationListBuilder(name, now, now).add_extension(x509.CRLNumber(300), critical=False)
+    for serial in (7, 8):
+        builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, now).build())
+    partial = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    return [each.sign(KEY, None).public_bytes(Encoding.DER) for each in (builder, partial)]
+
+
+@cache
+def _authority() -> x509.Certificate:
+    name, now = x509.Name([]), dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    return x509.CertificateBuilder(name, name, KEY.public_key(), 1, now, now).sign(KEY, None)
 
 
 def listing(data: bytes) -> None:
@@ -377,6 +401,7 @@ TARGETS = {
     "frames": Target(frames, frame_seeds),
     "manifest": Target(manifest, manifest_seeds),
     "attestations": Target(attestations, attestation_seeds),
+    "deny-list": Target(deny_list, deny_list_seeds),
     "listing": Target(listing, listing_seeds),
     "txt": Target(txt, txt_seeds),
     "hub-json": Target(hub_json, hub_seeds),
