@@ -249,6 +249,7 @@ class _Rooms:
             peers=peering.peers_by_state if peering else dict,
             downloads=lambda: len(self._delivery.downloads.active),
             bans=lambda: self._trust.banned,
+            damaged=lambda: held.chunks_damaged,
             store_bytes=lambda: {"sealed": held.bytes_sealed, "partial": held.bytes_partial},
             store_quota_bytes=self._settings.store.quota,
         )

@@ -32,6 +32,7 @@ class Sources:
     peers: Callable[[], Mapping[str, int]]  # by state: "linked", "known"
     downloads: Callable[[], int]  # active now
     bans: Callable[[], int]
+    damaged: Callable[[], int]  # chunks on disk
     store_bytes: Callable[[], Mapping[str, int]]  # by state: "sealed", "partial"
     store_quota_bytes: int
 
@@ -75,7 +76,7 @@ class Metrics(Collector):
         chunks = rooms.arrivals.chunks
         yield _counter("p2pmodel_chunks", "Chunks received, by what became of them.", ("source", "result"), chunks)
         wrong = {("chunk", source): chunks.get((source, "wrong"), 0) for source in ("peer", "upstream")}
-        wrong["blob", ""] = rooms.arrivals.mismatches
+        wrong |= {("chunk", "store"): rooms.damaged(), ("blob", ""): rooms.arrivals.mismatches}
         yield _counter("p2pmodel_verify_failures", "Bytes that were not those of their digest.", ("kind", "source"), wrong)
         peers = {"linked": 0, **rooms.peers()}  # said when it is none, too: somebody waits for that
         yield _gauge("p2pmodel_peers", "Other daemons, by state.", "state", peers)

@@ -11,7 +11,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount, view
+from p2pmodel.cli.progress import amount, count, view
 from p2pmodel.cli.report import AdoptReport, print_json
 from p2pmodel.errors import NotFoundError, P2pmodelError
 from p2pmodel.settings import Settings
@@ -39,7 +39,7 @@ def command(settings: Settings, *, folders: tuple[Path, ...], quiet: bool, as_js
     if not reports:
         raise NotFoundError("This user has no cache of a hub's client.", next_step="Name its folder.")
     if failed := sum(report.failed for report in reports.values()):
-        raise P2pmodelError(f"{failed} files could not be adopted.")
+        raise P2pmodelError(f"{count(failed, 'file')} could not be adopted.")
 
 
 def default_caches(environ: Mapping[str, str]) -> list[Path]:
@@ -60,7 +60,8 @@ def adopt(daemon: local_daemon.LocalDaemon, query: Mapping[str, str], *, quiet: 
     if report.event != "done":
         raise P2pmodelError("The daemon ended its answer too early.", next_step="Run the same command again.")
     click.echo(
-        f"{folder}: {report.adopted} files adopted, {report.here} were here, {amount(report.bytes)} in {report.repos} repos; "
+        f"{folder}: {count(report.adopted, 'file')} adopted, {report.here} were here, {amount(report.bytes)} in "
+        f"{count(report.repos, 'repo')}; "
         f"{report.repos_public} of them are shared.",
         err=True,
     )

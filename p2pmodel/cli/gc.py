@@ -7,7 +7,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount
+from p2pmodel.cli.progress import amount, count
 from p2pmodel.cli.report import RemovedReport, print_json
 from p2pmodel.settings import Settings
 
@@ -24,6 +24,6 @@ def command(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
         return
     removed = msgspec.convert(document, RemovedReport)
     deed = "would be removed" if dry_run else "removed"
-    click.echo(f"{removed.blobs} files {deed}, {amount(removed.bytes)}.", err=True)
+    click.echo(f"{count(removed.blobs, 'file')} {deed}, {amount(removed.bytes)}.", err=True)
     if removed.busy:
-        click.echo(f"{removed.busy} files are in use.", err=True)
+        click.echo(f"In use: {count(removed.busy, 'file')}.", err=True)

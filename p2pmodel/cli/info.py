@@ -9,7 +9,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount
+from p2pmodel.cli.progress import amount, count
 from p2pmodel.cli.repo_argument import repo_argument
 from p2pmodel.cli.report import InfoReport, InfoSnapshotReport, day, print_json, print_table
 from p2pmodel.settings import Settings
@@ -40,7 +40,7 @@ def _show(snapshot: InfoSnapshotReport, vouchers: int) -> None:
         f"are here; last used {day(snapshot.used)}."
     )
     for holder in snapshot.holders:
-        click.echo(f"Peer {holder.node_id[:12]} {holder.address} holds {holder.files} files, {amount(holder.bytes)}.")
+        click.echo(f"Peer {holder.node_id[:12]} {holder.address} holds {count(holder.files, 'file')}, {amount(holder.bytes)}.")
     if vouchers:
         enough = sum(file.holders >= vouchers for file in snapshot.entries)
         click.echo(

@@ -52,11 +52,29 @@ class FetchEvent(Amounts, kw_only=True):
         return f"here {amount(self.here)}, peers {amount(self.peers)}, hub {amount(self.upstream)}"
 
     @property
+    def far(self) -> str:
+        files = f", {self.files_done:,} of {self.files:,} files" if self.files > 1 and not self.last else ""
+        return f"{amount(self.done)} of {amount(self.bytes)}{files}"
+
+    @property
+    def words(self) -> str:
+        """How far it is, and where the bytes came from."""
+        return f"{self.far} ({self.split})"
+
+    @property
     def pace(self) -> str:
         """Rate and time to go."""
         if self.rate <= 0:
             return "waiting"
         return f"{amount(self.rate)}/s, {seconds((self.bytes - self.done) / self.rate)} to go"
+
+
+class HashEvent(FetchEvent, kw_only=True):
+    """A line of what only reads: where its bytes come from is no question."""
+
+    @property
+    def words(self) -> str:
+        return self.far
 
 
 class View(Protocol):
@@ -80,6 +98,11 @@ def amount(count: float) -> str:
             return f"{count:.{digits}f} {unit}"
         count /= _STEP
     return f"{count:.1f} {_UNITS[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """Things for people; `noun` is one of them."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def seconds(duration: float) -> str:
@@ -107,7 +130,7 @@ class _Lines:
             return
         self._next = now + _LINE_INTERVAL_S
         pace = "" if event.last else f", {event.pace}"
-        click.echo(f"{self._repo}: {amount(event.done)} of {amount(event.bytes)} ({event.split}){pace}", err=True)
+        click.echo(f"{self._repo}: {event.words}{pace}", err=True)
 
 
 class _Bar:
@@ -131,11 +154,11 @@ class _Bar:
     def update(self, event: FetchEvent) -> None:
         assert self._progress is not None
         self._last = event
-        words = f"{amount(event.done)} of {amount(event.bytes)} ({event.split}), {event.pace}"
+        words = f"{event.words}, {event.pace}"
         self._progress.update(self._task, total=event.bytes, completed=event.done, words=words)
 
     def __exit__(self, *exc_info: object) -> None:  # what every context manager gets
         assert self._progress is not None
         self._progress.stop()
         if self._last is not None:
-            click.echo(f"{self._repo}: {amount(self._last.done)} of {amount(self._last.bytes)} ({self._last.split})", err=True)
+            click.echo(f"{self._repo}: {self._last.words}", err=True)

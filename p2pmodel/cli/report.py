@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from p2pmodel.cli.progress import FetchEvent
+from p2pmodel.cli.progress import HashEvent
 
 
 class StoreReport(msgspec.Struct, kw_only=True):
@@ -216,9 +216,9 @@ class _HashingReport(msgspec.Struct, kw_only=True):
     rate: float = 0.0
 
     @property
-    def progress(self) -> FetchEvent:
+    def progress(self) -> HashEvent:
         """As a fetch shows it."""
-        return FetchEvent(
+        return HashEvent(
             event=self.event,
             files=self.files,
             files_done=self.files_done,

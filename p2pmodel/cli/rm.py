@@ -9,7 +9,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount
+from p2pmodel.cli.progress import amount, count
 from p2pmodel.cli.repo_argument import repo_argument
 from p2pmodel.cli.report import RemovedReport, print_json
 from p2pmodel.settings import Settings
@@ -26,6 +26,6 @@ def command(settings: Settings, *, asked: Mapping[str, str], as_json: bool) -> N
         print_json(document)
         return
     removed = msgspec.convert(document, RemovedReport)
-    click.echo(f"{asked['repo']}: {removed.blobs} files removed, {amount(removed.bytes)} freed.", err=True)
+    click.echo(f"{asked['repo']}: {count(removed.blobs, 'file')} removed, {amount(removed.bytes)} freed.", err=True)
     if removed.busy:
-        click.echo(f"{removed.busy} files are in use; `p2pmodel gc` removes them later.", err=True)
+        click.echo(f"In use: {count(removed.busy, 'file')}; `p2pmodel gc` removes them later.", err=True)

@@ -9,7 +9,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount, view
+from p2pmodel.cli.progress import amount, count, view
 from p2pmodel.cli.repo_argument import repo_argument
 from p2pmodel.cli.report import VerifyReport, print_json
 from p2pmodel.errors import P2pmodelError
@@ -31,11 +31,15 @@ def command(settings: Settings, *, asked: Mapping[str, str], quiet: bool, as_jso
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:
-        found = f"{report.damaged} damaged chunks, {report.mended} files mended" if report.damaged else "all as it should be"
-        click.echo(f"{report.files_done} files, {amount(report.bytes_done)}: {found}.", err=True)
+        found = (
+            f"{count(report.damaged, 'damaged chunk')}, {count(report.mended, 'file')} mended"
+            if report.damaged
+            else "all as it should be"
+        )
+        click.echo(f"{count(report.files_done, 'file')}, {amount(report.bytes_done)}: {found}.", err=True)
         for failure in report.failures:
             click.echo(failure, err=True)
     if report.event != "done":
         raise P2pmodelError("The daemon ended its answer too early.", next_step="Run the same command again.")
     if report.failures:
-        raise P2pmodelError(f"{len(report.failures)} files are damaged and could not be mended.")
+        raise P2pmodelError(f"{count(len(report.failures), 'damaged file')} could not be mended.")

@@ -57,6 +57,9 @@ class Keeper(Protocol):
     def parted(self, stored: DiskBlob) -> None:
         """It was adopted, and has a file of its own now."""
 
+    def damaged(self, chunks: int) -> None:
+        """So many chunks were found not to be what they were."""
+
     def released(self, stored: DiskBlob) -> None: ...
 
 
@@ -152,6 +155,7 @@ class DiskBlob:
             self.fresh.add(index)
             return True
         log.warning("chunk_damaged", blob=str(self.blob.id), chunk=index)
+        self._keeper.damaged(1)
         self._lose([index], forget_digests=False)
         return False
 
@@ -198,6 +202,8 @@ class DiskBlob:
         if index not in self.claimed and index not in self.held:
             return False
         right = self._is_right(index)
+        if not right:
+            self._keeper.damaged(1)
         if not right and index in self.held:
             self._lose([index], forget_digests=True)
             return False
@@ -413,6 +419,7 @@ class DiskBlob:
             digests = [self._disk.digest(self._fd, chunk_start(i), size, [whole]) for i, size in enumerate(sizes)]
             if whole.id() != self.blob.id:
                 log.warning("blob_damaged", blob=str(self.blob.id))
+                self._keeper.damaged(self.held.count)
                 self._lose(range(self.held.count), forget_digests=True)
                 return
             self._keeper.put_manifest(self, b"".join(digests), None, None)

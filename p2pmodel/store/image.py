@@ -26,6 +26,7 @@ class StoreStatistics:
     bytes_partial: int = 0
     bytes_adopted: int = 0  # of those sealed: files of somebody's cache, which take no room of ours
     blobs_evicted: int = 0
+    chunks_damaged: int = 0  # found on the disk not to be what was written
 
 
 @dataclass(slots=True)
@@ -129,8 +130,9 @@ class Image:
         entry.bytes = entry.blob.size if stored.sealed else bytes_of(entry.blob, stored.claimed)
         self._count_in(entry, 1)
 
-    def count(self, *, sealed: int = 0, partial: int = 0, adopted: int = 0) -> None:
+    def count(self, *, sealed: int = 0, partial: int = 0, adopted: int = 0, damaged: int = 0) -> None:
         with self._counting:
+            self.statistics.chunks_damaged += damaged
             self.statistics.bytes_adopted += adopted
             self.statistics.bytes_sealed += sealed
             self.statistics.bytes_partial += partial

@@ -272,6 +272,9 @@ class Keeping:
             self._image.announce(stored)
             self._unlink_from_trees(stored.blob.id)
 
+    def damaged(self, chunks: int) -> None:
+        self._image.count(damaged=chunks)
+
     def parted(self, stored: DiskBlob) -> None:
         with self.lock:
             self._let_go(stored.blob)

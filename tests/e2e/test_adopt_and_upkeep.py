@@ -195,6 +195,12 @@ def test_pins_and_removal(site, nodes):
     assert node.bring("acme/old")["upstream"] == 0
 
 
+def rotten(node):
+    """How many chunks were found damaged on its disk."""
+    text = node.ask("/metrics").body.decode()
+    return float(text.partition('p2pmodel_verify_failures_total{kind="chunk",source="store"} ')[2].partition("\n")[0])
+
+
 def test_verify_mends_what_rotted(site, nodes):
     data = {"w.bin": noise(52, 9 * MIB)}
     site.hub.add_repo("model", "acme/rot", data)
@@ -206,8 +212,10 @@ def test_verify_mends_what_rotted(site, nodes):
     with file.open("r+b") as opened:
         opened.seek(6 * MIB)
         opened.write(b"rot")
+    before = rotten(node)
     report = command(node, "verify", "acme/rot", "--json").json
     assert (report["files"], report["damaged"], report["mended"]) == (1, 1, 1)
+    assert rotten(node) == before + 1
     assert files_in(node.bring("acme/rot")["path"]) == data
 
 

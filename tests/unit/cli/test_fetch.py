@@ -8,6 +8,7 @@ import pytest
 
 from p2pmodel.cli import progress
 from p2pmodel.cli.progress import FetchEvent
+from p2pmodel.cli.report import VerifyReport
 from p2pmodel.settings import HostPort
 
 COMMIT = "c" * 40
@@ -258,3 +259,12 @@ def test_lines_come_now_and_then_and_once_at_the_end(capsys):
         "org/model: 10 B of 100 B (here 0 B, peers 10 B, hub 0 B), 45 B/s, 2 s to go",
         "org/model: 100 B of 100 B (here 0 B, peers 100 B, hub 0 B)",
     ]
+
+
+def test_while_several_files_come_it_says_how_many_are_there():
+    event = FetchEvent(event="progress", files=10_000, files_done=1_234, bytes=100, upstream=5)
+    assert event.words == "5 B of 100 B, 1,234 of 10,000 files (here 0 B, peers 0 B, hub 5 B)"
+    assert (
+        VerifyReport(event="progress", files=3, files_done=1, bytes=9, bytes_done=4).progress.words
+        == "4 B of 9 B, 1 of 3 files"
+    )

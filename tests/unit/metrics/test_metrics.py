@@ -24,6 +24,7 @@ def sources():
         peers=lambda: {"linked": 2, "known": 3},
         downloads=lambda: 1,
         bans=lambda: 2,
+        damaged=lambda: 4,
         store_bytes=lambda: {"sealed": 700, "partial": 50},
         store_quota_bytes=1000,
     )
@@ -65,6 +66,7 @@ def test_wrong_chunks_are_verification_failures_of_their_source(sources):
     sources.arrivals.count("peer", "wrong")
     assert _value(sources, "p2pmodel_chunks_total", source="peer", result="ok") == 1
     assert _value(sources, "p2pmodel_verify_failures_total", kind="chunk", source="peer") == 1
+    assert _value(sources, "p2pmodel_verify_failures_total", kind="chunk", source="store") == 4
 
 
 def test_requests_are_counted_by_answer_and_timed_in_cumulative_buckets(sources):
