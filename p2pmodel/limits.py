@@ -169,6 +169,7 @@ XET_XORB_CHUNKS_MAX: Final = 65_536  # 8,192 by the specification; the list of t
 XET_CHUNKS_KEPT_MAX: Final = 8_000_000  # of all clients' xorbs: half a terabyte, and 64 MB for their places; of files the same
 XET_SESSIONS_MAX: Final = 32  # uploads side by side; one more, and the oldest idle one's xorbs go
 XET_PLACES_MAX: Final = 16  # files of the store in which a xorb's chunks are remembered to lie
+XET_RECALLED_MAX: Final = 4096  # xorbs of a shard that are looked up on disk: 256 GB, a tenth of a second
 XET_SHARD_TERMS_MAX: Final = 65_536  # of a shard, 3 MiB: a terabyte in one piece, or 32 GB in pieces of half a megabyte
 XET_EXPANSION_MAX: Final = 64  # a shard's files may be so many times what came: what repeats packs well, but hashing it costs
 XET_WRITE_BYTES: Final = 256 * KIB  # written at a time; hf_xet sends up to 64 xorbs at once

@@ -8,12 +8,15 @@ import os
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import le
 from typing import Final, Protocol
 
-from p2pmodel.content import Blob
+import msgspec
+
+from p2pmodel.content import Blob, BlobId
 from p2pmodel.content.xet import Term, XorbReader, unpack
 from p2pmodel.delivery.ports import Spool, Store
 from p2pmodel.errors import StoreError
@@ -159,8 +162,8 @@ class Assembled:
 
 
 class StoredXorbs:
-    """Which xorbs lie, unpacked, in files that came by Xet: hf_xet remembers them as well, and sends them no more. Until the
-    daemon ends, so many, the last ones used."""
+    """Which xorbs lie, unpacked, in files that came by Xet: hf_xet remembers them as well, and sends them no more. The store
+    remembers all, the memory so many, the last ones used."""
 
     def __init__(self, store: Store) -> None:
         self.bytes = 0
@@ -168,17 +171,16 @@ class StoredXorbs:
         self._kept: OrderedDict[bytes, list[StoredChunks]] = OrderedDict()
         self._chunks = 0
 
-    def remember(self, file: Assembled) -> None:
-        """It is in the store now."""
+    def add(self, file: Assembled) -> dict[bytes, bytes]:
+        """It is in the store now: xorbs of which something new is known, and what to `keep` of them."""
+        new = set()
         for run, start in zip(file.runs, file.starts, strict=False):
-            kept = self._kept.setdefault(run.xorb, [])
-            if len(kept) < XET_PLACES_MAX and self.find(run.xorb, run.first, run.stop) is None:
-                chunks = StoredChunks(self._store, file.blob, start, run.first, run.offsets)
-                kept.append(chunks)
-                self._count(chunks, 1)
-        while self._chunks > XET_CHUNKS_KEPT_MAX:
-            for chunks in self._kept.popitem(last=False)[1]:
-                self._count(chunks, -1)
+            if len(self._kept.get(run.xorb, ())) < XET_PLACES_MAX and self.find(run.xorb, run.first, run.stop) is None:
+                self._put(run.xorb, StoredChunks(self._store, file.blob, start, run.first, run.offsets))
+                new.add(run.xorb)
+        told = {xorb: _encode(self._kept[xorb]) for xorb in new}
+        self._make_room()
+        return told
 
     def find(self, xorb: bytes, first: int, stop: int) -> StoredChunks | None:
         """What holds all of these chunks, if its file is still there."""
@@ -192,6 +194,66 @@ class StoredXorbs:
             self._count(chunks, -1)
         return None
 
+    def knows(self, xorb: bytes) -> bool:
+        return xorb in self._kept
+
+    def learn(self, recalled: Mapping[bytes, Sequence[StoredChunks]]) -> None:
+        for xorb, places in recalled.items():
+            if xorb not in self._kept:
+                for chunks in places:
+                    self._put(xorb, chunks)
+        self._make_room()
+
+    # In the store; blocking
+
+    def keep(self, told: Mapping[bytes, bytes]) -> None:
+        """Raises StoreError."""
+        for xorb, document in told.items():
+            self._store.put_document(_key(xorb), document)
+
+    def recall(self, xorbs: Iterable[bytes]) -> dict[bytes, list[StoredChunks]]:
+        """What an earlier run has kept, to be `learn`t. Raises StoreError."""
+        found = {xorb: self._store.document(_key(xorb)) for xorb in xorbs}
+        return {xorb: list(self._decoded(document)) for xorb, document in found.items() if document}
+
+    def _decoded(self, document: bytes) -> Iterator[StoredChunks]:
+        try:
+            for place in msgspec.json.decode(document, type=list[_Place])[:XET_PLACES_MAX]:
+                blob = Blob(BlobId("sha256", place.sha256), place.size)
+                offsets = array("I", place.offsets)
+                if min(place.start, place.first) >= 0 and all(map(le, offsets, offsets[1:])) and len(offsets):
+                    yield StoredChunks(self._store, blob, place.start, place.first, offsets)
+        except (ValueError, RecursionError):
+            return  # another version's
+
+    def _put(self, xorb: bytes, chunks: StoredChunks) -> None:
+        self._kept.setdefault(xorb, []).append(chunks)
+        self._count(chunks, 1)
+
+    def _make_room(self) -> None:
+        while self._chunks > XET_CHUNKS_KEPT_MAX:
+            for chunks in self._kept.popitem(last=False)[1]:
+                self._count(chunks, -1)
+
     def _count(self, chunks: StoredChunks, times: int) -> None:
         self._chunks += times * (len(chunks.offsets) + ENTRY_COST)
         self.bytes += times * (chunks.offsets[-1] - chunks.offsets[0])
+
+
+class _Place(msgspec.Struct):
+    """As it is kept; `offsets` are the array's bytes."""
+
+    sha256: str
+    size: int
+    start: int
+    first: int
+    offsets: bytes
+
+
+def _encode(places: Sequence[StoredChunks]) -> bytes:
+    rows = [_Place(at.blob.id.hex, at.blob.size, at.start, at.first, at.offsets.tobytes()) for at in places]
+    return msgspec.json.encode(rows)
+
+
+def _key(xorb: bytes) -> str:
+    return f"xet-xorb {xorb.hex()}"

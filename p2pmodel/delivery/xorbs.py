@@ -29,6 +29,7 @@ from p2pmodel.limits import (
     UPLOAD_IDLE_S,
     XET_CHUNKS_KEPT_MAX,
     XET_EXPANSION_MAX,
+    XET_RECALLED_MAX,
     XET_SESSIONS_MAX,
     XET_SPENT_S,
     XET_WRITE_BYTES,
@@ -86,6 +87,7 @@ class Xorbs:
         part = _ShardPart()
         yield part
         if part.right and self._nursery is not None:
+            await self._recall(part.files)
             self._nursery.start_soon(self._take_in, self._assemble(part.files))
             if session in self._sessions:
                 self._sessions[session].spent = True
@@ -137,6 +139,17 @@ class Xorbs:
 
     # Files
 
+    async def _recall(self, files: Sequence[XetFile]) -> None:
+        """Where xorbs lie that nobody has sent since the daemon began."""
+        named = dict.fromkeys(term.xorb for file in files for term in file.terms())
+        sent = {name for session in self._sessions.values() for name in session.xorbs}
+        unknown = [name for name in named if name not in sent and not self._stored.knows(name)][:XET_RECALLED_MAX]
+        if unknown:
+            try:
+                self._stored.learn(await self._around.blocking(self._stored.recall, unknown))
+            except StoreError as error:
+                log.info("upload_not_kept", reason=str(error))
+
     def _assemble(self, files: Sequence[XetFile]) -> list[Assembled]:
         """Those of the files that are all here, and not yet in the store. Their sessions have them as users now."""
         room = XET_EXPANSION_MAX * (self._stored.bytes + sum(each.size for each in self._sessions.values()))
@@ -173,7 +186,9 @@ class Xorbs:
                     await self._intake.take_in(file.blob, file)
                 state = self._around.store.find(file.blob.id)
                 if state is not None and state.sealed:
-                    self._stored.remember(file)
+                    await self._around.blocking(self._stored.keep, self._stored.add(file))
+            except StoreError as error:
+                log.info("upload_not_remembered", reason=str(error))
             finally:
                 for session in file.sessions:
                     self._left(session)

@@ -162,6 +162,38 @@ async def test_a_file_that_is_gone_gives_nothing(autojump_clock):
         assert (places[xet_bytes(name(1))], len(places[xet_bytes(name(2))])) == ([], 1)  # nobody has asked for the second
 
 
+async def test_after_a_restart_it_is_still_known_where_they_lie(autojump_clock):
+    async with nodes(MemoryHub(), "a") as [a]:
+        await upload(a)
+        await trio.sleep(1)
+    lan = Lan()
+    async with trio.open_nursery() as nursery:
+        again = Node("a", lan, MemoryHub(), store=a.store)
+        async with again.running(nursery):
+            await send_newer(again)
+            assert again.bytes_of(blob_of(NEWER)) == NEWER
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"no json",
+        b"[" * 9999,
+        b"[{}]",
+        b'[{"sha256": "x", "size": 1, "start": 0, "first": 0, "offsets": ""}]',
+        b'[{"sha256": "%s", "size": 1, "start": -1, "first": 0, "offsets": "AAAAAAEAAAA="}]' % (b"ab" * 32),
+        b'[{"sha256": "%s", "size": 1, "start": 0, "first": 0, "offsets": "AAA="}]' % (b"ab" * 32),
+        b'[{"sha256": "%s", "size": 1, "start": 0, "first": 0, "offsets": "AQAAAAAAAAA="}]' % (b"ab" * 32),
+        b'[{"sha256": "%s", "size": 1, "start": 0, "first": 0, "offsets": ""}]' % (b"ab" * 32),
+    ],
+)
+async def test_what_another_version_kept_is_passed_over(autojump_clock, document):
+    async with nodes(MemoryHub(), "a") as [a]:
+        a.store.put_document(f"xet-xorb {xet_bytes(name(1)).hex()}", document)
+        await send_newer(a)
+        assert a.store.find(blob_of(NEWER).id) is None
+
+
 async def test_a_file_that_was_damaged_since_spoils_no_other(autojump_clock):
     async with nodes(MemoryHub(), "a") as [a]:
         await upload(a)

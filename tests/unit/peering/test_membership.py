@@ -25,6 +25,12 @@ def test_a_nodes_key_is_made_once_and_closed_to_others(tmp_path):
     assert key.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_nodes_other_keys_are_the_same_after_every_start_and_one_for_each_purpose(tmp_path):
+    first, again = Identity.load(tmp_path), Identity.load(tmp_path)
+    assert first.secret(b"one") == again.secret(b"one") != first.secret(b"two")
+    assert Identity.generate().secret(b"one") != first.secret(b"one")
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path):
     Identity.load(tmp_path)
     (tmp_path / "identity" / "node.key").chmod(0o640)
