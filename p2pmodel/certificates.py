@@ -1,4 +1,4 @@
-"""What all X.509 certificates of ours have in common: an authority signs no further authorities.
+"""What all X.509 certificates of ours have in common: an authority signs no further authorities; and what foreign ones can do.
 
 The order of the extensions is part of it: members of a closed cluster derive its authority each by itself, byte for byte.
 """
@@ -6,12 +6,26 @@ The order of the extensions is part of it: members of a closed cluster derive it
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
 PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
+
+# What `cryptography` raises over certificates and revocation lists that others made; most of it is no ValueError.
+ODD: Final = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def named(common: str) -> x509.Name:

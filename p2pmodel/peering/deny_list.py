@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from p2pmodel.certificates import ODD
 from p2pmodel.errors import ConfigError
 from p2pmodel.limits import DENY_LIST_BYTES_MAX
 
 _NUMBERS: Final = 1 << 160  # RFC 5280 5.2.3: 20 octets
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class DenyList:
         """From DER. Raises ValueError unless it is a whole list of that authority's."""
         try:
             return cls._of(x509.load_der_x509_crl(document), authority)
-        except _UNREADABLE as error:
+        except ODD as error:
             raise ValueError(f"no revocation list with a number: {error}") from error
 
     @classmethod
@@ -48,7 +47,7 @@ class DenyList:
         """Raises ConfigError unless it is a PEM file with a whole list of that authority's."""
         try:
             return cls._of(x509.load_pem_x509_crl(file.read_bytes()), authority)
-        except (OSError, *_UNREADABLE) as error:
+        except (OSError, *ODD) as error:
             raise ConfigError(f"cluster.crl must be a PEM revocation list of cluster.ca with a number: {error}") from error
 
     @classmethod

@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 import trio
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
+from p2pmodel.certificates import ODD
 from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.errors import ConfigError
 from p2pmodel.limits import MEMBERSHIP_CHECK_S
@@ -63,7 +63,7 @@ class Memberships:
 def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (InvalidSignature, ValueError, TypeError):
+    except ODD:
         return False
     return True
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from p2pmodel.certificates import as_authority, as_leaf, named
+from p2pmodel.certificates import ODD, as_authority, as_leaf, named
 from p2pmodel.content import NodeId
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.errors import ConfigError
@@ -81,7 +81,7 @@ class Membership:
             certificate = x509.load_pem_x509_certificate(cert.read_bytes())
             private = serialization.load_pem_private_key(key.read_bytes(), password=None)
             named = certified_node(certificate)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, *ODD) as error:
             raise ConfigError(f"cluster.ca, cluster.cert and cluster.key must be readable PEM files: {error}") from error
         if not isinstance(private, Ed25519PrivateKey):
             raise ConfigError(f"{key} must be an Ed25519 key.")
@@ -131,6 +131,15 @@ def parse_join_token(token: str) -> bytes:
 def sharing_key(secret: bytes) -> bytes:
     """What names private blobs among members (protocol/private.md); a hardened cluster's secret is its CA's public key."""
     return _derive(secret, b"p2pmodel private sharing v1")
+
+
+def read_certificate(document: bytes) -> tuple[x509.Certificate, NodeId]:
+    """A certificate from DER, and whose it is. Raises ValueError, and nothing else, for what is none of a node's."""
+    try:
+        certificate = x509.load_der_x509_certificate(document)
+        return certificate, certified_node(certificate)
+    except ODD as error:
+        raise ValueError(f"not a node's certificate: {error}") from error
 
 
 def certified_node(certificate: x509.Certificate) -> NodeId:

@@ -22,7 +22,7 @@ from p2pmodel.errors import StrangerError
 from p2pmodel.limits import DIAL_TURNS_MAX, HANDSHAKE_TIMEOUT_S, MIB
 from p2pmodel.network import Address, ByteStream
 from p2pmodel.peering.live_membership import Memberships
-from p2pmodel.peering.membership import Membership, certified_node
+from p2pmodel.peering.membership import Membership, read_certificate
 
 ALPN: Final = "p2pmodel/1"
 _PIECE_BYTES: Final = 256 * 1024
@@ -161,8 +161,8 @@ class TlsStream(ByteStream):
             raise ValueError(f"the other end does not speak {ALPN}")
         certificate = self._tls.getpeercert(binary_form=True)
         assert certificate is not None  # CERT_REQUIRED
-        self.certificate = x509.load_der_x509_certificate(certificate)
-        return certified_node(self.certificate)
+        self.certificate, node = read_certificate(certificate)
+        return node
 
     async def peek(self) -> bytes:
         if not self._peeked:

@@ -47,7 +47,8 @@ from p2pmodel.gateway.connection import ClientConnection, Desk
 from p2pmodel.gateway.gate import Gate, hosts_of
 from p2pmodel.gateway.ranges import UnsatisfiableError, choose
 from p2pmodel.limits import CHUNK_BYTES
-from p2pmodel.peering import DenyList, remembered
+from p2pmodel.peering import DenyList, Identity, Membership, Memberships, remembered
+from p2pmodel.peering.membership import read_certificate
 from p2pmodel.store import record
 from p2pmodel.store.record import Claim
 from p2pmodel.upstream.client import Document
@@ -124,6 +125,22 @@ def attestations(data: bytes) -> None:
 def attestation_seeds() -> list[bytes]:
     words = [Attestation.sign(BLOB, first, bytes(32) * 2, Level.WITNESS, circle=CIRCLE, key=KEY).to_bytes() for first in (0, 1)]
     return [words[0], b"".join(words)]
+
+
+def certificate(data: bytes) -> None:
+    with suppress(ValueError):
+        found, node = read_certificate(data)
+        assert len(node) == 40
+        Memberships(_stranger()).trusts(found, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+
+
+def certificate_seeds() -> list[bytes]:
+    return [_stranger().certificate.public_bytes(Encoding.DER), _authority().public_bytes(Encoding.DER)]
+
+
+@cache
+def _stranger() -> Membership:
+    return Membership.open(Identity(KEY))
 
 
 def deny_list(data: bytes) -> None:
@@ -401,6 +418,7 @@ TARGETS = {
     "frames": Target(frames, frame_seeds),
     "manifest": Target(manifest, manifest_seeds),
     "attestations": Target(attestations, attestation_seeds),
+    "certificate": Target(certificate, certificate_seeds),
     "deny-list": Target(deny_list, deny_list_seeds),
     "listing": Target(listing, listing_seeds),
     "txt": Target(txt, txt_seeds),

@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.errors import ConfigError
 from p2pmodel.peering import Identity, Membership, TlsSecure, new_join_token, parse_join_token
-from p2pmodel.peering.membership import certified_node
+from p2pmodel.peering.membership import certified_node, read_certificate
 
 
 def der(certificate):
@@ -164,3 +164,27 @@ def test_contexts_speak_tls_1_3_alone_and_want_a_certificate_of_both_sides():
         assert context.minimum_version is ssl.TLSVersion.TLSv1_3
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.verify_flags & ssl.VERIFY_X509_STRICT
+
+
+def of_version(number, identity, authority_key):
+    """A node's certificate that says that it is of another version: rightly signed, so TLS itself takes it."""
+    issuer = Membership.open(identity).authority.subject
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity.node)])
+    begin, end = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2020, 2119))
+    made = x509.CertificateBuilder(issuer, name, identity.key.public_key(), 7, begin, end).sign(authority_key, None)
+    signed_part = made.tbs_certificate_bytes.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01" + bytes([number]))
+    signature = authority_key.sign(signed_part)
+    body = signed_part + bytes.fromhex("300506032b6570") + b"\x03\x41\0" + signature
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+
+
+@pytest.mark.parametrize(("number", "fine"), [(2, True), (1, False), (17, False)])
+def test_a_certificate_of_an_odd_version_is_no_certificate_and_no_bug(number, fine):
+    """`cryptography` has an error of its own for it; strangers of an open cluster can sign what they like."""
+    identity, key = Identity.generate(), Ed25519PrivateKey.generate()
+    document = of_version(number, identity, key)
+    if fine:
+        assert read_certificate(document)[1] == identity.node
+    else:
+        with pytest.raises(ValueError, match="not a node's certificate"):
+            read_certificate(document)
