@@ -52,7 +52,7 @@ class Store:
             undo.callback(self.layout.unlock)
             self._index = Index(self.layout.index, fsync=fsync)
             undo.callback(self._index.close)
-            self._trees = Trees(self.layout)
+            self._trees = Trees(self.layout, self._disk)
             self._adoptions = Adoptions(self._index, self.layout, self._disk)
             self._image = Image(self._index.aliases(), quota_bytes=quota_bytes)
             self._keeping = Keeping(

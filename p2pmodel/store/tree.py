@@ -1,9 +1,9 @@
 """A Hugging Face cache tree over the sealed files: `models--org--name/{blobs,refs,snapshots}`, nothing stored twice.
 
 `blobs/<etag>` is a hard link to the sealed file, `snapshots/<commit>/<path>` a relative symlink to it, `refs/<revision>`
-a file with the commit. Paths and revisions come from a hub: they are checked, walked by descriptors, and every link is
-made aside and renamed into place, so that whatever lies there before is replaced (a file, a link) or refused (a
-directory), never followed.
+a file with the commit; all of it durable before anybody is told of the path. Paths and revisions come from a hub: they are
+checked, walked by descriptors, and every link is made aside and renamed into place, so that whatever lies there before is
+replaced (a file, a link) or refused (a directory), never followed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -22,10 +23,11 @@ from typing import Final
 from p2pmodel.content import Repo, check_path
 from p2pmodel.errors import StoreError
 from p2pmodel.store.beneath import directory
-from p2pmodel.store.disk import disk_errors
+from p2pmodel.store.disk import Disk, disk_errors
 from p2pmodel.store.freshness import Freshness
 
 _COMMIT: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
+_REF_BYTES_MAX: Final = 129  # of a commit, and one to see that there are more
 _ETAG: Final = re.compile(r"[0-9a-f]{40,64}")
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP})
 
@@ -45,8 +47,10 @@ class Leaf:
 class CacheTree:
     """One hub's tree on one shelf. `aside` is a directory of ours on the same file system, for links in the making."""
 
-    def __init__(self, root: Path, aside: Path, *, mode: int) -> None:
+    def __init__(self, root: Path, aside: Path, *, mode: int, disk: Disk) -> None:
         self.root = root
+        self._disk = disk
+        self._changed: set[tuple[str, ...]] = set()  # directories below the root in which there is a new name
         self._aside = aside / f"link-{root.name}"
         self._mode = mode
         self._lock = threading.Lock()
@@ -57,6 +61,7 @@ class CacheTree:
             raise StoreError(f"{commit[:200]!r} is no name for a snapshot's directory.")
         folder = folder_of(repo)
         with self._lock, disk_errors(f"linking {repo} into the cache tree"):
+            self._changed.clear()  # of one that failed
             with directory(self.root, (folder, "snapshots", commit), mode=self._mode):
                 pass
             for leaf in leaves:
@@ -64,6 +69,7 @@ class CacheTree:
                     self._point(folder, commit, leaf)
             for revision in revisions:
                 self._refer(folder, revision, commit)
+            self._sync()
         return self.root / folder / "snapshots" / commit
 
     def forget(self, etags: Iterable[str]) -> None:
@@ -92,7 +98,8 @@ class CacheTree:
     def _link(self, folder: str, leaf: Leaf) -> bool:
         if not _ETAG.fullmatch(leaf.etag):
             raise StoreError(f"{leaf.etag[:200]!r} is no name for a blob.")
-        with directory(self.root, (folder, "blobs"), mode=self._mode) as fd:
+        names = (folder, "blobs")
+        with directory(self.root, names, mode=self._mode) as fd:
             try:
                 sealed = leaf.sealed.lstat()
                 with suppress(FileNotFoundError):
@@ -100,7 +107,7 @@ class CacheTree:
                         return True
                 with leaf.fresh.our_change(leaf.sealed):
                     self._make_hard_or_soft(leaf)
-                    self._put(fd, leaf.etag)
+                    self._put(fd, names, leaf.etag)
             except FileNotFoundError:
                 return False
         return True
@@ -121,27 +128,53 @@ class CacheTree:
     def _point(self, folder: str, commit: str, leaf: Leaf) -> None:
         *parents, name = check_path(leaf.path).split("/")
         target = "../" * (len(parents) + 2) + f"blobs/{leaf.etag}"
-        with directory(self.root, (folder, "snapshots", commit, *parents), mode=self._mode) as fd:
+        names = (folder, "snapshots", commit, *parents)
+        with directory(self.root, names, mode=self._mode) as fd:
             with suppress(OSError):  # not there, or no link: made below
                 if os.readlink(name, dir_fd=fd) == target:  # pathlib knows no dir_fd
                     return
             self._aside.unlink(missing_ok=True)
             self._aside.symlink_to(target)
-            self._put(fd, name)
+            self._put(fd, names, name)
 
     def _refer(self, folder: str, revision: str, commit: str) -> None:
         try:
             *parents, name = check_path(revision).split("/")
         except ValueError:
             return  # a branch that no file can be named after is found through the gateway alone
-        with directory(self.root, (folder, "refs", *parents), mode=self._mode) as fd:
+        names = (folder, "refs", *parents)
+        with directory(self.root, names, mode=self._mode) as fd:
+            if _says(fd, name, commit):
+                return
             self._aside.unlink(missing_ok=True)
-            self._aside.write_text(commit, "ascii")
+            with self._aside.open("x", encoding="ascii") as file:
+                file.write(commit)
+                file.flush()
+                self._disk.sync(file.fileno())
             self._aside.chmod(0o644)
-            self._put(fd, name)
+            self._put(fd, names, name)
 
-    def _put(self, fd: int, name: str) -> None:
+    def _put(self, fd: int, names: tuple[str, ...], name: str) -> None:
         os.rename(self._aside, name, dst_dir_fd=fd)  # pathlib knows no dir_fd
+        self._changed.add(names)
+
+    def _sync(self) -> None:
+        """Names that are not on the disk would be lost with the power, and the path that somebody was told of with them."""
+        ways = {names[:depth] for names in self._changed for depth in range(len(names) + 1)}
+        for names in sorted(ways, key=len, reverse=True):
+            with directory(self.root, names, mode=self._mode) as fd:
+                self._disk.sync(fd)
+
+
+def _says(fd: int, name: str, commit: str) -> bool:
+    """Whether a ref is a file of ours that leads to that commit."""
+    try:
+        ref = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+    except OSError:  # not there, or no file
+        return False
+    with open(ref, "rb") as file:  # noqa: PTH123  # a descriptor
+        there = os.fstat(ref)
+        return stat.S_ISREG(there.st_mode) and there.st_nlink == 1 and file.read(_REF_BYTES_MAX) == commit.encode()
 
 
 def _remove_tree(path: Path) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from p2pmodel.content import Hub, Repo, Snapshot
+from p2pmodel.store.disk import Disk
 from p2pmodel.store.layout import Layout
 from p2pmodel.store.tree import CacheTree, Leaf
 
 
 class Trees:
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, disk: Disk) -> None:
         self._trees = {
-            (hub, shelf.private): CacheTree(shelf.tree(hub), shelf.partials, mode=shelf.directory_mode)
+            (hub, shelf.private): CacheTree(shelf.tree(hub), shelf.partials, mode=shelf.directory_mode, disk=disk)
             for hub in Hub
             for shelf in layout.shelves()
         }

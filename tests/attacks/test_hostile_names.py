@@ -9,6 +9,7 @@ from daemons import House, Site, files_in
 
 from p2pmodel.content import FileEntry, Hub, Repo, RepoKind, check_path
 from p2pmodel.errors import StoreError, WrongAnswerError
+from p2pmodel.store.disk import Disk
 from p2pmodel.store.export import export
 from p2pmodel.store.freshness import Freshness
 from p2pmodel.store.tree import CacheTree, Leaf
@@ -75,7 +76,7 @@ def test_each_is_refused_wherever_a_hub_or_a_peer_can_say_it():
 
 def test_each_is_refused_once_more_where_files_are_made(place, figure):
     before = everything(place)
-    tree = CacheTree(place / "tree", place / "aside", mode=0o755)
+    tree = CacheTree(place / "tree", place / "aside", mode=0o755, disk=Disk(fsync=False))
     for name in NAMES:
         with pytest.raises((StoreError, ValueError)):
             tree.materialise(REPO, COMMIT, (), [leaf(place, name)])
@@ -103,7 +104,7 @@ def test_what_was_put_in_the_stores_way_is_replaced_or_refused_and_never_written
     there = place / "tree/models--org--model" / where
     there.parent.mkdir(parents=True)
     PLANTED[kind](there, place / "secret")
-    tree = CacheTree(place / "tree", place / "aside", mode=0o755)
+    tree = CacheTree(place / "tree", place / "aside", mode=0o755, disk=Disk(fsync=False))
     if kind == "directory":
         with pytest.raises(StoreError):
             tree.materialise(REPO, COMMIT, ["main"], [leaf(place, "a")])

@@ -21,6 +21,7 @@ from p2pmodel.content import Blob, BlobId
 from p2pmodel.store import Store
 
 CUTS = int(os.environ.get("P2PMODEL_CUTS", "12"))
+AT_ONCE = 4
 MODEL_MIB = 64
 RATE = 30e6
 LATEST_S = 8.0  # longer than a fetch takes: some cuts come after an answer, soon or late
@@ -96,3 +97,18 @@ def test_a_power_cut_leaves_no_wrong_byte_no_false_claim_and_loses_no_file_that_
     assert acknowledged
     assert claims
     assert files_in(done["path"]) == models[-1].files
+
+
+def test_the_path_that_a_fetch_told_of_is_there_after_a_cut_right_behind_it(lan, disk, new_model, figure):
+    """A program that has it in its configuration loads from there, with the hub or without."""
+    node, lost = lan.daemon(1, node__state_dir=f"{disk}/state"), 0
+    node.state = Path(disk) / "state"
+    for _ in range(AT_ONCE):
+        model = new_model(lan, 8)
+        path = Path(node.start().bring(model.name)["path"])
+        lan.lab("powercut", 1)
+        node.wait()
+        ref = path.parents[1] / "refs" / "main"
+        lost += not (path.exists() and files_in(path) == model.files and ref.read_text() == path.name)
+    figure(f"{AT_ONCE} cuts, {lost} paths lost")
+    assert lost == 0

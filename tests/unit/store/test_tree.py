@@ -4,10 +4,11 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from fakes.stores import COMMIT, REPO, sample
+from fakes.stores import COMMIT, REPO, FaultyDisk, OnDisk, sample
 
 from p2pmodel.content import FileEntry, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.errors import StoreError
+from p2pmodel.store.disk import Disk
 from p2pmodel.store.export import export
 from p2pmodel.store.freshness import Freshness
 from p2pmodel.store.tree import CacheTree, Leaf, folder_of
@@ -62,6 +63,21 @@ def test_materialising_again_adds_and_repairs(house):
     TWO.put(house.store)
     materialise(house, {"a": ONE, "b": TWO})
     assert ((path / "a").read_bytes(), (path / "b").read_bytes()) == (ONE.data, TWO.data)
+
+
+def test_what_is_new_in_the_tree_is_durable_and_what_is_there_already_costs_nothing(tmp_path):
+    disk = FaultyDisk()
+    house = OnDisk(tmp_path / "state", disk=disk)
+    ONE.put(house.store)
+    house.store.put_ref(REPO, "main", COMMIT)
+    disk.steps.clear()
+    materialise(house, {"a/b": ONE})
+    # The ref itself; then refs, blobs, snapshots/<commit>/a, and every directory above them.
+    assert disk.steps == ["sync"] * (1 + 3 + 4)
+    disk.steps.clear()
+    materialise(house, {"a/b": ONE})
+    assert disk.steps == []
+    house.close()
 
 
 def test_a_ref_moves_with_the_hub(house):
@@ -159,7 +175,7 @@ def tree(tmp_path):
     sealed.write_bytes(ONE.data)
     return SimpleNamespace(
         top=tmp_path,
-        made=CacheTree(tmp_path / "tree", tmp_path / "aside", mode=0o755),
+        made=CacheTree(tmp_path / "tree", tmp_path / "aside", mode=0o755, disk=Disk(fsync=False)),
         leaf=lambda path, etag=ONE.blob.id.hex: Leaf(path, etag, sealed, Freshness(1)),
     )
 
