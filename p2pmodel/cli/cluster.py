@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pmodel.cli.options import settings_options
+from p2pmodel.cli.options import json_option, settings_options
+from p2pmodel.cli.report import print_json
 from p2pmodel.errors import ConfigError
 from p2pmodel.settings import Settings
 
@@ -31,40 +32,44 @@ def command() -> None:
 
 @command.command("init")
 @_key_file_option
-def init(key_file: Path | None) -> None:
+@json_option
+def init(key_file: Path | None, *, as_json: bool) -> None:
     """Make a new cluster: write its key and print the token that lets other nodes join."""
     from p2pmodel.peering.membership import new_join_token  # noqa: PLC0415  # brings cryptography
 
     token = new_join_token()
-    _write_key(key_file, token)
-    click.echo(token)
+    _tell({"token": token, "key_file": str(_write_key(key_file, token))}, as_json=as_json)
     click.echo("Whoever has this token is a member. On each other node: p2pmodel cluster join TOKEN", err=True)
 
 
 @command.command("join")
 @click.argument("token")
 @_key_file_option
-def join(token: str, key_file: Path | None) -> None:
+@json_option
+def join(token: str, key_file: Path | None, *, as_json: bool) -> None:
     """Make this node a member of the cluster that printed TOKEN (- reads it from stdin, out of sight of `ps`)."""
     from p2pmodel.peering.membership import parse_join_token  # noqa: PLC0415  # brings cryptography
 
     given = sys.stdin.readline().strip() if token == _STDIN else token.strip()
     parse_join_token(given)
-    _write_key(key_file, given)
+    _tell({"key_file": str(_write_key(key_file, given))}, as_json=as_json)
 
 
 @command.command("token")
+@json_option
 @settings_options
-def show(settings: Settings) -> None:
+def show(settings: Settings, *, as_json: bool) -> None:
     """Print this cluster's join token."""
-    click.echo(_ring(_key_of(settings)).token)
+    file = _key_of(settings)
+    _tell({"token": _ring(file).token, "key_file": str(file)}, as_json=as_json)
 
 
 @command.command("rotate")
 @click.argument("token", required=False)
 @click.option("--grace", default="24h", metavar="TIME", help="How long the former key lets nodes in as well (24h).")
+@json_option
 @settings_options
-def rotate(settings: Settings, token: str | None, grace: str) -> None:
+def rotate(settings: Settings, *, token: str | None, grace: str, as_json: bool) -> None:
     """Change the cluster's key: on one node without TOKEN, then on each other one with the TOKEN that it prints (- reads it
     from stdin).
 
@@ -85,10 +90,19 @@ def rotate(settings: Settings, token: str | None, grace: str) -> None:
     ring = _ring(file)
     if ring.token != fresh:
         _replace(file, ring.rotated(fresh, now=time.time(), grace_s=grace_s).spell())
+    told = {"token": fresh} if given is None else {}
+    _tell(told | {"key_file": str(file)}, as_json=as_json)
     if given is None:
-        click.echo(fresh)
         click.echo(f"On each other node, within {grace}: p2pmodel cluster rotate TOKEN --grace {grace}", err=True)
     click.echo(f"{file} holds the new key; the daemon here takes it within seconds.", err=True)
+
+
+def _tell(document: dict[str, str], *, as_json: bool) -> None:
+    """The result on stdout: for people the token alone, where there is a new one."""
+    if as_json:
+        print_json(document)
+    elif "token" in document:
+        click.echo(document["token"])
 
 
 def _key_of(settings: Settings) -> Path:
@@ -104,8 +118,9 @@ def _ring(file: Path) -> KeyRing:
     return KeyRing.parse(config.read_lines(file))
 
 
-def _write_key(chosen: Path | None, token: str) -> None:
-    """Keep the key where nobody else can read it, and never over another one: its cluster would be lost to this node."""
+def _write_key(chosen: Path | None, token: str) -> Path:
+    """Keep the key where nobody else can read it, and never over another one: its cluster would be lost to this node. Where
+    that is."""
     from p2pmodel import config  # noqa: PLC0415  # `--help` does without
 
     file = chosen or config.key_file_to_write()
@@ -118,6 +133,7 @@ def _write_key(chosen: Path | None, token: str) -> None:
     if chosen:
         click.echo(f'Set cluster.key_file = "{file}" in the config, so that the daemon finds it.', err=True)
     click.echo("Restart the daemon here; `p2pmodel status` then says that the cluster is closed.", err=True)
+    return file
 
 
 def _replace(file: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount, count
 from p2pmodel.cli.repo_argument import repo_argument
-from p2pmodel.cli.report import InfoReport, InfoSnapshotReport, day, print_json, print_table
+from p2pmodel.cli.report import InfoReport, InfoSnapshotReport, day, print_json, print_table, where
 from p2pmodel.settings import Settings
 
 
@@ -26,7 +26,7 @@ def command(settings: Settings, *, asked: Mapping[str, str], as_json: bool) -> N
         print_json(document)
         return
     report = msgspec.convert(document, InfoReport)
-    click.echo(f"{report.repo} ({report.type} of {report.hub})")
+    click.echo(f"{report.repo} ({report.type} of {where(report.repo, report.hub)})")
     for snapshot in report.snapshots:
         click.echo()
         _show(snapshot, report.vouchers)

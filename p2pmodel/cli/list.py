@@ -8,7 +8,7 @@ import msgspec
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount
-from p2pmodel.cli.report import SnapshotReport, SnapshotsReport, day, print_json, print_table
+from p2pmodel.cli.report import SnapshotReport, SnapshotsReport, day, print_json, print_table, where
 from p2pmodel.settings import Settings
 
 
@@ -39,5 +39,5 @@ def _row(snapshot: SnapshotReport) -> tuple[str, ...]:
         amount(snapshot.bytes) if whole else f"{amount(snapshot.bytes_here)} of {amount(snapshot.bytes)}",
         day(snapshot.used),
         str(snapshot.peers),
-        snapshot.hub,
+        where(snapshot.repo, snapshot.hub),
     )

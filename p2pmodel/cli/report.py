@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from p2pmodel.cli.progress import HashEvent
+from p2pmodel.content.naming import LAN_OWNER
 
 
 class StoreReport(msgspec.Struct, kw_only=True):
@@ -296,6 +297,11 @@ class LimitsReport(msgspec.Struct, kw_only=True):
     """`/-/api/limits`, by key of [limits]: bytes/s or connections; a rate of 0 is no limit."""
 
     limits: dict[str, LimitReport]
+
+
+def where(repo: str, hub: str) -> str:
+    """Whose a repo is: what was pushed with --lan is no hub's."""
+    return "this cluster" if repo.startswith(f"{LAN_OWNER}/") else hub
 
 
 def day(unix: int) -> str:

@@ -92,6 +92,12 @@ def test_list_shows_what_is_whole_and_what_is_not(run, daemon):
     assert "1.0 kB of 4.0 kB" in lines[2]
 
 
+def test_what_was_pushed_to_the_cluster_is_no_hubs(run, daemon):
+    held = {"hub": "huggingface", "type": "model", "repo": "_lan/mine", "commit": "c" * 40}
+    daemon.documents["snapshots"] = {"snapshots": [held]}
+    assert run("list")[1].splitlines()[1].endswith("this cluster")
+
+
 def test_nothing_held_is_said_apart_from_results(run, daemon):
     daemon.documents["snapshots"] = {"snapshots": []}
     code, out, err = run("list")
@@ -161,6 +167,18 @@ def test_env_points_clients_at_the_running_daemons_own_port(run, daemon):
     assert f"export MODELSCOPE_ENDPOINT=http://localhost:{daemon.port}\n" in out
 
 
+def test_env_in_json_has_what_the_lines_would_set(run, daemon, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "corp")
+    monkeypatch.delenv("no_proxy", raising=False)
+    endpoint = f"http://localhost:{daemon.port}"
+    assert json.loads(run("env", "--json")[1]) == {
+        "HF_ENDPOINT": endpoint,
+        "MODELSCOPE_ENDPOINT": endpoint,
+        "NO_PROXY": "localhost,127.0.0.1,::1,corp",
+        "no_proxy": "localhost,127.0.0.1,::1",
+    }
+
+
 def test_env_without_a_daemon_prints_the_configured_port_and_a_note(run):
     code, out, err = run("env", "--set", "gateway.listen=localhost:9")
     assert code == 0
@@ -223,6 +241,20 @@ def test_init_makes_a_key_that_only_its_owner_reads_and_token_prints_it_again(ru
     assert file.stat().st_mode & 0o777 == 0o600
     assert "p2pmodel cluster join" in err
     assert run("cluster", "token", "--set", f"cluster.key_file={file}")[1] == token
+
+
+def test_membership_in_json(run, tmp_path):
+    file = tmp_path / "key"
+    made = json.loads(run("cluster", "init", "--key-file", file, "--json")[1])
+    assert made == {"token": file.read_text().strip(), "key_file": str(file)}
+    assert json.loads(run("cluster", "token", "--json", "--set", f"cluster.key_file={file}")[1]) == made
+    joined = tmp_path / "joined"
+    assert json.loads(run("cluster", "join", made["token"], "--key-file", joined, "--json")[1]) == {"key_file": str(joined)}
+    rotated = json.loads(run("cluster", "rotate", "--json", "--set", f"cluster.key_file={file}")[1])
+    assert rotated["key_file"] == str(file)
+    assert rotated["token"] != made["token"]
+    arguments = ("cluster", "rotate", rotated["token"], "--set", f"cluster.key_file={joined}")
+    assert run(*arguments)[:2] == (0, "")
 
 
 def test_a_node_that_joined_has_the_same_key_and_finds_it_by_itself(run, tmp_path, monkeypatch):
