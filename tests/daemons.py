@@ -15,7 +15,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -44,11 +43,6 @@ def until(fact: Callable[[], Any], what: str, patience_s: float = _PATIENCE_S) -
             raise AssertionError(f"waited {patience_s:g} s in vain for {what}")
         time.sleep(0.01)
     return found
-
-
-def noise(seed: int, size: int) -> bytes:
-    """Bytes that no two chunks of any two files share."""
-    return random.Random(seed).randbytes(size)
 
 
 class Site:

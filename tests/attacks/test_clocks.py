@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from daemons import MIB, House, Site, files_in, noise
+from daemons import MIB, House, Site, files_in
+from noise import noise
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 PATIENCE_S = 30

@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from daemons import CHUNK, MIB, House, Site, files_in, noise
+from daemons import CHUNK, MIB, House, Site, files_in
+from noise import noise
 
 from p2pmodel.limits import COMMIT_CHUNKS, HUB_CONNECTIONS
 

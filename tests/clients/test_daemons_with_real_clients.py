@@ -13,7 +13,8 @@ import time
 from contextlib import suppress
 
 import pytest
-from daemons import MIB, House, Site, files_in, noise
+from daemons import MIB, House, Site, files_in
+from noise import noise
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from noise import noise
 
 from p2pmodel.demo.hub import Hub, ThreadedHub
 
 pytestmark = pytest.mark.clients
 
 MIB = 1024 * 1024
-WEIGHTS = random.Random(1).randbytes(3_000_000)
+WEIGHTS = noise(1, 3_000_000)
 SMALL = {
     "config.json": b'{"model_type": "bert"}',
     "sub/deep/vocab.txt": b"hello\n",
@@ -161,7 +161,7 @@ except Exception as error:
 
 
 def test_huggingface_hub_resumes_after_a_cut_and_survives_a_429(hub, python):
-    large = {"config.json": b"{}", "model.safetensors": random.Random(2).randbytes(12 * MIB)}
+    large = {"config.json": b"{}", "model.safetensors": noise(2, 12 * MIB)}
     hub.add_repo("model", "acme/large", large)
     hub.fault(r"GET /blobs/", host="cdn", truncate_at=11 * MIB, times=1)
     hub.fault(r"GET .*config", status=429, headers={"Retry-After": "0"}, times=1)

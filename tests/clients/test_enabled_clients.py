@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from daemons import MIB, House, Site, noise
+from daemons import MIB, House, Site
+from noise import noise
 
 import p2pmodel
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 from fakes.gateway import FakeDelivery, running
+from noise import noise
 
 from p2pmodel.content import Hub
 from p2pmodel.delivery.ports import Upstreams
@@ -30,7 +31,7 @@ FILES = {
     "empty.txt": b"",
     "names with +#&%.txt": b"odd",
     "ünï.txt": b"unicode",
-    "model.safetensors": random.Random(1).randbytes(12_000_000),
+    "model.safetensors": noise(1, 12_000_000),
 }
 DATA = {f"part{number}.csv": b"%d" % number for number in range(250)}
 

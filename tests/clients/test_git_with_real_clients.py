@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from daemons import MIB, House, Site, noise
+from daemons import MIB, House, Site
+from noise import noise
 
 pytestmark = [
     pytest.mark.clients,

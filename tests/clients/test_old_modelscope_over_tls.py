@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from daemons import MIB, House, Site, files_in, noise
+from daemons import MIB, House, Site, files_in
+from noise import noise
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 

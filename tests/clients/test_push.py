@@ -1,7 +1,8 @@
 """`p2pmodel push`: a folder goes to the hub once, and the cluster has it without asking the hub."""
 
 import pytest
-from daemons import MIB, House, Site, files_in, noise
+from daemons import MIB, House, Site, files_in
+from noise import noise
 
 pytest.importorskip("huggingface_hub")
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]

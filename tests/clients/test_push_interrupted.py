@@ -4,7 +4,8 @@ import hashlib
 import time
 
 import pytest
-from daemons import MIB, House, Site, finish, noise, until
+from daemons import MIB, House, Site, finish, until
+from noise import noise
 
 from p2pmodel.cli import parts
 from p2pmodel.limits import PUSH_PARTS_AT_ONCE

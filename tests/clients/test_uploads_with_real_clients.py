@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from daemons import MIB, House, Site, files_in, noise, until
+from daemons import MIB, House, Site, files_in, until
+from noise import noise
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 

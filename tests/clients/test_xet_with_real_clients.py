@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from daemons import MIB, House, Site, noise
+from daemons import MIB, House, Site
+from noise import noise
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 

@@ -8,7 +8,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from daemons import MIB, files_in, noise, until
+from daemons import MIB, files_in, until
+from noise import noise
 
 pytestmark = pytest.mark.houses
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from daemons import CHUNK, MIB, House, files_in, noise, until
+from daemons import CHUNK, MIB, House, files_in, until
+from noise import noise
 
 NOTHING_LEFT = 502, 503, 504
 

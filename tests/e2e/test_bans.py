@@ -4,7 +4,8 @@ import time
 
 import msgspec
 import pytest
-from daemons import MIB, noise
+from daemons import MIB
+from noise import noise
 
 from p2pmodel.store import Store
 

@@ -18,7 +18,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from daemons import MIB, House, finish, noise, until
+from daemons import MIB, House, finish, until
+from noise import noise
 
 pytestmark = [pytest.mark.scorecard("S21"), pytest.mark.houses]
 

@@ -8,7 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from daemons import MIB, files_in, finish, noise, until
+from daemons import MIB, files_in, finish, until
+from noise import noise
 
 from p2pmodel.content.naming import node_id_of
 

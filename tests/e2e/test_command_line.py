@@ -12,7 +12,8 @@ from shutil import which
 from urllib.parse import quote
 
 import pytest
-from daemons import MIB, PROGRAM, files_in, finish, noise, until
+from daemons import MIB, PROGRAM, files_in, finish, until
+from noise import noise
 
 from p2pmodel.limits import DISCOVER_S
 

@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from daemons import MIB, noise
+from daemons import MIB
+from noise import noise
 
 RUNNER = Path(__file__).parents[2] / "protocol/conformance/run.py"
 WEIGHTS = noise(1, 9 * MIB + 5)

@@ -7,7 +7,8 @@ Node one has all of `acme/kept`; node two has its listing and its smallest file.
 import time
 
 import pytest
-from daemons import House, Site, files_in, noise, until
+from daemons import House, Site, files_in, until
+from noise import noise
 
 pytestmark = pytest.mark.scorecard("S22")
 

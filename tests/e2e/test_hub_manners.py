@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
 import pytest
-from daemons import MIB, House, noise
+from daemons import MIB, House
+from noise import noise
 
 from p2pmodel.limits import REVISION_FRESH_S
 from p2pmodel.peering.membership import new_join_token

@@ -3,7 +3,8 @@
 from zlib import crc32
 
 import pytest
-from daemons import CHUNK, MIB, files_in, finish, noise, until
+from daemons import CHUNK, MIB, files_in, finish, until
+from noise import noise
 
 RATE = 40e6  # of the hub: what is cut in the middle must have a middle
 SIZE = 40 * MIB

@@ -1,7 +1,8 @@
 """`p2pmodel push --lan`: a model that no hub has, on every node of a closed cluster, for a time."""
 
 import pytest
-from daemons import MIB, files_in, noise, until
+from daemons import MIB, files_in, until
+from noise import noise
 
 pytestmark = pytest.mark.houses
 

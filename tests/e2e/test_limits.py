@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from daemons import MIB, House, noise, until
+from daemons import MIB, House, until
+from noise import noise
 
 RATE = 6_000_000
 WEIGHTS = noise(3, 16 * MIB)  # 2.8 s

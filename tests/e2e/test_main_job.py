@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from daemons import MIB, files_in, noise
+from daemons import MIB, files_in
+from noise import noise
 
 WEIGHTS = noise(1, 9 * MIB + 1)
 FILES = {

@@ -4,7 +4,8 @@ Two daemons of a closed cluster, joined by the commands; private and gated repos
 """
 
 import pytest
-from daemons import MIB, files_in, noise, until
+from daemons import MIB, files_in, until
+from noise import noise
 
 PUBLIC = {"config.json": b"{}", "model.safetensors": noise(1, 5 * MIB)}
 SECRET = {"config.json": b'{"secret": 1}', "model.safetensors": noise(2, 5 * MIB)}

@@ -12,7 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from daemons import MIB, House, files_in, noise, until
+from daemons import MIB, House, files_in, until
+from noise import noise
 
 TOMORROW = Path(__file__).with_name("tomorrows_daemon.py")
 FILES = {"config.json": b"{}", "model.safetensors": noise(61, 13 * MIB)}

@@ -8,7 +8,8 @@ from zlib import crc32
 
 import pytest
 import trio
-from daemons import MIB, files_in, finish, noise, until
+from daemons import MIB, files_in, finish, until
+from noise import noise
 
 from p2pmodel.content import Blob, BlobId
 from p2pmodel.content.access_proof import secret_name

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from daemons import MIB, files_in, noise
+from daemons import MIB, files_in
+from noise import noise
 
 FILES = {"config.json": b"{}", "deep/w.bin": noise(61, 5 * MIB)}
 

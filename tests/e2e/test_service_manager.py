@@ -12,7 +12,8 @@ import time
 from contextlib import closing
 
 import pytest
-from daemons import MIB, noise, until
+from daemons import MIB, until
+from noise import noise
 
 
 @pytest.fixture

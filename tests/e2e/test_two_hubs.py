@@ -4,7 +4,8 @@ import json
 from contextlib import ExitStack
 
 import pytest
-from daemons import MIB, House, Site, noise
+from daemons import MIB, House, Site
+from noise import noise
 
 pytestmark = pytest.mark.houses
 

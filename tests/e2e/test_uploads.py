@@ -5,7 +5,8 @@ import hashlib
 import json
 
 import pytest
-from daemons import MIB, House, Site, noise, until
+from daemons import MIB, House, Site, until
+from noise import noise
 
 TOKEN = "hf_aliceAliceAlice"
 WEIGHTS = noise(1, 9 * MIB)

@@ -5,7 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from daemons import CHUNK, MIB, noise, until
+from daemons import CHUNK, MIB, until
+from noise import noise
 
 WEIGHTS = noise(7, 24 * MIB + 5)
 CHUNKS = 7

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from daemons import MIB, files_in, noise, until
+from daemons import MIB, files_in, until
+from noise import noise
 
 pytestmark = pytest.mark.houses
 

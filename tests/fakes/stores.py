@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import random
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from noise import noise
 
 from p2pmodel.content import Blob, BlobId, Grade, Hub, Repo, RepoKind, Seal, chunk_count, chunk_digest, chunk_start
 from p2pmodel.limits import CHUNK_BYTES
@@ -53,7 +53,7 @@ class Sample:
 
 
 def sample(seed, size=CHUNK_BYTES + 5, algorithm="sha256"):
-    data = random.Random(seed).randbytes(size)
+    data = noise(seed, size)
     names = {
         "sha256": BlobId("sha256", hashlib.sha256(data).hexdigest()),
         "git-sha1": BlobId("git-sha1", hashlib.sha1(b"blob %d\0" % size + data).hexdigest()),

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from zlib import crc32
 
 import pytest
-from daemons import MIB, noise
+from daemons import MIB
 from lan import Lan, missing
+from noise import noise
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,8 +15,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from daemons import MIB, files_in, noise
+from daemons import MIB, files_in
 from lan import Lan
+from noise import noise
 
 pytestmark = [pytest.mark.soak, pytest.mark.scorecard("S31"), pytest.mark.timeout(7200)]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from daemons import MIB, noise
+from daemons import MIB
+from noise import noise
 
 from p2pmodel.demo.hub import Hub
 
@@ -54,6 +56,11 @@ class Operation:
 
 
 # What repos hold
+
+
+def written(seed):
+    """What the scripts write to upload it: they have no modules of ours."""
+    return random.Random(seed).randbytes(9 * MIB)
 
 
 def safetensors(name: str, size: int = 6 * MIB) -> bytes:
@@ -112,7 +119,7 @@ def pushed(hub: Hub, repo: str) -> Any:
     """An empty repo, into which the client pushes."""
     first = {".gitattributes": b"*.bin filter=lfs diff=lfs merge=lfs -text\n"}
     hub.add_repo("model", repo, first)
-    return sums({"small.txt": b"small", "sub/weights.bin": noise(8, 9 * MIB)})
+    return sums({"small.txt": b"small", "sub/weights.bin": written(8)})
 
 
 def tree_twice(hub: Hub, repo: str) -> Any:
@@ -228,7 +235,7 @@ def uploaded(seed: int, **more: bytes) -> Furnish:
     """Nothing is there yet; the client brings it. A hub adds .gitattributes of its own, which nobody looks at."""
 
     def furnish(hub: Hub, repo: str) -> Any:
-        return sums({"small.txt": b"small", "sub/weights.bin": noise(seed, 9 * MIB), **more})
+        return sums({"small.txt": b"small", "sub/weights.bin": written(seed), **more})
 
     return furnish
 

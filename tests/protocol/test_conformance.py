@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from noise import noise
 
 from p2pmodel.content import (
     Blob,
@@ -57,7 +58,7 @@ class OneBlob:
     """Delivery, as a peer sees it, of a node that holds one sealed blob in a file."""
 
     def __init__(self, file: Path, *, flip: bool = False) -> None:
-        data = random.Random(1).randbytes(CHUNK_BYTES + 1000)
+        data = noise(1, CHUNK_BYTES + 1000)
         hasher = BlobHasher("sha256", len(data))
         hasher.update(data)
         self.blob = Blob(hasher.id(), len(data))

@@ -1,6 +1,5 @@
 """Xorbs and shards as they stream by: read wherever they are cut, and nothing hostile costs more than it is long."""
 
-import random
 import tracemalloc
 from itertools import accumulate
 
@@ -9,11 +8,12 @@ import pytest
 from fakes.xet import GROUPED, LZ4, PLAIN, cut, entry, frame, packed, shard, xorb
 from hypothesis import given
 from hypothesis import strategies as st
+from noise import noise
 
 from p2pmodel.content.xet import ShardReader, Term, XorbReader, unpack, xet_bytes, xet_text
 from p2pmodel.limits import XET_CHUNK_BYTES_MAX, XET_SHARD_TERMS_MAX, XET_XORB_CHUNKS_MAX
 
-DATA = random.Random(1).randbytes(200_000) + b"packs well " * 20_000
+DATA = noise(1, 200_000) + b"packs well " * 20_000
 CHUNKS = cut(DATA)
 NAME = "0123456789abcdef" * 4
 

@@ -1,13 +1,12 @@
 """A chunk that changes under the hash: whatever the order of events, a seal speaks for the bytes that are on disk."""
 
-import random
-
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node, inline
+from noise import noise
 
 from p2pmodel.content import Grade, Manifest, Seal, chunk_digest
 from p2pmodel.delivery.arrival import FlightSink
@@ -18,7 +17,7 @@ from p2pmodel.errors import WrongBytesError
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.swarm import HUB
 
-DATA = random.Random(4).randbytes(2 * CHUNK_BYTES + 77)
+DATA = noise(4, 2 * CHUNK_BYTES + 77)
 FALSE = bytes(CHUNK_BYTES)
 PEER = "b" * 40
 

@@ -1,12 +1,11 @@
 """Delivery on fakes: several nodes, one hub, virtual time."""
 
-import random
-
 import pytest
 import trio
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import cluster
+from noise import noise
 
 from p2pmodel.content import Access, FileEntry, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.fetching import select
@@ -22,7 +21,7 @@ from p2pmodel.errors import (
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.store import MemoryStore
 
-WEIGHTS = random.Random(0).randbytes(5 * CHUNK_BYTES + 12345)
+WEIGHTS = noise(0, 5 * CHUNK_BYTES + 12345)
 FILES = {"config.json": b"{}", "empty": b"", "model.safetensors": WEIGHTS}
 BLOB = blob_of(WEIGHTS)
 
@@ -100,7 +99,7 @@ async def test_any_range_has_the_hubs_bytes_cold_and_warm(hub, autojump_clock, s
 
 
 async def test_a_small_range_of_a_large_cold_file_is_read_at_once(hub, autojump_clock):
-    large = random.Random(1).randbytes(9 * CHUNK_BYTES)
+    large = noise(1, 9 * CHUNK_BYTES)
     other = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/large")
     hub.publish({"model.safetensors": large}, repo=other)
     hub.rate = 1e6
@@ -315,7 +314,7 @@ PRIVATE = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/private")
 
 
 async def test_a_private_file_is_given_only_to_those_whom_the_hub_lets_in(hub, autojump_clock):
-    secret = random.Random(2).randbytes(1000)
+    secret = noise(2, 1000)
     hub.publish({"w.bin": secret}, repo=PRIVATE, tokens={"good"})
     async with cluster(hub, "a", "b") as [a, b]:
         assert (await a.read("w.bin", repo=PRIVATE, access=Access("good")))[0] == secret

@@ -1,6 +1,5 @@
 """What members of a closed cluster tell of a repo while the hub does not: how far it is believed, and for how long."""
 
-import random
 from contextlib import asynccontextmanager
 
 import pytest
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import NOBODY, REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import cluster
+from noise import noise
 
 from p2pmodel.content import Access, FileEntry, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.listings import listing_pages, sign_listing
@@ -17,8 +17,8 @@ from p2pmodel.limits import REVISION_FRESH_S
 from p2pmodel.swarm import Why
 from p2pmodel.wire.messages import AskSnapshot, Problem
 
-TRUE = random.Random(0).randbytes(70_000)
-FALSE = random.Random(1).randbytes(70_000)
+TRUE = noise(0, 70_000)
+FALSE = noise(1, 70_000)
 KEY = Ed25519PrivateKey.generate()
 
 

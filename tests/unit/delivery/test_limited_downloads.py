@@ -1,11 +1,10 @@
 """Rate limits on whole nodes in virtual time: what comes from peers, what comes from the hub, who goes first."""
 
-import random
-
 import pytest
 import trio
 from fakes.hub import MemoryHub, blob_of
 from fakes.node import cluster
+from noise import noise
 
 from p2pmodel.content import Hub, Repo, RepoKind
 from p2pmodel.limits import CHUNK_BYTES
@@ -18,8 +17,8 @@ OTHER = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/other")
 @pytest.fixture
 def hub():
     made = MemoryHub()
-    made.publish({f"{name}.safetensors": random.Random(name).randbytes(SIZE // 2) for name in "ab"})
-    made.publish({"w.safetensors": random.Random("w").randbytes(CHUNK_BYTES)}, repo=OTHER)
+    made.publish({f"{name}.safetensors": noise(name, SIZE // 2) for name in "ab"})
+    made.publish({"w.safetensors": noise("w", CHUNK_BYTES)}, repo=OTHER)
     return made
 
 
@@ -75,4 +74,4 @@ async def test_an_order_held_back_for_long_is_not_asked_of_another(hub, autojump
             await b.read("w.safetensors", repo=OTHER)  # the fetch's order waits for 30 s
             b.around.peer_pace.change(0)
         assert hub.bytes_sent == sent
-        assert b.bytes_of(blob_of(random.Random("a").randbytes(SIZE // 2)))
+        assert b.bytes_of(blob_of(noise("a", SIZE // 2)))

@@ -1,18 +1,17 @@
 """What only our own read of the hub would do for, when there is no hub: peers give it, and it waits for the blob's own hash."""
 
-import random
-
 import pytest
 import trio
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import cluster
+from noise import noise
 
 from p2pmodel.content import Access
 from p2pmodel.errors import P2pmodelError
 from p2pmodel.limits import CHUNK_BYTES
 
-LARGE = random.Random(0).randbytes(9 * CHUNK_BYTES + 12345)
+LARGE = noise(0, 9 * CHUNK_BYTES + 12345)
 
 
 @pytest.fixture

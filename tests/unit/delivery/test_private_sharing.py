@@ -1,12 +1,11 @@
 """Private blobs among peers: who gets in, who does not, and that nobody can tell why not."""
 
-import random
-
 import pytest
 import trio
 from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node, together
+from noise import noise
 
 from p2pmodel.content import Access, Hub, Repo, RepoKind
 from p2pmodel.content.access_proof import RANGE_BYTES, RANGES, evidence_of, proof_ranges, prove, secret_name
@@ -16,7 +15,7 @@ from p2pmodel.wire.messages import AskManifest, AskPrivate, Have, Interest, Priv
 
 KEY = b"k" * 32
 REPO = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/secret")
-WEIGHTS = random.Random(7).randbytes(3 * CHUNK_BYTES + 99)
+WEIGHTS = noise(7, 3 * CHUNK_BYTES + 99)
 BLOB = blob_of(WEIGHTS)
 ALICE, BOB = Access("alice"), Access("bob")
 SAMPLED = RANGES * RANGE_BYTES

@@ -1,13 +1,12 @@
 """What a peer may learn, and cost: nothing of a private blob, a bounded memory, never the link by our own disk's trouble."""
 
-import random
-
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node, cluster
+from noise import noise
 
 from p2pmodel.content import Access, BlobId, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.herald import Herald
@@ -18,7 +17,7 @@ from p2pmodel.errors import P2pmodelError, StoreError, UnavailableError
 from p2pmodel.limits import CHUNK_BYTES, WATCHES_PER_PEER_MAX
 from p2pmodel.wire.messages import AskManifest, AskSnapshot, Have, Interest, Problem
 
-SECRET = random.Random(2).randbytes(2 * CHUNK_BYTES)
+SECRET = noise(2, 2 * CHUNK_BYTES)
 PRIVATE = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/private")
 GOOD = Access("good")
 

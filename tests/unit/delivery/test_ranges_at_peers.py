@@ -1,18 +1,17 @@
 """Small ranges of a large file that a peer holds whole: from the peer where that takes seconds, and never all of it from the
 hub."""
 
-import random
-
 import pytest
 import trio
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import cluster
+from noise import noise
 
 from p2pmodel.content import Access
 from p2pmodel.limits import CHUNK_BYTES, MIB, RANGE_WAIT_S
 
-LARGE = random.Random(0).randbytes(12 * CHUNK_BYTES + 12345)
+LARGE = noise(0, 12 * CHUNK_BYTES + 12345)
 BLOB = blob_of(LARGE)
 SLOW = len(LARGE) / (20 * RANGE_WAIT_S)
 

@@ -1,13 +1,12 @@
 """The flight recorder: never in the way, and what it tells afterwards."""
 
-import random
-
 import pytest
 import trio
 import trio.testing
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node, inline
+from noise import noise
 
 from p2pmodel.content import Access, BlobId, Hub, Repo, RepoKind
 from p2pmodel.delivery.recorder import FlightRecord, Recorder
@@ -16,7 +15,7 @@ from p2pmodel.errors import StoreFullError, UnavailableError
 from p2pmodel.limits import CHUNK_BYTES, FLIGHTS_WAITING_MAX
 from p2pmodel.swarm import HubReason
 
-WEIGHTS = random.Random(0).randbytes(3 * CHUNK_BYTES)
+WEIGHTS = noise(0, 3 * CHUNK_BYTES)
 BLOB = blob_of(WEIGHTS)
 NOW = 1_800_000_000.0
 

@@ -1,16 +1,15 @@
 """What is uploaded through a node: kept when it is what its name says, and public when the hub says so."""
 
-import random
-
 import pytest
 import trio
 from fakes.hub import NOBODY, REPO, MemoryHub, blob_of
 from fakes.node import cluster
+from noise import noise
 
 from p2pmodel.content import Access, Blob
 from p2pmodel.limits import CHUNK_BYTES, UPLOADS_MAX
 
-WEIGHTS = random.Random(1).randbytes(2 * CHUNK_BYTES + 777)
+WEIGHTS = noise(1, 2 * CHUNK_BYTES + 777)
 BLOB = blob_of(WEIGHTS)
 
 

@@ -1,12 +1,11 @@
 """Warming on fakes: members of a closed cluster bring a snapshot in because one of them asked."""
 
-import random
-
 import pytest
 import trio
 from fakes.hub import REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import cluster
+from noise import noise
 
 from p2pmodel.content import Hub, Repo, RepoKind
 from p2pmodel.delivery.ports import Selection
@@ -14,7 +13,7 @@ from p2pmodel.errors import ConfigError, NotAuthorisedError, RepoNotFoundError
 from p2pmodel.limits import CHUNK_BYTES, WARMS_AT_ONCE_MAX, WARMS_KEPT_MAX
 from p2pmodel.wire.messages import AskWarm, Problem, WarmProgress
 
-WEIGHTS = random.Random(0).randbytes(3 * CHUNK_BYTES)
+WEIGHTS = noise(0, 3 * CHUNK_BYTES)
 FILES = {"config.json": b"{}", "w.bin": WEIGHTS}
 BLOB = blob_of(WEIGHTS)
 EVERYTHING = Selection()

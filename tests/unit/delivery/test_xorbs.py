@@ -1,7 +1,6 @@
 """What is uploaded by Xet through a node: put together from its xorbs, kept if it is what its name says."""
 
 import hashlib
-import random
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,12 +10,13 @@ from fakes.hub import NOBODY, REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node
 from fakes.xet import GROUPED, LZ4, PLAIN, cut, frame, shard, xorb
+from noise import noise
 
 from p2pmodel.content.xet import xet_bytes
 from p2pmodel.delivery import assembling, xorbs
 from p2pmodel.limits import CHUNK_BYTES, UPLOAD_IDLE_S, XET_SPENT_S, XET_XORB_BYTES_MAX
 
-WEIGHTS = random.Random(1).randbytes(CHUNK_BYTES + 300_000) + b"packs well " * 50_000 + bytes(CHUNK_BYTES // 2)
+WEIGHTS = noise(1, CHUNK_BYTES + 300_000) + b"packs well " * 50_000 + bytes(CHUNK_BYTES // 2)
 BLOB = blob_of(WEIGHTS)
 CHUNKS = cut(WEIGHTS)
 HALF = len(CHUNKS) // 2

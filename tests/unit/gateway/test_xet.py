@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-import random
 
 import pytest
+from noise import noise
 
 from p2pmodel.gateway import xet
 from p2pmodel.gateway.xet import CHUNK_BYTES, FRAME_BYTES, Framer, reconstruction
 from p2pmodel.limits import HUB_PLAIN_BYTES_MAX
 
 XORB_BYTES = 4 * CHUNK_BYTES  # here, so that a few fit a test
-DATA = random.Random(3).randbytes(2 * XORB_BYTES + 3 * CHUNK_BYTES + 99)
+DATA = noise(3, 2 * XORB_BYTES + 3 * CHUNK_BYTES + 99)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 TOKEN = "/api/models/org/model/xet-read-token/main"
 

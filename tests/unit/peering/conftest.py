@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
+from noise import noise
 from simulation.secure import PlainSecure
 
 from p2pmodel.content import Blob, BlobId, chunk_count, chunk_digest, chunk_size, chunk_start
@@ -280,7 +281,7 @@ class Node:
 @pytest.fixture
 def blob_file():
     """A blob of three chunks in a file."""
-    data = random.Random(7).randbytes(BLOB_BYTES)
+    data = noise(7, BLOB_BYTES)
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()

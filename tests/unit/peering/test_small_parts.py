@@ -9,6 +9,7 @@ import tempfile
 import blake3
 import pytest
 import trio
+from noise import noise
 
 from p2pmodel.content import BlobId
 from p2pmodel.limits import CONNECTIONS_PER_PEER_MAX, INVENTORY_ENTRIES_KEPT_MAX, MIB, TICKET_S
@@ -104,7 +105,7 @@ async def tcp_pair(nursery):
 
 async def test_a_file_larger_than_the_sockets_buffers_arrives_whole(tcp_pair, nursery):
     here, there = tcp_pair
-    data = random.Random(3).randbytes(24 << 20)
+    data = noise(3, 24 << 20)
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
@@ -118,7 +119,7 @@ async def test_a_file_larger_than_the_sockets_buffers_arrives_whole(tcp_pair, nu
 
 async def test_a_body_is_received_and_seen_in_order_whole_and_what_follows_it_is_left(tcp_pair, nursery):
     here, there = tcp_pair
-    body = random.Random(4).randbytes(5 << 20)
+    body = noise(4, 5 << 20)
     nursery.start_soon(there.send_all, body + b"frame")
     buffer, hasher = memoryview(bytearray(len(body))), blake3.blake3()
     done = 0

@@ -1,6 +1,5 @@
 """What the plan foretells against whole delivery rooms in virtual time, on the same rates, delays and network."""
 
-import random
 from contextlib import AsyncExitStack
 
 import pytest
@@ -9,6 +8,7 @@ import trio.testing
 from fakes.hub import MemoryHub
 from fakes.neighbours import Lan
 from fakes.node import Node
+from noise import noise
 
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.plan import Scenario
@@ -48,7 +48,7 @@ class InTurn:
 async def bring_in(scenario):
     """When the last node was done, and what the hub sent."""
     hub = MemoryHub()
-    hub.publish({"model.safetensors": random.Random(scenario.seed).randbytes(SIZE)})
+    hub.publish({"model.safetensors": noise(scenario.seed, SIZE)})
     lan = Lan(delay=scenario.delay_s, rate=scenario.link)
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         nodes = [

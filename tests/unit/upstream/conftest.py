@@ -12,6 +12,7 @@ from random import Random
 import pytest
 import trio
 import trio.testing
+from noise import noise
 
 from p2pmodel.content import Access, Blob, BlobId, Hub, Repo, RepoKind
 from p2pmodel.delivery.ports import Location, Order
@@ -176,7 +177,7 @@ def put(hub):
 @pytest.fixture
 def big():
     """Three chunks and a bit, no two alike."""
-    return Random(3).randbytes(3 * CHUNK_BYTES + 12_345)
+    return noise(3, 3 * CHUNK_BYTES + 12_345)
 
 
 HF = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/name")

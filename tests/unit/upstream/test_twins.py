@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 import trio
+from noise import noise
 
 from p2pmodel.content import Access, Grade, Hub, Repo, RepoKind
 from p2pmodel.demo.hub import Hub as DemoHub
@@ -76,7 +75,7 @@ async def test_a_hub_that_dawdles_is_replaced_and_comes_last_for_a_while(autojum
 
 async def test_on_a_thin_line_nobody_is_left_for_one_who_is_as_slow(autojump_clock, hub, scope, put, sink, both):
     """Each change costs the chunk under way: eight reads that change every minute would come to nothing."""
-    body = Random(1).randbytes(2_000_000)
+    body = noise(1, 2_000_000)
     file = put(body)
     scope.add_repo("model", TWIN.name, {"model.safetensors": body})
     for one in (hub, scope):
@@ -89,7 +88,7 @@ async def test_on_a_thin_line_nobody_is_left_for_one_who_is_as_slow(autojump_clo
 
 
 async def test_a_slow_hub_without_a_twin_is_read_to_the_end(autojump_clock, hub, put, sink, router):
-    body = Random(1).randbytes(2_000_000)
+    body = noise(1, 2_000_000)
     file = put(body)
     hub.fault("blobs", rate=20_000.0)
     async with router() as opened:
