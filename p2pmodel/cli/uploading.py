@@ -61,6 +61,8 @@ def upload(wanted: Upload, upstream: UpstreamSettings) -> str:
     library, send = _SENDERS[wanted.repo.hub]
     for name, seconds in _MODELSCOPE_WAITS.items():
         os.environ.setdefault(name, str(int(seconds)))
+    if wanted.repo.hub is Hub.HUGGINGFACE:  # it reads it once, and understands no other hub's addresses then
+        os.environ["HF_ENDPOINT"] = upstream.endpoint
     try:
         module = import_module(library)
     except ImportError:
@@ -110,9 +112,7 @@ def _huggingface(library: Any, wanted: Upload, endpoint: str) -> str:  # noqa: A
     library.set_client_factory(partial(_client, import_module(f"{library.__name__}.utils._http").default_client_factory))
     api = library.HfApi(endpoint=endpoint, token=wanted.token, library_name="p2pmodel")
     where = {"repo_id": wanted.repo.name, "repo_type": wanted.repo.kind.value}
-    # Where a token may not make repos and this one exists, it chokes on the address of any hub but huggingface.co.
-    with suppress(ValueError):
-        api.create_repo(**where, private=wanted.private, exist_ok=True)
+    api.create_repo(**where, private=wanted.private, exist_ok=True)
     if not import_module(f"{library.__name__}.utils._runtime").is_xet_available():
         target = parts.Target(
             library=library,
