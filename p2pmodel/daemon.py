@@ -33,6 +33,7 @@ from p2pmodel.delivery.ports import Surroundings
 from p2pmodel.delivery.recorder import Recorder
 from p2pmodel.delivery.upkeep import Upkeep
 from p2pmodel.entrance import Entrance
+from p2pmodel.errors import StoreError
 from p2pmodel.gateway import Gateway, TlsDoor
 from p2pmodel.limits import DISCOVER_S, GRACE_S, HUB_PLAIN_BYTES_MAX
 from p2pmodel.metrics import Metrics, Sources
@@ -102,6 +103,7 @@ class _Rooms:
         self._hub_pace = Pace(settings.limits.upstream)
         self._quiet = QuietThread()
         self._gateway_closed = trio.Event()
+        self._leaving = False
 
         self._identity, self._membership = belonging.who_we_are(settings)
         self._peering = self._build_peering(self._membership) if self._membership else None
@@ -218,7 +220,7 @@ class _Rooms:
         return Gateway(
             self._delivery,
             self.router,
-            ready=lambda: None,
+            ready=self._why_not_ready,
             render_metrics=self._render_metrics,
             report={**self._reports.pages(), "limits": self._tell_limits},
             allowed_hosts=settings.allowed_hosts,
@@ -295,6 +297,7 @@ class _Rooms:
 
     async def leave(self) -> None:
         """Take leave in order; whoever is still being served then has GRACE_S."""
+        self._leaving = True
         if self._announcing is not None:
             self._announcing.leave()
         if self._peering is not None:
@@ -302,6 +305,16 @@ class _Rooms:
         self._gateway.drain()
         with trio.move_on_after(GRACE_S):
             await self._gateway_closed.wait()
+
+    async def _why_not_ready(self) -> str | None:
+        """What `/readyz` says: whether a model may be asked of us that is not here yet."""
+        if self._leaving:
+            return "The daemon is stopping."
+        try:
+            await in_thread(self._store.check_room, 0, ())
+        except StoreError as error:
+            return str(error)
+        return None
 
     async def _serve_clients(self, entrance: Entrance, task_status: trio.TaskStatus[None]) -> None:
         tls = TlsDoor(entrance.secured, entrance.certificate.context) if entrance.certificate else None

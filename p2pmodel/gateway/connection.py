@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import Final, Protocol, cast
 
 import h11
@@ -34,6 +35,7 @@ from p2pmodel.limits import (
 )
 
 _NO_CONTENT: Final = frozenset({204, 304})
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}  # clients show them in their errors
 
 
 class Lobby(Protocol):
@@ -231,7 +233,7 @@ class ClientConnection:
             (name.encode("latin-1"), value.strip().encode("latin-1", "replace")) for name, value in self._headers(response)
         ]
         try:
-            return h11.Response(status_code=response.status, headers=headers)
+            return h11.Response(status_code=response.status, headers=headers, reason=_PHRASES.get(response.status, b""))
         except h11.LocalProtocolError as error:
             raise WrongAnswerError("The hub's answer cannot be written as HTTP.") from error
 

@@ -39,7 +39,7 @@ class AdminRoutes:
         self,
         delivery: Delivery,
         *,
-        ready: Callable[[], str | None],
+        ready: Callable[[], Awaitable[str | None]],
         render_metrics: Callable[[], bytes],
         report: Mapping[str, Page],
     ) -> None:
@@ -65,7 +65,7 @@ class AdminRoutes:
         return Response(200, (TEXT,), b"alive\n")
 
     async def _readyz(self, _call: Call) -> Response:
-        reason = self._ready()
+        reason = await self._ready()
         if reason is None:
             return json_response({"ready": True})
         return json_response({"ready": False, "reason": reason}, 503)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -53,7 +53,7 @@ class Gateway:
         delivery: Delivery,
         upstreams: Upstreams,
         *,
-        ready: Callable[[], str | None],
+        ready: Callable[[], Awaitable[str | None]],
         render_metrics: Callable[[], bytes],
         report: Mapping[str, Page],
         allowed_hosts: Collection[str] = (),

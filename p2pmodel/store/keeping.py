@@ -186,10 +186,8 @@ class Keeping:
             sizes = [entry.blob.size for blob, entry in self._image.entries.items() if self._may_go(blob, entry, kept)]
         if sum(sizes) < max(over, short):
             why, what = _QUOTA_USED if over >= short else _LITTLE_FREE
-            raise StoreFullError(
-                f"{why} with {size / 1e6:,.0f} MB more, whatever else is evicted.",
-                next_step=f"{what}, or remove or unpin models.",
-            )
+            more = f" with {size / 1e6:,.0f} MB more" if size else ""
+            raise StoreFullError(f"{why}{more}, whatever else is evicted.", next_step=f"{what}, or remove or unpin models.")
 
     def _lacking(self, size: int) -> tuple[int, int]:
         """By how much `size` more bytes would be over the quota, and short of free space."""

@@ -75,6 +75,14 @@ def test_health_and_readiness(node):
     assert node.ask("/readyz").status == 200
 
 
+def test_a_node_that_can_take_nothing_more_is_not_ready_and_says_why(house):
+    full = house.daemon("full", store__min_free="9999TB")
+    answer = full.ask("/readyz")
+    assert (answer.status, answer.json["ready"]) == (503, False)
+    assert "store.min_free" in answer.json["reason"]
+    assert full.ask("/healthz").status == 200
+
+
 def test_every_promised_metric_is_there_by_its_name(node):
     text = node.ask("/metrics").body.decode()
     typed = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}

@@ -348,10 +348,14 @@ async def status_page(asked):
 @contextlib.asynccontextmanager
 async def running(*, delivery=None, upstreams=None, host="127.0.0.1", certificate=None, **options):
     delivery, upstreams, ready = delivery or FakeDelivery(), upstreams or FakeUpstreams(), []
+
+    async def why_not_ready():
+        return ready[0] if ready else None
+
     gateway = Gateway(
         delivery,
         upstreams,
-        ready=lambda: ready[0] if ready else None,
+        ready=why_not_ready,
         render_metrics=lambda: b"metric 1\n",
         report={"status": status_page},
         **options,

@@ -101,6 +101,12 @@ async def test_every_answer_carries_the_safety_headers_and_never_cors(rig, files
         assert not [name for name in headers if name.startswith("access-control")], target
 
 
+async def test_a_status_has_its_phrase_which_clients_show_in_their_errors(rig, files):
+    client = await rig.connect()
+    await client.get("/-/nothing", read=False)
+    assert (await client.stream.receive_some(22)) == b"HTTP/1.1 404 Not Found"
+
+
 async def test_web_pages_and_rebound_names_reach_no_handler(rig, files):
     target = "/org/model/resolve/main/a.json"
     assert (await rig.get(target, host=f"evil.example:{rig.port}")).status == 421
