@@ -101,6 +101,7 @@ class Metrics(Collector):
         gateway = self._sources.gateway
         requests = {(route, str(status)): count for (route, status), count in gateway.requests.items()}
         yield _counter("p2pmodel_gateway_requests", "Clients' requests, by answer.", ("route", "status"), requests)
+        yield CounterMetricFamily("p2pmodel_gateway_gone", "Clients that left before their answer began.", gateway.gone)
         yield _histogram(
             "p2pmodel_gateway_seconds",
             "From a client's request to the last byte of its answer.",

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import trio
 
+from p2pmodel.gateway.interim import Interim
 from p2pmodel.gateway.statistics import GatewayStatistics
 from p2pmodel.gateway.stream import Stream
-from p2pmodel.limits import INTERIM_INTERVAL_S, VIGIL_S
+from p2pmodel.limits import VIGIL_S
 
 
 @dataclass(eq=False, slots=True)
@@ -20,9 +21,13 @@ class Wait:
     """A client's wait. `interim` is what keeps it alive (nothing for some); `scope` is cancelled when it has left."""
 
     stream: Stream
-    interim: bytes
+    interim: Interim
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    due: float = field(default_factory=lambda: trio.current_time() + INTERIM_INTERVAL_S)
+    sent: int = 0
+    due: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.due = trio.current_time() + self.interim.every_s
 
 
 class Vigil:
@@ -50,10 +55,11 @@ class Vigil:
     def _alive(self, wait: Wait, now: float) -> bool:
         if wait.stream.gone:
             return False
-        if wait.interim and now >= wait.due:
-            wait.due = now + INTERIM_INTERVAL_S
+        if wait.sent < wait.interim.at_most and now >= wait.due:
+            wait.due = now + wait.interim.every_s
+            wait.sent += 1
             try:
-                wait.stream.try_send(wait.interim)
+                wait.stream.try_send(wait.interim.line)
             except trio.BrokenResourceError:
                 return False
             self._statistics.interims += 1

@@ -1,6 +1,6 @@
 import pytest
 
-from p2pmodel.gateway.interim import CONTINUE, PROCESSING, interim_response
+from p2pmodel.gateway.interim import CONTINUE, PROCESSING, SELDOM, SILENCE, interim_response
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,13 @@ def test_node_and_aria2_get_102_as_a_100_breaks_them(agent):
 
 @pytest.mark.parametrize("agent", [None, "", "Wget2/2.1", "Mozilla/5.0 nodeish", "llama-cpp/b1"])
 def test_unknown_clients_wait_in_silence(agent):
-    assert interim_response(agent, "1.1") == b""
+    assert interim_response(agent, "1.1") == SILENCE
+
+
+def test_git_lfs_gets_as_many_as_it_takes():
+    assert interim_response("git-lfs/3.3.0 (GitHub; linux amd64; go 1.19.8)", "1.1") == SELDOM
+    assert SELDOM.at_most == 5
 
 
 def test_http_1_0_knows_no_interim_response():
-    assert interim_response("curl/8.14.1", "1.0") == b""
+    assert interim_response("curl/8.14.1", "1.0") == SILENCE

@@ -42,6 +42,16 @@ async def test_a_waiting_client_is_kept_alive_until_its_file_may_leave(cold, moc
     assert (answer.status, answer.body, answer.headers["x-p2pmodel-source"]) == (200, b"x" * 100, "store")
 
 
+async def test_a_client_that_breaks_on_the_sixth_interim_response_gets_five(cold, mock_clock):
+    client = await cold.connect()
+    await client.get(TARGET, "User-Agent: git-lfs/3.3.0 (GitHub; linux amd64; go 1.19.8)", read=False)
+    await cold.delivery.waiting.wait()
+    await pass_time(mock_clock, 200)
+    cold.delivery.gate.set()
+    answer = await client.answer()
+    assert (answer.status, answer.interims) == (200, [100] * 5)
+
+
 async def test_an_unknown_client_waits_in_silence(cold, mock_clock):
     client = await cold.connect()
     await client.get(TARGET, "User-Agent: Lynx/2.9", read=False)

@@ -46,7 +46,8 @@ def test_every_promised_metric_is_there_before_anything_has_happened(sources):
     text = Metrics(sources).render().decode()
     promised = (
         "bytes_total chunks_total peers downloads_active upstream_requests_total upstream_latency_seconds "
-        "gateway_requests_total gateway_seconds store_bytes store_quota_bytes verify_failures_total bans_total build_info"
+        "gateway_requests_total gateway_gone_total gateway_seconds store_bytes store_quota_bytes verify_failures_total "
+        "bans_total build_info"
     )
     for name in promised.split():
         assert f"# HELP p2pmodel_{name} " in text
@@ -81,6 +82,8 @@ def test_requests_are_counted_by_answer_and_timed_in_cumulative_buckets(sources)
     assert _value(sources, "p2pmodel_gateway_seconds_bucket", le="+Inf") == 2
     assert _value(sources, "p2pmodel_gateway_seconds_sum") == 1000.002
     assert _value(sources, "p2pmodel_upstream_latency_seconds_count") == 1
+    sources.gateway.gone += 1
+    assert _value(sources, "p2pmodel_gateway_gone_total") == 1
 
 
 def test_facts_are_asked_for_when_somebody_looks(sources):
