@@ -87,7 +87,8 @@ class PrivateSharing:
         """Until cancelled: find the peers that take part in this blob's swarm, and stay among them. Has started once those
         that are linked now had their chance, so that the hub is not asked for what they hold. Ends the download when the hub
         lets its users in no more."""
-        if self._rules.policy == "off" or download.blob.size < PROVABLE_BYTES_MIN:
+        brief = self._half_s < PRIVATE_ROUND_MIN_S  # a yes that is believed for no time lets nobody in
+        if self._rules.policy == "off" or brief or download.blob.size < PROVABLE_BYTES_MIN:
             task_status.started()
             return
         party = self._parties[download.blob.id] = _Party(download)

@@ -251,6 +251,15 @@ async def test_members_may_be_trusted_without_a_proof(hub, autojump_clock):
             await read(b, Access("wrong"))
 
 
+async def test_where_no_yes_is_believed_for_any_time_the_hub_gives_it_and_no_proof_is_read(hub, autojump_clock):
+    async with cluster(hub, "a", "b") as [a, b]:
+        assert await read(a, ALICE) == WEIGHTS
+        b.delivery.downloads._sharing._half_s = 0.0  # access.cache = "0s"
+        hub.sent.clear()
+        assert await read(b, BOB) == WEIGHTS
+        assert hub.sent[BLOB.id] == len(WEIGHTS)
+
+
 async def test_a_long_fetch_renews_its_entry(hub, autojump_clock):
     """It takes longer than a proof is believed."""
     async with cluster(hub, "a", "b", lan=Lan(rate=15_000)) as [a, b]:
