@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import structlog
 import trio
@@ -55,8 +55,6 @@ from p2pmodel.wire.messages import (
 )
 
 log = structlog.get_logger()
-
-_REMEMBER_EVERY_S: Final = 5.0
 
 
 class Place(Protocol):
@@ -237,7 +235,7 @@ class Peering:
             nursery.start_soon(self._exchange_peers)
             nursery.start_soon(self._expire_connections)
             if self._file:
-                nursery.start_soon(self._remember, self._file)
+                nursery.start_soon(remembered.keep, self._file, self._directory.to_remember, self._blocking)
             log.info("peering.listening", port=self.port)
             task_status.started(self.port)
 
@@ -297,18 +295,6 @@ class Peering:
             self._directory.heard(Candidate(Address(peer.host, peer.port), None, "static"), now)
         for candidate in await self._blocking(remembered.load, self._file) if self._file else ():
             self._directory.heard(candidate, now)
-
-    async def _remember(self, file: Path) -> None:
-        known: set[Candidate] = set()
-        while True:
-            await trio.sleep(_REMEMBER_EVERY_S)
-            candidates = self._directory.to_remember()
-            if candidates and known != set(candidates):
-                known = set(candidates)
-                try:
-                    await self._blocking(remembered.save, file, candidates)
-                except OSError as error:
-                    log.warning("peers.file_unwritable", path=str(file), error=error.strerror)
 
     # Links
 

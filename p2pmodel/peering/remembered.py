@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 import structlog
+import trio
 
 from p2pmodel.content import NodeId
+from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.limits import LINKS_MAX, REMEMBERED_BYTES_MAX
 from p2pmodel.network import Address, Candidate
 
 log = structlog.get_logger()
 
 _VERSION: Final = 1
+_EVERY_S: Final = 5.0
 
 
 class _Peer(msgspec.Struct, frozen=True):
@@ -51,3 +54,17 @@ def save(path: Path, candidates: Sequence[Candidate]) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_bytes(msgspec.json.encode(_File(_VERSION, peers)))
     os.replace(temporary, path)  # noqa: PTH105  # the one call that says "atomically"
+
+
+async def keep(path: Path, to_remember: Callable[[], Sequence[Candidate]], blocking: Blocking) -> None:
+    """For ever: write down whom we are linked to when that has changed."""
+    known: set[Candidate] = set()
+    while True:
+        await trio.sleep(_EVERY_S)
+        candidates = to_remember()
+        if candidates and known != set(candidates):
+            known = set(candidates)
+            try:
+                await blocking(save, path, candidates)
+            except OSError as error:
+                log.warning("peers.file_unwritable", path=str(path), error=error.strerror)
