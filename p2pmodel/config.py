@@ -397,9 +397,8 @@ class _Lines:
 
     def __init__(self, file: str, text: str) -> None:
         self._file = file
-        self._numbers: dict[
-            tuple[str, int, str], int
-        ] = {}  # by section, its place among tables of that name, key ("": the header)
+        # By section, its place among tables of that name, and key ("": the header).
+        self._numbers: dict[tuple[str, int, str], int] = {}
         tables: Counter[str] = Counter()
         current = ""
         for number, line in enumerate(text.splitlines(), 1):

@@ -67,9 +67,7 @@ CANDIDATES_PER_ADDRESS_MAX: Final = 8
 CANDIDATE_EXPIRY_S: Final = 60.0
 REDIAL_MIN_S: Final = 1.0
 REDIAL_MAX_S: Final = 30.0
-REDIAL_SILENT_S: Final = (
-    300.0  # the same for one of whom nobody has heard for as long: 256 remembered dead ones cost a dial a second
-)
+REDIAL_SILENT_S: Final = 300.0  # the same for one long unheard of: 256 remembered dead ones cost a dial a second
 DIALS_PER_S_MAX: Final = 10.0  # a flood of false hints must not make us a scanner
 DIALS_AT_ONCE_MAX: Final = 32
 LINKS_PER_ADDRESS_MAX: Final = 8  # open mode: ids are free to mint, addresses less so
@@ -102,9 +100,7 @@ MDNS_NAMES_PER_ADDRESS_S: Final = 0.25
 MDNS_NAMES_PER_ADDRESS_BURST: Final = 16  # more than may be linked from one address
 MDNS_PACKETS_PER_ADDRESS_S: Final = 32.0  # a node speaks thrice a second at most; some share a machine
 MDNS_PACKETS_PER_ADDRESS_BURST: Final = 128
-MDNS_STRANGE_PER_S: Final = (
-    16.0  # packets that name no node: printers and speakers, and addresses of hosts whose names are no ids
-)
+MDNS_STRANGE_PER_S: Final = 16.0  # packets that name no node: printers, speakers, addresses of hosts whose names are no ids
 MDNS_STRANGE_BURST: Final = 64
 
 # Swarm and delivery
@@ -126,9 +122,7 @@ STRIKES_ONE_BLOB_MAX: Final = 2  # of one blob: bad memory shows at once
 STRIKES_S: Final = 600.0
 BAN_MIN_S: Final = 600.0  # the first ban for strikes; each one after it is twice as long
 BAN_MAX_S: Final = 86_400.0
-PARDON_S: Final = (
-    86_400.0  # others' evidence against a forgiven node is not heard for so long: its operator goes from node to node
-)
+PARDON_S: Final = 86_400.0  # others' evidence against a forgiven node is not heard: its operator goes from node to node
 REST_S: Final = 600.0  # how long an upstream that gave wrong bytes is not asked
 SOURCES_REMEMBERED_MAX: Final = 4096  # ids are free to mint in an open cluster: the oldest facts about sources go first
 
@@ -223,9 +217,7 @@ SEND_STALL_S: Final = 0.1  # a client that makes no room for so long gives its t
 SEND_SLICE_S: Final = 0.5  # so does one that takes for ever
 XET_TICKETS_MAX: Final = 4096  # clients that read by Xet; the one that did not for longest gets a new one
 XET_TICKET_S: Final = 24 * 3600  # a file of a terabyte takes hours
-XET_PIECE_BYTES: Final = (
-    256 * KIB
-)  # of a file in memory for each of a client's requests, of which hf_xet makes up to 64 at once
+XET_PIECE_BYTES: Final = 256 * KIB  # of a file in memory for each request of a client; hf_xet makes up to 64 at once
 HUB_PLAIN_BYTES_MAX: Final = 50_000_000_000  # huggingface_hub from 0.33 on takes larger files by Xet alone
 COMMIT_LINE_BYTES_MAX: Final = 16 * MIB  # a file within a commit, in base64: hubs want larger ones in LFS
 COMMIT_FILES_BYTES_MAX: Final = 32 * MIB  # of one commit: what is kept of small files until the hub has taken it
@@ -237,9 +229,7 @@ ACCESS_DENY_S: Final = 30.0
 ACCESS_ENTRIES_MAX: Final = 10_000
 
 # Store
-INVENTORY_CHANGES_MAX: Final = (
-    4096  # remembered for deltas: minutes of a busy node; who missed more gets everything (~1 MB at most)
-)
+INVENTORY_CHANGES_MAX: Final = 4096  # remembered for deltas: minutes of a busy node; who missed more gets everything (~1 MB)
 USES_PENDING_MAX: Final = 256  # last uses kept in memory before the index learns them: eviction can bear to forget a few
 
 # Commands that ask the local daemon
@@ -256,6 +246,4 @@ PUSH_TRIES: Final = 3
 # The house
 GRACE_S: Final = 10.0  # from SIGTERM to the last cancel
 DISCOVER_S: Final = 3.0  # how long a command that is its own daemon waits for a first peer: mDNS needs one to two
-DESCRIPTORS_MAX: Final = (
-    8192  # 256 links with 4 data connections each way, 256 clients, 128 open blobs with their records, and air
-)
+DESCRIPTORS_MAX: Final = 8192  # 256 links with 4 data connections each way, 256 clients, 128 open blobs with records, air

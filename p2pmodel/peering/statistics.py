@@ -20,9 +20,8 @@ class PeeringStatistics:
     dials_failed: int = 0
     refused: int = 0  # connections turned away: too many, or from elsewhere
     handshakes_failed: int = 0  # the other end proved nothing, or not in time
-    links_cut: Counter[str] = field(
-        default_factory=Counter
-    )  # by reason: bye, broken, silent, overflow, protocol, replaced, untrusted
+    #: By reason: bye, broken, silent, overflow, protocol, replaced, untrusted.
+    links_cut: Counter[str] = field(default_factory=Counter)
     protocol_errors: Counter[str] = field(default_factory=Counter)  # by place: opening, link, seeding, fetching
     tickets_refused: int = 0
     chunks_sent: int = 0

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 FEW: Final = 16  # nodes that all hear of everything that each other one does
 READERS: Final = 4  # of the hub where there are more: enough to fill an uplink, few enough to know each other's orders
 UNCLAIMED_S: Final = 3.0  # how long a run waits for its owner to claim it before the next in line may
-HUB_STREAMS: Final = (
-    4  # orders to the hub at a time, of all nodes together, but one of each: a single one rarely fills a long path
-)
+HUB_STREAMS: Final = 4  # orders to the hub at a time, of all nodes together: a single one rarely fills a long path
 
 
 class Turns:

@@ -64,9 +64,7 @@ def test_a_module_imports_only_its_own_room_or_a_lower_floor():
     for module in MODULES:
         here = room(module)
         assert here in FLOORS, f"{here} has no floor: say its room first"
-        floor = (
-            11 if here == "__init__" else FLOORS[here]
-        )  # the front door shows what stands on top, and is asked for the version
+        floor = 11 if here == "__init__" else FLOORS[here]  # the front door shows what stands on top, and tells the version
         for other in rooms_imported(module) - {here}:
             assert FLOORS[other] < floor, f"{module} imports {other}, which is not below {here}"
 

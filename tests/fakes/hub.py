@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import trio
 
@@ -35,6 +36,7 @@ NOBODY = Access()
 PIECE = CHUNK_BYTES // 4
 
 
+@lru_cache(64)  # the same few files are named again and again
 def blob_of(data):
     return Blob(BlobId("sha256", hashlib.sha256(data).hexdigest()), len(data))
 
