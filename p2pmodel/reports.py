@@ -23,11 +23,11 @@ from p2pmodel.peering import LiveMembership, Peering
 from p2pmodel.settings import GatewaySettings, Settings
 from p2pmodel.store import Store
 from p2pmodel.swarm import Ban
+from p2pmodel.wire.packed import SEALED
 
 Report = dict[str, object]
 Asked = Mapping[str, str]
 
-_SEALED: Final = 2  # as peers tell it in their inventories
 _MAIN_BRANCH: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
 
 
@@ -200,7 +200,7 @@ class Reports:
             return set()
         state = self._store.find(entry.blob.id)
         names = {entry.blob.id, state.blob.id} if state else {entry.blob.id}
-        return {peer for name in names for peer, state in self._peering.holders(name).items() if state == _SEALED}
+        return {peer for name in names for peer, state in self._peering.holders(name).items() if state == SEALED}
 
     async def why(self, asked: Asked) -> Report:
         """`/-/api/why?repo=…&file=…` (also hub, type, revision): where each run of chunks came from, why a hub was asked."""

@@ -47,6 +47,7 @@ from p2pmodel.peering.membership import Membership, sharing_key
 from p2pmodel.wire import Secrecy, State, encode
 from p2pmodel.wire import messages as m
 from p2pmodel.wire.codec import LENGTH, tag_of
+from p2pmodel.wire.packed import InventoryEntry, pack_entries, pack_indices, pack_runs, unpack_entries
 from p2pmodel.wire.states import START, TABLE, Way
 
 HERE = Path(__file__).parent
@@ -70,7 +71,7 @@ WORD = Attestation.sign(BLOB, 0, MANIFEST.digests[:64], Level.WITNESS, circle=CI
 OTHER_WORD = Attestation.sign(BLOB, 1, MANIFEST.digests[64:], Level.CONFIRMED, circle=CIRCLE, key=NODE_KEY)
 VOUCHER = Voucher.sign(BLOB, SEAL.root, circle=CIRCLE, key=NODE_KEY)
 PAGE: Json = {"blob": NAME, "size": BLOB.size, "root": SEAL.root, "signer": SEAL.signer, "signature": SEAL.signature}
-ENTRIES = m.pack_entries([m.InventoryEntry(BLOB.id, BLOB.size, 2), m.InventoryEntry(SMALL, 5, 1)])
+ENTRIES = pack_entries([InventoryEntry(BLOB.id, BLOB.size, 2), InventoryEntry(SMALL, 5, 1)])
 
 GOOD: list[tuple[str, m.Message]] = [
     ("a listener's or dialler's hello", m.Hello(version=1, version_min=1, abilities=["example"], boot=BOOT, port=7277)),
@@ -104,11 +105,11 @@ GOOD: list[tuple[str, m.Message]] = [
     ),
     ("all of it", m.Have(blob=NAME, size=BLOB.size, sealed=True, wanted=False, chunks=ChunkMap.full(3).to_bytes())),
     ("an empty blob", m.Have(blob=NAME, size=0, sealed=True, wanted=False, chunks=b"")),
-    ("two chunks came", m.Held(blob=NAME, chunks=m.pack_indices([0, 2]))),
-    ("a chunk is being given", m.Held(blob=NAME, chunks=b"", given=m.pack_indices([1]))),
-    ("two runs being read", m.Claims(blob=NAME, runs=m.pack_runs([(0, 16), (32, 1)]))),
+    ("two chunks came", m.Held(blob=NAME, chunks=pack_indices([0, 2]))),
+    ("a chunk is being given", m.Held(blob=NAME, chunks=b"", given=pack_indices([1]))),
+    ("two runs being read", m.Claims(blob=NAME, runs=pack_runs([(0, 16), (32, 1)]))),
     ("no more claims", m.Claims(blob=NAME, runs=b"")),
-    ("one run from a hub, one from a peer", m.Claims(blob=NAME, runs=m.pack_runs([(0, 1)]), coming=m.pack_runs([(1, 2)]))),
+    ("one run from a hub, one from a peer", m.Claims(blob=NAME, runs=pack_runs([(0, 1)]), coming=pack_runs([(1, 2)]))),
     ("wrong bytes came", m.BadChunk(blob=NAME, chunk=2)),
     ("a hub asked for patience", m.HubBusy(upstream="huggingface.co", retry_after=12.5)),
     ("two words that differ", m.Attest(blob=NAME, size=BLOB.size, words=WORD.to_bytes() + OTHER_WORD.to_bytes())),
@@ -192,9 +193,9 @@ BAD: list[tuple[type[m.Message], Json, str]] = [
     (m.Held, {"chunks": b"\0\0\0"}, "indices are cut off in the middle"),
     (m.Held, {"chunks": b"\xff\xff\xff\xff"}, "a chunk beyond any blob"),
     (m.Held, {"given": b"\xff\xff\xff\xff"}, "a chunk beyond any blob is given"),
-    (m.Claims, {"runs": m.pack_runs([(3, 0)])}, "an empty run"),
-    (m.Claims, {"coming": m.pack_runs([(3, 0)])}, "an empty run on its way"),
-    (m.Claims, {"runs": m.pack_runs([(1 << 31, 1 << 31)])}, "a run beyond any blob"),
+    (m.Claims, {"runs": pack_runs([(3, 0)])}, "an empty run"),
+    (m.Claims, {"coming": pack_runs([(3, 0)])}, "an empty run on its way"),
+    (m.Claims, {"runs": pack_runs([(1 << 31, 1 << 31)])}, "a run beyond any blob"),
     (m.BadChunk, {"chunk": 1 << 18}, "a chunk beyond any blob"),
     (m.HubBusy, {"retry_after": float("nan")}, "not a number"),
     (m.HubBusy, {"retry_after": -1.0}, "negative patience"),
@@ -356,10 +357,10 @@ def content_vectors() -> Json:
         "packed": {
             "inventory_entries": {
                 "wire": ENTRIES.hex(),
-                "entries": [[str(e.blob), e.size, e.state] for e in m.unpack_entries(ENTRIES)],
+                "entries": [[str(e.blob), e.size, e.state] for e in unpack_entries(ENTRIES)],
             },
-            "indices": {"wire": m.pack_indices([0, 2]).hex(), "indices": [0, 2]},
-            "runs": {"wire": m.pack_runs([(0, 16), (32, 1)]).hex(), "runs": [[0, 16], [32, 1]]},
+            "indices": {"wire": pack_indices([0, 2]).hex(), "indices": [0, 2]},
+            "runs": {"wire": pack_runs([(0, 16), (32, 1)]).hex(), "runs": [[0, 16], [32, 1]]},
         },
     }
 

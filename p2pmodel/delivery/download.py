@@ -35,8 +35,9 @@ from p2pmodel.errors import (
 )
 from p2pmodel.limits import CHUNK_BYTES, COMMIT_CHUNKS, COMMIT_INTERVAL_S
 from p2pmodel.swarm import HUB, Swarm
-from p2pmodel.wire.messages import Attest, Claims, Have, Held, Interest, Message, unpack_indices, unpack_runs
+from p2pmodel.wire.messages import Attest, Claims, Have, Held, Interest, Message
 from p2pmodel.wire.messages import Audit as AuditMessage
+from p2pmodel.wire.packed import unpack_indices, unpack_runs
 
 
 class Download:

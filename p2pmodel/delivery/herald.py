@@ -12,7 +12,8 @@ from p2pmodel.content import BlobId, NodeId
 from p2pmodel.delivery.ports import Neighbours
 from p2pmodel.limits import INDICES_PER_MESSAGE_MAX, RUNS_PER_MESSAGE_MAX, WATCHES_PER_PEER_MAX
 from p2pmodel.swarm import Swarm
-from p2pmodel.wire.messages import Claims, Have, Held, Message, pack_indices, pack_runs
+from p2pmodel.wire.messages import Claims, Have, Held, Message
+from p2pmodel.wire.packed import pack_indices, pack_runs
 
 BATCH_S: Final = 0.1  # a 10 Gbit/s node gets 300 chunks/s: ten frames instead of three hundred
 _WATCHERS_PER_BATCH: Final = 16  # more of them are told less often: what a node hears must not grow with the cluster

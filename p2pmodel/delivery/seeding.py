@@ -52,14 +52,12 @@ from p2pmodel.wire.messages import (
     HubBusy,
     Interest,
     Inventory,
-    InventoryEntry,
     Message,
     Problem,
     VoucherPage,
-    pack_entries,
 )
+from p2pmodel.wire.packed import PARTIAL, SEALED, InventoryEntry, pack_entries
 
-PARTIAL, SEALED = 1, 2  # states of an inventory entry
 _RECHECKS_MAX: Final = 16  # chunks re-hashed on peers' complaints at a time
 _OFFERS_MAX: Final = 256  # answers that wait for a look at the disk; whoever gets none believes after SETTLE_S that it is empty
 _READMIT_S: Final = 60.0  # how late a ban that was pronounced meanwhile may end

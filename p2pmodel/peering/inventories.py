@@ -8,32 +8,30 @@ from dataclasses import dataclass
 
 from p2pmodel.content import BlobId, NodeId
 from p2pmodel.limits import INVENTORY_ENTRIES_KEPT_MAX
-from p2pmodel.wire.messages import Inventory, InventoryEntry, unpack_entries
+from p2pmodel.wire.messages import Inventory
+from p2pmodel.wire.packed import SEALED, InventoryEntry, unpack_entries
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class _Bookmark:
     """How far we have read a peer's inventory."""
 
     boot: bytes
     sequence: int
 
 
-_SEALED = 2  # protocol/messages.md: 1 is in part
-
-
 class Inventories:
     """Holders by blob: blobs are few and peers many, so a blob's name is kept once."""
 
     def __init__(self) -> None:
-        self._read: dict[NodeId, Standing] = {}
+        self._read: dict[NodeId, _Bookmark] = {}
         self._holders: dict[BlobId, dict[NodeId, int]] = {}
         self._counts: Counter[NodeId] = Counter()
         self._kept = 0
 
     def behind(self, peer: NodeId, boot: bytes, sequence: int) -> bool:
         """Whether the peer's inventory has moved since we read it."""
-        return self._read.get(peer) != Standing(boot, sequence)
+        return self._read.get(peer) != _Bookmark(boot, sequence)
 
     def since(self, peer: NodeId, boot: bytes) -> int:
         """From which sequence number to ask; 0 if we know nothing of this boot."""
@@ -47,7 +45,7 @@ class Inventories:
         for page in pages:
             for entry in unpack_entries(page.entries):
                 self._note(peer, entry)
-        self._read[peer] = Standing(pages[0].boot, pages[0].sequence)
+        self._read[peer] = _Bookmark(pages[0].boot, pages[0].sequence)
 
     def forget(self, peer: NodeId) -> None:
         self._read.pop(peer, None)
@@ -62,7 +60,7 @@ class Inventories:
 
     def whole(self, blob: BlobId) -> bool:
         """Whether anybody has all of it."""
-        return _SEALED in self._holders.get(blob, {}).values()
+        return SEALED in self._holders.get(blob, {}).values()
 
     def count(self, peer: NodeId) -> int:
         """How many blobs a peer holds."""

@@ -14,7 +14,8 @@ from p2pmodel.content import Blob, BlobId, ChunkMap, chunk_count, chunk_size
 from p2pmodel.delivery.ports import BlobState
 from p2pmodel.store.blobs import DiskBlob
 from p2pmodel.store.freshness import Freshness
-from p2pmodel.store.inventory import PARTIAL, REMOVED, SEALED, Inventory
+from p2pmodel.store.inventory import Inventory
+from p2pmodel.wire.packed import PARTIAL, REMOVED, SEALED
 
 
 @dataclass(slots=True)

@@ -10,9 +10,7 @@ import blake3
 
 from p2pmodel.content import Blob
 from p2pmodel.limits import INVENTORY_CHANGES_MAX
-from p2pmodel.wire.messages import InventoryEntry, pack_entries
-
-REMOVED, PARTIAL, SEALED = 0, 1, 2  # InventoryEntry.state
+from p2pmodel.wire.packed import REMOVED, InventoryEntry, pack_entries
 
 
 class Inventory:

@@ -29,10 +29,10 @@ from p2pmodel.content import (
 )
 from p2pmodel.delivery.ports import BlobState
 from p2pmodel.errors import StoreDamagedError, StoreError, StoreFullError, WrongBytesError
-from p2pmodel.store.inventory import PARTIAL, REMOVED, SEALED, Inventory
+from p2pmodel.store.inventory import Inventory
 from p2pmodel.store.record import Claim
 from p2pmodel.store.tree import folder_of
-from p2pmodel.wire.messages import InventoryEntry
+from p2pmodel.wire.packed import PARTIAL, REMOVED, SEALED, InventoryEntry
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from p2pmodel.store.recent import RecentSnapshots
 from p2pmodel.store.spool import FileSpool
 from p2pmodel.store.tree import Leaf
 from p2pmodel.store.trees import Trees
-from p2pmodel.wire.messages import InventoryEntry
+from p2pmodel.wire.packed import InventoryEntry
 
 
 class Store:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from p2pmodel.content import Attestation, BlobId, ChunkMap, Hub, Repo, RepoKind, Voucher, chunk_count
 from p2pmodel.wire import messages as m
+from p2pmodel.wire.packed import unpack_entries, unpack_indices, unpack_runs
 
 _DIGEST_BYTES: Final = 32
 
@@ -57,7 +58,7 @@ def _deny_list(page: m.DenyListPage) -> None:
 
 
 def _inventory(page: m.Inventory) -> None:
-    m.unpack_entries(page.entries)
+    unpack_entries(page.entries)
     if not page.entries and not page.last:
         raise ValueError("an empty inventory page that is not the last")
 
@@ -75,13 +76,13 @@ def _have(have: m.Have) -> None:
 
 def _held(held: m.Held) -> None:
     _blob(held)
-    if any(index >= m.CHUNKS_MAX for index in m.unpack_indices(held.chunks) + m.unpack_indices(held.given)):
+    if any(index >= m.CHUNKS_MAX for index in unpack_indices(held.chunks) + unpack_indices(held.given)):
         raise ValueError("a chunk index beyond any blob")
 
 
 def _claims(claims: m.Claims) -> None:
     _blob(claims)
-    for first, count in m.unpack_runs(claims.runs) + m.unpack_runs(claims.coming):
+    for first, count in unpack_runs(claims.runs) + unpack_runs(claims.coming):
         if count == 0 or first + count > m.CHUNKS_MAX:
             raise ValueError(f"a run of {count} chunks from {first}")
 

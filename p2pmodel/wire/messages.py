@@ -1,21 +1,17 @@
 """Everything one daemon says to another, as typed values. protocol/messages.md is the same list for other languages.
 
 A field's type carries its bounds; what one field alone cannot say (a map that fits its blob, pages that fit their
-manifest) is in ``checks``. Lists that can grow travel packed in one ``bin`` field; the functions at the end pack and
-unpack them. Two kinds of connection speak this vocabulary: a *link* (TLS, control) and a *data* connection (chunks),
-opened with a ticket.
+manifest) is in ``checks``. Lists that can grow travel packed in one ``bin`` field: ``packed``. Two kinds of connection
+speak this vocabulary: a *link* (TLS, control) and a *data* connection (chunks), opened with a ticket.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from p2pmodel.content import Blob, BlobId
 from p2pmodel.content.attestation import ATTESTATION_BYTES_MAX
 from p2pmodel.content.voucher import VOUCHER_BYTES
 from p2pmodel.limits import (
@@ -391,66 +387,3 @@ MESSAGES: Final[tuple[type[Message], ...]] = (
     Interest, Have, Held, Claims, BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskVoucher, VoucherPage,
     AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private, Get, Chunk, Problem, Bye,
 )  # fmt: skip
-
-AnyMessage = (
-    Hello | Attach | Attached | AskTicket | Ticket | Ping | Pong | Peers | AskDenyList | DenyListPage | AskInventory | Inventory
-    | Interest | Have | Held | Claims | BadChunk | HubBusy | Attest | Audit | AskManifest | ManifestPage | AskVoucher
-    | VoucherPage | AskSnapshot | SnapshotPage | AskWarm | WarmProgress | AskPrivate | Private | Get | Chunk | Problem | Bye
-)  # fmt: skip
-
-
-# Packed lists
-
-
-class InventoryEntry(msgspec.Struct, frozen=True):
-    """What a node says of one blob in its inventory."""
-
-    blob: BlobId
-    size: int
-    state: int  # 0 removed, 1 partial, 2 sealed
-
-
-_ENTRY: Final = struct.Struct(">33sQB")
-_RUN: Final = struct.Struct(">II")
-_INDEX: Final = struct.Struct(">I")
-_STATES: Final = 3
-ENTRY_BYTES: Final = _ENTRY.size
-
-
-def pack_entries(entries: Iterable[InventoryEntry]) -> bytes:
-    return b"".join(_ENTRY.pack(entry.blob.to_bytes(), entry.size, entry.state) for entry in entries)
-
-
-def unpack_entries(data: bytes) -> list[InventoryEntry]:
-    """Raises ValueError for anything but whole, known entries."""
-    entries = []
-    for raw, size, state in _records(_ENTRY, data):
-        if state >= _STATES:
-            raise ValueError(f"an inventory entry of state {state}")
-        entries.append(InventoryEntry(Blob(BlobId.from_bytes(raw), size).id, size, state))
-    return entries
-
-
-def pack_runs(runs: Iterable[tuple[int, int]]) -> bytes:
-    return b"".join(_RUN.pack(first, count) for first, count in runs)
-
-
-def unpack_runs(data: bytes) -> list[tuple[int, int]]:
-    """Raises ValueError for a list cut off in the middle."""
-    return _records(_RUN, data)
-
-
-def pack_indices(chunks: Iterable[int]) -> bytes:
-    return b"".join(_INDEX.pack(index) for index in chunks)
-
-
-def unpack_indices(data: bytes) -> list[int]:
-    """Raises ValueError for a list cut off in the middle."""
-    return [index for (index,) in _records(_INDEX, data)]
-
-
-def _records(record: struct.Struct, data: bytes) -> list[tuple[Any, ...]]:
-    try:
-        return list(record.iter_unpack(data))
-    except struct.error:
-        raise ValueError(f"a packed list of {len(data)} bytes is no multiple of {record.size}") from None

@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol
 from p2pmodel.content import chunk_size
 from p2pmodel.limits import DENY_LIST_BYTES_MAX, INVENTORY_ENTRIES_MAX, REQUESTS_IN_FLIGHT_MAX, SNAPSHOT_BYTES_MAX
 from p2pmodel.wire.messages import (
-    ENTRY_BYTES,
     AskDenyList,
     AskInventory,
     AskManifest,
@@ -33,6 +32,7 @@ from p2pmodel.wire.messages import (
     VoucherPage,
     WarmProgress,
 )
+from p2pmodel.wire.packed import ENTRY_BYTES
 
 
 class Questions:

@@ -43,12 +43,11 @@ from p2pmodel.wire.messages import (
     Have,
     Interest,
     Inventory,
-    InventoryEntry,
     Message,
     Problem,
     VoucherPage,
-    pack_entries,
 )
+from p2pmodel.wire.packed import InventoryEntry, pack_entries
 
 RUNNER = Path(__file__).parents[2] / "protocol/conformance/run.py"
 BOOT = b"startup1"

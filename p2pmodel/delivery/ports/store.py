@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from p2pmodel.content import Blob, BlobId, ChunkMap, FileEntry, Grade, Manifest, Repo, Seal, Snapshot
-from p2pmodel.wire.messages import InventoryEntry
+from p2pmodel.wire.packed import InventoryEntry
 
 
 @dataclass(frozen=True, slots=True)

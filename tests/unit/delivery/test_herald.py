@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 from p2pmodel.content import Blob, BlobId
 from p2pmodel.delivery.herald import Herald
-from p2pmodel.wire.messages import Claims, Have, Held, unpack_indices
+from p2pmodel.wire.messages import Claims, Have, Held
+from p2pmodel.wire.packed import unpack_indices
 
 BLOB = Blob(BlobId("sha256", "ab" * 32), 1)
 

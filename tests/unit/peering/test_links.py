@@ -9,18 +9,8 @@ from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceError
 from p2pmodel.limits import HEARTBEAT_S, HEARTBEATS_MISSED_MAX, SEND_QUEUE_MESSAGES_MAX
 from p2pmodel.network import Address
 from p2pmodel.wire import CLOSED, NEED_DATA, Role, Session
-from p2pmodel.wire.messages import (
-    AskInventory,
-    AskManifest,
-    Hello,
-    HubBusy,
-    Inventory,
-    InventoryEntry,
-    Ping,
-    Pong,
-    Problem,
-    pack_entries,
-)
+from p2pmodel.wire.messages import AskInventory, AskManifest, Hello, HubBusy, Inventory, Ping, Pong, Problem
+from p2pmodel.wire.packed import InventoryEntry, pack_entries
 
 BLOB = BlobId("sha256", "cd" * 32)
 BY_HAND = "e" * 40

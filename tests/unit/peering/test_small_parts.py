@@ -18,7 +18,8 @@ from p2pmodel.peering import TcpNetwork
 from p2pmodel.peering.inventories import Inventories
 from p2pmodel.peering.subnets import OwnSubnets, interface_subnets
 from p2pmodel.peering.tickets import Tickets
-from p2pmodel.wire.messages import Inventory, InventoryEntry, pack_entries
+from p2pmodel.wire.messages import Inventory
+from p2pmodel.wire.packed import InventoryEntry, pack_entries
 
 ONE, TWO = "1" * 40, "2" * 40
 BLOBS = [BlobId("sha256", f"{n:064x}") for n in range(5)]

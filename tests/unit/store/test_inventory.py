@@ -4,7 +4,8 @@ import random
 
 from p2pmodel.content import Blob, BlobId
 from p2pmodel.limits import INVENTORY_CHANGES_MAX
-from p2pmodel.store.inventory import PARTIAL, REMOVED, SEALED, Inventory
+from p2pmodel.store.inventory import Inventory
+from p2pmodel.wire.packed import PARTIAL, REMOVED, SEALED
 
 
 def blob(number):

@@ -16,7 +16,8 @@ from msgspec import inspect
 
 from p2pmodel.errors import PeerProtocolError
 from p2pmodel.wire import LocalProtocolError, Unknown, decode, encode
-from p2pmodel.wire.messages import MESSAGES, Bye, Get, Held, Message, Ping, Pong, Problem, pack_indices
+from p2pmodel.wire.messages import MESSAGES, Bye, Get, Held, Message, Ping, Pong, Problem
+from p2pmodel.wire.packed import pack_indices
 
 VECTORS = json.loads((Path(__file__).parents[3] / "protocol/vectors/messages.json").read_text())
 BODIES = [bytes.fromhex(vector["frame"])[4:] for vector in VECTORS["good"] + VECTORS["bad"] + VECTORS["tolerated"]]
