@@ -37,6 +37,8 @@ class NotFoundError(P2pmodelError):
 class RepoNotFoundError(NotFoundError):
     """No such repo, or a private one that this caller may not see: hubs make the two look alike, and so do we."""
 
+    next_step = "Check its name; if it is private, set the token of somebody who may read it (HF_TOKEN, MODELSCOPE_API_TOKEN)."
+
 
 class RevisionNotFoundError(NotFoundError):
     """The repo has no such branch, tag or commit."""

@@ -13,7 +13,9 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.live import Live
     from rich.progress import Progress
+    from rich.text import Text
 
 _LINE_INTERVAL_S: Final = 2.0
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
@@ -134,31 +136,38 @@ class _Lines:
 
 
 class _Bar:
-    """rich's bar; rich itself heeds NO_COLOR. What has arrived when it ends is said by a plain last line."""
+    """rich's bar with rate and time to go, and below it how far it is, in as many lines as a narrow terminal takes: nothing is
+    cut off. rich itself heeds NO_COLOR. What has arrived when it ends is said by a plain last line."""
 
     def __init__(self, repo: str) -> None:
         self._repo = repo
         self._progress: Progress | None = None
+        self._live: Live | None = None
+        self._words: Text | None = None
         self._last: FetchEvent | None = None
 
     def __enter__(self) -> Self:
-        from rich.console import Console  # noqa: PLC0415  # rich costs more than the rest of a warm fetch
+        from rich.console import Console, Group  # noqa: PLC0415  # rich costs more than the rest of a warm fetch
+        from rich.live import Live  # noqa: PLC0415
         from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._progress.start()
-        self._task = self._progress.add_task(self._repo, total=None, words="asking the hub")
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
+        self._progress, self._words = Progress(*columns), Text("asking the hub")
+        self._task = self._progress.add_task(self._repo, total=None, pace="")
+        self._live = Live(Group(self._progress, self._words), console=Console(stderr=True), transient=True)
+        self._live.start()
         return self
 
     def update(self, event: FetchEvent) -> None:
         assert self._progress is not None
+        assert self._words is not None
         self._last = event
-        words = f"{event.words}, {event.pace}"
-        self._progress.update(self._task, total=event.bytes, completed=event.done, words=words)
+        self._words.plain = event.words
+        self._progress.update(self._task, total=event.bytes, completed=event.done, pace=event.pace)
 
     def __exit__(self, *exc_info: object) -> None:  # what every context manager gets
-        assert self._progress is not None
-        self._progress.stop()
+        assert self._live is not None
+        self._live.stop()
         if self._last is not None:
             click.echo(f"{self._repo}: {self._last.words}", err=True)

@@ -1,6 +1,7 @@
 """`p2pmodel fetch` through a running daemon."""
 
 import json
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -268,3 +269,16 @@ def test_while_several_files_come_it_says_how_many_are_there():
         VerifyReport(event="progress", files=3, files_done=1, bytes=9, bytes_done=4).progress.words
         == "4 B of 9 B, 1 of 3 files"
     )
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_on_a_terminal_nothing_is_cut_off_however_narrow_it_is(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with progress._Bar("org/model") as bar:
+        bar.update(FetchEvent(event="progress", files=10, bytes=210_800_000, upstream=17_800_000, rate=34e6))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "34.0 MB/s, 6 s to go" in shown
+    assert "hub 17.8 MB)" in " ".join(shown.split())
+    assert "…" not in shown
