@@ -39,7 +39,7 @@ WATCHES_PER_PEER_MAX: Final = 1024  # blobs of which a peer is told as they come
 HUB_REST_MAX_S: Final = 86_400.0  # a peer's word must not rest a hub for longer than a day
 SNAPSHOT_PAGE_BYTES_MAX: Final = 60_000
 DENY_LIST_PAGE_BYTES_MAX: Final = 60_000
-DENY_LIST_BYTES_MAX: Final = MIB  # some 25,000 certificates: a larger list is read from its file, and not told to peers
+DENY_LIST_BYTES_MAX: Final = MIB  # some 20,000 certificates: a larger list is read from its file, and not told to peers
 SNAPSHOT_BYTES_MAX: Final = 16 * MIB  # a listing as peers hand it on
 
 LISTING_WITNESSES: Final = 3  # members whose listings are compared while the hub is gone; 48 MiB on their way at most
