@@ -15,8 +15,6 @@ import pytest
 from daemons import MIB, PROGRAM, files_in, finish, until
 from noise import noise
 
-from p2pmodel.limits import DISCOVER_S
-
 FILES = {"config.json": b"{}", "model.safetensors": noise(1, 5 * MIB), "onnx/model.onnx": noise(2, 100_000)}
 
 
@@ -176,13 +174,6 @@ def test_offline_through_a_daemon_that_asks_hubs_for_others_asks_none_either(sit
     assert node.command("fetch", "acme/tiny", "--offline", "--json").json["upstream"] == 0
     assert [node.command("fetch", name, "--offline").code for name in ("acme/half", "acme/other")] == [5, 5]
     assert site.hub.log == []
-
-
-def test_fetch_without_a_daemon_waits_for_nobody_where_it_can_hear_of_nobody(site, house):
-    site.hub.add_repo("model", "acme/small", {"config.json": b"{}"})
-    done = house.plan("hermit", discovery__mdns=False).command("fetch", "acme/small", "--json")
-    assert done.code == 0, done.err
-    assert done.json["seconds"] < DISCOVER_S
 
 
 def test_fetch_without_a_daemon_takes_from_a_peer_what_a_peer_has(site, house, node):
