@@ -20,7 +20,7 @@ class Grade(Enum):
     """Who vouches for the digest of a chunk of a blob that is not sealed yet."""
 
     OWN = "own"  # B: we read this range from the hub ourselves, over TLS or from an upstream marked trusted
-    QUORUM = "quorum"  # C: as many members of a closed cluster as `gateway.vouchers` asks for have sealed it
+    QUORUM = "quorum"  # C: as many members of a closed cluster as `gateway.vouchers` asks for vouch for it
     SINGLE = "single"  # D: one member signed for it, or says so
     MIRROR = "mirror"  # we read it from a mirror, for which nobody vouches
 
@@ -55,6 +55,6 @@ _RIGHTS: Final[Mapping[Grade, _Rights]] = {
 }
 
 
-def peers_grade(seals: int, *, vouchers: int, closed: bool) -> Grade:
-    """Of a chunk from a peer whose digest stands in so many members' seals. In an open cluster members are anybody."""
-    return Grade.QUORUM if closed and 0 < vouchers <= seals else Grade.SINGLE
+def peers_grade(members: int, *, vouchers: int, closed: bool) -> Grade:
+    """Of a chunk from a peer, for whose digest so many members vouch. In an open cluster members are anybody."""
+    return Grade.QUORUM if closed and 0 < vouchers <= members else Grade.SINGLE

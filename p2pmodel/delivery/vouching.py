@@ -78,8 +78,9 @@ class Vouching:
 
     @property
     def _wants_more(self) -> bool:
+        """Until they agree: who does not answer must not keep a client waiting once enough have."""
         enough = self._around.vouchers + VOUCHERS_SPARE
-        return not self._failed and len(self._vouchers) + len(self._asking) < enough
+        return not self._failed and self._agreed is None and len(self._vouchers) + len(self._asking) < enough
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -157,6 +158,7 @@ class Vouching:
         if self._agreed is not None and before is None:
             log.info("blob_vouched", blob=self._name, members=sorted(self._vouchers))
         if self._agreed is not before:
+            self._news.set()
             self._changed()
 
     def _agreement(self) -> Manifest | None:
