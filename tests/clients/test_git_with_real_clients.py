@@ -159,7 +159,7 @@ def test_files_that_the_hub_takes_in_parts_are_pushed_by_huggingface_hubs_agent(
         [command, "lfs-enable-largefiles", clone.folder], check=True, capture_output=True, env={"HOME": str(clone.home)}
     )
     clone.git("config", "lfs.customtransfer.multipart.path", command)
-    head = clone.commit(NEW)
+    head = clone.commit({"a.safetensors": noise(22, 9 * MIB), "b.safetensors": noise(23, 5 * MIB)})
     site.hub.reset()
     clone.git("push", "origin", "HEAD:main")
     assert clone.repo.head.id == head
