@@ -17,11 +17,12 @@ from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.ports import PeerEvents, Source
 from p2pmodel.errors import ConfigError, SourceError
-from p2pmodel.limits import ANSWERS_AT_ONCE_MAX, CATCH_UPS_AT_ONCE_MAX, DATA_IDLE_S, PEER_EXCHANGE_S, PEERS_PER_MESSAGE_MAX
+from p2pmodel.limits import ANSWERS_AT_ONCE_MAX, DATA_IDLE_S, PEER_EXCHANGE_S, PEERS_PER_MESSAGE_MAX
 from p2pmodel.network import Address, ByteStream, Candidate, Network
 from p2pmodel.network import Listener as NetworkListener
 from p2pmodel.peering import remembered
 from p2pmodel.peering.alone import NoSource
+from p2pmodel.peering.catching_up import CatchingUp
 from p2pmodel.peering.connection import Connection
 from p2pmodel.peering.denials import Denials, Denying
 from p2pmodel.peering.dialler import Dialler
@@ -41,11 +42,9 @@ from p2pmodel.wire.messages import (
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
     AskDenyList,
-    AskInventory,
     AskPrivate,
     AskTicket,
     Hello,
-    Inventory,
     Message,
     PeerAddress,
     Peers,
@@ -140,7 +139,7 @@ class Peering:
         )
         self._tickets = Tickets(dice)
         self._answering = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
-        self._catching_up = trio.CapacityLimiter(CATCH_UPS_AT_ONCE_MAX)
+        self._catching_up = CatchingUp(self.inventories)
         self._doors = trio.CancelScope()
         self._discovery_s = discovery_s
         self._met_at = 0.0
@@ -377,26 +376,12 @@ class Peering:
                 self.heard(Candidate(Address(each.host, each.port), NodeId(each.node), "exchange"))
         elif isinstance(message, Ping):
             self._denials.heard(link, message.deny_list)
-            if self.inventories.behind(link.peer, link.boot, message.sequence) and not link.catching_up:
-                link.catching_up = True
-                link.start(self._catch_up, link)
+            self._catching_up.heard(link, message.sequence)
         else:
             self._events.received(link.peer, message)
 
     def _quiet(self, link: Link) -> None:
         self._events.quiet(link.peer, quiet=link.quiet)
-
-    async def _catch_up(self, link: Link) -> None:
-        """Read what is new in a peer's inventory."""
-        try:
-            question = AskInventory(request=1, boot=link.boot, since=self.inventories.since(link.peer, link.boot))
-            async with self._catching_up:
-                pages = await link.ask(question)
-            self.inventories.update(link.peer, [page for page in pages if isinstance(page, Inventory)])
-        except SourceError as error:
-            log.debug("inventory.not_read", peer=link.peer, error=str(error))
-        finally:
-            link.catching_up = False
 
     async def _answer(self, link: Link, question: Question) -> Sequence[Message]:
         if isinstance(question, AskPrivate):  # its answer is small, and waits on purpose
