@@ -16,7 +16,6 @@ from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.delivery.tasks import Tasks
-from p2pmodel.errors import UnavailableError
 from p2pmodel.wire.messages import Message
 
 
@@ -76,11 +75,9 @@ class Downloads:
         if running is not None and not running.over and not (running.stored.private and not private):
             await self._close(stored)  # somebody else began it while we opened the file
             return running
-        try:
-            self._tasks.check()
-        except UnavailableError:
+        if not self._tasks.open:
             await self._close(stored)
-            raise
+        self._tasks.check()
         locations = [] if location is None else [location]
         download = Download(stored, self._around, self._herald, self._court, locations, self.statistics, self._sharing)
         self._active[download.blob.id] = download  # the store may know the blob by its other name

@@ -13,19 +13,29 @@ class Tasks:
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Cancel it to end them all."""
+    async def run(
+        self,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        *,
+        meanwhile: Callable[[], Awaitable[object]] = trio.sleep_forever,
+    ) -> None:
+        """Cancel it to end them all. `meanwhile` never returns: what is to be done now and then, whoever asks."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
             try:
-                await trio.sleep_forever()
+                await meanwhile()
             finally:
                 self._nursery = None
 
+    @property
+    def open(self) -> bool:
+        """Whether anything can still be begun."""
+        return self._nursery is not None
+
     def check(self) -> None:
-        """Raises UnavailableError when nothing can be begun any more."""
-        if self._nursery is None:
+        """Raises UnavailableError unless anything can still be begun."""
+        if not self.open:
             raise UnavailableError("The daemon is stopping.")
 
     def start(self, work: Callable[..., Awaitable[object]], *args: object) -> None:

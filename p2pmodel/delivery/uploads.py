@@ -23,6 +23,7 @@ from p2pmodel.content.digest import Algorithm
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.intake import Intake
 from p2pmodel.delivery.ports import Spool, Surroundings
+from p2pmodel.delivery.tasks import Tasks
 from p2pmodel.errors import P2pmodelError, StoreError
 from p2pmodel.limits import UPLOAD_IDLE_S, UPLOAD_PARTS_MAX, UPLOAD_WRITE_BYTES, UPLOADS_MAX
 
@@ -38,21 +39,20 @@ class Uploads:
         self._catalog = catalog
         self._intake = intake
         self._open: OrderedDict[BlobId, _Upload] = OrderedDict()  # last touched last
-        self._nursery: trio.Nursery | None = None
+        self._tasks = Tasks()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns the work that goes on when a client has its answer."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
-                while True:
-                    await trio.sleep(UPLOAD_IDLE_S / 10)
-                    self._forget_idle()
+            await self._tasks.run(task_status, meanwhile=self._forget_now_and_then)
         finally:
-            self._nursery = None
             for upload in self._open.values():
                 upload.give_up()
+
+    async def _forget_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(UPLOAD_IDLE_S / 10)
+            self._forget_idle()
 
     @asynccontextmanager
     async def part(self, blob: Blob, start: int) -> AsyncIterator[_Part]:
@@ -70,18 +70,18 @@ class Uploads:
             upload.touched = trio.current_time()
             if upload.dead:
                 self._forget(upload)
-            elif upload.complete and not upload.users and self._nursery is not None:
+            elif upload.complete and not upload.users and self._tasks.open:
                 if self._intake.expect(blob.id):
                     upload.users += 1
                     upload.hashing = True
-                    self._nursery.start_soon(self._take_in, upload)
+                    self._tasks.start(self._take_in, upload)
                 else:  # it came by Xet as well
                     self._forget(upload)
 
     def committed(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
         """See the `Delivery` port."""
-        if self._nursery is not None:
-            self._nursery.start_soon(self._settle, repo, commit, access, files)
+        if self._tasks.open:
+            self._tasks.start(self._settle, repo, commit, access, files)
 
     async def _find(self, blob: Blob) -> _Upload | None:
         """Where its bytes go, with one more user; None if they are here, or cannot be kept."""
@@ -90,7 +90,7 @@ class Uploads:
             return None
         upload = self._open.get(blob.id)
         if upload is None:
-            if self._nursery is None or (len(self._open) >= UPLOADS_MAX and not self._forget_oldest()):
+            if not self._tasks.open or (len(self._open) >= UPLOADS_MAX and not self._forget_oldest()):
                 return None
             upload = _Upload(blob)
             self._open[blob.id] = upload

@@ -24,6 +24,7 @@ from p2pmodel.content.xet import ShardReader, Term, XetFile, XorbReader, xet_byt
 from p2pmodel.delivery.assembling import ENTRY_COST, Assembled, PackedXorb, Run, Session, StoredXorbs
 from p2pmodel.delivery.intake import Intake
 from p2pmodel.delivery.ports import Spool, Surroundings
+from p2pmodel.delivery.tasks import Tasks
 from p2pmodel.errors import StoreError
 from p2pmodel.limits import (
     UPLOAD_IDLE_S,
@@ -45,22 +46,21 @@ class Xorbs:
         self._intake = intake
         self._sessions: OrderedDict[str, _Session] = OrderedDict()  # last touched last
         self._stored = StoredXorbs(around.store)
-        self._nursery: trio.Nursery | None = None
+        self._tasks = Tasks()
         self._turn = trio.Lock()  # one file at a time: unpacking and hashing is work
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns the work that goes on when a client has its answer."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
-                while True:
-                    await trio.sleep(XET_SPENT_S / 4)
-                    self._forget_idle()
+            await self._tasks.run(task_status, meanwhile=self._forget_now_and_then)
         finally:
-            self._nursery = None
             for session in self._sessions.values():
                 session.give_up()
+
+    async def _forget_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(XET_SPENT_S / 4)
+            self._forget_idle()
 
     @asynccontextmanager
     async def xorb(self, session: str, name: str, size: int) -> AsyncIterator[_XorbPart]:
@@ -86,9 +86,11 @@ class Xorbs:
         """See the `Delivery` port."""
         part = _ShardPart()
         yield part
-        if part.right and self._nursery is not None:
-            await self._recall(part.files)
-            self._nursery.start_soon(self._take_in, self._assemble(part.files))
+        if not part.right:
+            return
+        await self._recall(part.files)
+        if self._tasks.open:
+            self._tasks.start(self._take_in, self._assemble(part.files))
             if session in self._sessions:
                 self._sessions[session].spent = True
 
@@ -98,7 +100,7 @@ class Xorbs:
         session = self._sessions.get(name)
         if session is None:
             full = len(self._sessions) >= XET_SESSIONS_MAX or self._chunks >= XET_CHUNKS_KEPT_MAX
-            if self._nursery is None or (full and not self._forget_oldest()):
+            if not self._tasks.open or (full and not self._forget_oldest()):
                 return None
             session = self._sessions[name] = _Session()
         self._sessions.move_to_end(name)
