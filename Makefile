@@ -43,7 +43,7 @@ bench: .venv/ready
 lab: .venv/ready
 	@$(BIN)/pytest -q -n0 -rs -m lab tests/lab
 
-# The security scorecard of the README: `make scorecard ROWS=S12`, or all of it (half an hour).
+# The security scorecard of the README: `make scorecard ROWS=S12`, or all of it (an hour).
 ROWS ?= all
 scorecard: .venv/ready .venv/fuzz
 	@$(BIN)/pytest -q -rs --scorecard $(ROWS)

@@ -96,10 +96,10 @@ MDNS_ADDRESSES_MAX: Final = 1024  # senders whose measure is remembered
 MDNS_NAMES_KNOWN_MAX: Final = 1024  # nodes that are heard whenever they speak
 MDNS_NAMES_PER_S: Final = 4.0  # new ones, of all addresses: each is four records in zeroconf's memory, for minutes
 MDNS_NAMES_BURST: Final = 512  # two hundred nodes may start together, and again with other ids
-MDNS_NAMES_PER_ADDRESS_S: Final = 0.25
-MDNS_NAMES_PER_ADDRESS_BURST: Final = 16  # more than may be linked from one address
-MDNS_PACKETS_PER_ADDRESS_S: Final = 32.0  # a node speaks thrice a second at most; some share a machine
-MDNS_PACKETS_PER_ADDRESS_BURST: Final = 128
+MDNS_NAMES_PER_ADDRESS_S: Final = 1.0  # a reflector speaks for all nodes of another segment
+MDNS_NAMES_PER_ADDRESS_BURST: Final = 64
+MDNS_PACKETS_PER_ADDRESS_S: Final = 64.0  # a node speaks thrice a second at most
+MDNS_PACKETS_PER_ADDRESS_BURST: Final = 256
 MDNS_STRANGE_PER_S: Final = 16.0  # packets that name no node: printers, speakers, addresses of hosts whose names are no ids
 MDNS_STRANGE_BURST: Final = 64
 

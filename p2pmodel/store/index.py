@@ -201,7 +201,8 @@ class Index:
     def _open(self) -> sqlite3.Connection:
         with disk_errors("opening the index"):
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        with _index_errors():
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             with _index_errors():
                 connection.execute("PRAGMA journal_mode = WAL")

@@ -108,6 +108,19 @@ def test_an_index_of_a_newer_version_is_refused_and_left_alone(house):
     house.start()
 
 
+@pytest.mark.scorecard("S3")
+def test_an_index_that_cannot_even_be_opened_is_a_named_error(house, monkeypatch):
+    def fails(*arguments, **how):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    house.store.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", fails)
+        with pytest.raises(StoreError, match="The index failed: disk I/O error"):
+            house.start()
+    house.start()
+
+
 # The files
 
 
