@@ -30,6 +30,8 @@ def command(settings: Settings, *, as_json: bool) -> None:
         endpoint = local_daemon.endpoint_of(settings.gateway.listen)
         found = {"HF_ENDPOINT": endpoint, "MODELSCOPE_ENDPOINT": endpoint}
         click.echo(f"{error} These lines will hold once one does.", err=True)
+    if settings.gateway.token_file is not None:
+        click.echo("This gateway wants its token: clients show it as the password in these addresses.", err=True)
     if as_json:
         before = {name: os.environ.get(name) for name in _NO_PROXY}
         print_json(found | {name: f"{_HERE},{others}" if others else _HERE for name, others in before.items()})

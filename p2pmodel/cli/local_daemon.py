@@ -29,6 +29,8 @@ _ERRORS_OF_STATUS: Final = {
     429: "UnavailableError", 504: "UnavailableError", 507: "StoreFullError",
 }  # fmt: skip
 _OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_WHERE_IT_IS: Final = "Commands read it where the daemon does: name its --config, or --set gateway.token_file=FILE."
 
 Query = Mapping[str, str | Sequence[str]]
 
@@ -230,4 +232,5 @@ def _refusal(answer: http.client.HTTPResponse) -> P2pmodelError:
         message = str(json.loads(answer.read(limits.FRAME_BYTES_MAX))["error"])
     except (ValueError, KeyError, TypeError):
         message = f"The daemon answered {answer.status}."
-    return failure(_ERRORS_OF_STATUS.get(answer.status, ""), message, "")
+    next_step = _WHERE_IT_IS if answer.status == _UNAUTHORIZED else ""
+    return failure(_ERRORS_OF_STATUS.get(answer.status, ""), message, next_step)

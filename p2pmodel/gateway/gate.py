@@ -32,6 +32,9 @@ SAFETY_HEADERS: Final[tuple[Header, ...]] = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
 )
 
+#: What load balancers and orchestrators ask, who are given no token: whether this node is there, and of use.
+_NO_SECRET: Final = frozenset({"/healthz", "/readyz"})
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -53,11 +56,16 @@ class Gate:
             return refusal(403, "Web pages may not ask this gateway.")
         if request.header("sec-fetch-site") not in {None, "none", "same-origin"}:
             return refusal(403, "Web pages may not use what this gateway serves.")
-        asked_for = self.token is not None and not (self.self_proving and request.path.startswith(self.self_proving))
-        if asked_for and not any(_equal(shown, self.token or "") for shown in _shown_tokens(request)):
+        if self._asks(request) and not any(_equal(shown, self.token or "") for shown in _shown_tokens(request)):
             asked = ("WWW-Authenticate", 'Basic realm="p2pmodel"')
             return refusal(401, "This gateway wants its token: as X-P2pmodel-Token, or as the password in its URL.", asked)
         return None
+
+    def _asks(self, request: Request) -> bool:
+        """Whether our token must be shown for it."""
+        if self.token is None or request.path in _NO_SECRET:
+            return False
+        return not (self.self_proving and request.path.startswith(self.self_proving))
 
     def without_token(self, request: Request) -> Request:
         """The request as the routes may see it: our own token must not travel to a hub."""

@@ -179,6 +179,13 @@ def test_env_in_json_has_what_the_lines_would_set(run, daemon, monkeypatch):
     }
 
 
+def test_whoever_lacks_the_gateways_token_is_told_where_a_command_reads_it(run, daemon):
+    daemon.status = 401
+    code, _, err = run("status")
+    assert code == 4
+    assert "gateway.token_file" in err
+
+
 def test_env_without_a_daemon_prints_the_configured_port_and_a_note(run):
     code, out, err = run("env", "--set", "gateway.listen=localhost:9")
     assert code == 0

@@ -93,6 +93,12 @@ def test_without_the_token_nobody_passes(shown):
     assert verdict(OWN, shown, token="s3cret") == 401
 
 
+@pytest.mark.parametrize(("path", "status"), [("/healthz", None), ("/readyz", None), ("/metrics", 401), ("/healthz/x", 401)])
+def test_whether_the_node_is_well_is_no_secret(path, status):
+    refused = Gate(HOSTS, "s3cret").check(Request("GET", path, [OWN]))
+    assert (refused and refused.status) == status
+
+
 def test_the_hubs_token_stays_beside_our_own():
     request = Request("GET", "/", [OWN, ("x-p2pmodel-token", "s3cret"), ("authorization", "Bearer hf_abc")])
     assert Gate(HOSTS, "s3cret").without_token(request).access.token == "hf_abc"
