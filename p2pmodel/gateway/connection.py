@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import h11
 import trio
 
-from p2pmodel.errors import P2pmodelError, ShortAnswerError, WrongAnswerError
+from p2pmodel.errors import P2pmodelError, ShortAnswerError, WrongAnswerError, first_error
 from p2pmodel.gateway.failures import plain_failure
 from p2pmodel.gateway.gate import SAFETY_HEADERS
 from p2pmodel.gateway.interim import interim_response
@@ -170,7 +170,7 @@ class ClientConnection:
                     status = response.status
                     await self._send(exchange.request.method, response)
         except* P2pmodelError as group:
-            failure = _first(group)
+            failure = first_error(group)
         finally:
             self._desk.vigil.end(wait)
         if wait.scope.cancelled_caught:
@@ -325,11 +325,3 @@ def _read(head: h11.Request, scheme: str) -> Request:
 
 def _has_body(head: h11.Request) -> bool:
     return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in head.headers)
-
-
-def _first(group: BaseExceptionGroup[P2pmodelError]) -> P2pmodelError:
-    """An error out of a (nested) group; they have one cause as a rule."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return cast("P2pmodelError", error)
