@@ -203,7 +203,7 @@ def _announced(file: Path, settings: Settings) -> LocalDaemon | None:
         gateway_tls = host_port(announcement.gateway_tls) if announcement.gateway_tls else None
     except ValueError:
         raise P2pmodelError(f"{file} is damaged.", next_step="Restart the daemon: it writes the file anew.") from None
-    if not _alive(announcement.pid):
+    if not (_alive(announcement.pid) and _listens(gateway)):
         return None
     token = _gateway_token(settings)
     return LocalDaemon(announcement.node_id, gateway, token, file.parent, gateway_tls, announcement.ca_bundle)
@@ -215,6 +215,17 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # another user's, so it is there
+        return True
+    return True
+
+
+def _listens(gateway: HostPort) -> bool:
+    """After a crash or a power cut the pid in the file may be anybody's by now."""
+    try:
+        socket.create_connection(here(gateway), timeout=limits.API_ANSWER_TIMEOUT_S).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:  # it is said by whoever asks
         return True
     return True
 

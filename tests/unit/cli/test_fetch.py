@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -152,6 +153,16 @@ def test_a_name_that_is_no_text_is_a_mistake_of_the_command_line(run, fetched):
     code, out, err = run("fetch", "org/model", "\udcff.txt")
     assert (code, out) == (2, "")
     assert "not UTF-8" in err
+
+
+def test_an_announcement_that_a_crash_left_behind_hides_no_daemon_that_runs(run, fetched, snapshot, tmp_path, state_dir):
+    system = tmp_path / "var" / "run" / "daemon.json"
+    system.parent.mkdir(parents=True)
+    (state_dir / "run" / "daemon.json").rename(system)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    fetched.announce(gateway=f"localhost:{port}")  # with the pid of a process that lives
+    assert run("fetch", "org/model", "-q") == (0, f"{snapshot}\n", "")
 
 
 def test_patterns_that_leave_no_file_are_an_error_and_not_an_empty_success(run, fetched):
