@@ -16,6 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -124,7 +125,8 @@ class _File:
         self._lfs, self._http, self._errors = (import_module(f"{name}.{module}") for module in ("lfs", "utils", "errors"))
         self._lock = Lock()
         self._about = self._lfs.UploadInfo.from_path(str(path))
-        self._record = Record(target.records / f"{self._about.sha256.hex()}-{target.repo.replace('/', '-')}")
+        where = f"{target.endpoint} {target.kind} {target.repo} {self._about.sha256.hex()}"
+        self._record = Record(target.records / sha256(where.encode()).hexdigest())
 
     def send(self) -> None:
         for left in reversed(range(PUSH_TRIES)):
