@@ -9,10 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import pwd
-import re
 import socket
-import tomllib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from p2pmodel import sd
+from p2pmodel.config_file import Lines, parse
 from p2pmodel.content.naming import Hub
 from p2pmodel.errors import ConfigError
 from p2pmodel.settings import KEYS, SECTIONS, AliasSettings, GatewaySettings, HostPort, Settings, UpstreamSettings, keys_of, url
@@ -82,7 +80,7 @@ def load(
     """The effective settings. `flags` maps ``section.key`` to text. Raises ConfigError."""
     reread = partial(load, file=file, environ=environ, flags=flags)
     file = file or _config_file(environ)
-    document, lines = _parse(file) if file else ({}, _Lines("", ""))
+    document, lines = parse(file) if file else ({}, Lines("", ""))
     given: dict[str, _Given] = {}
     values: dict[str, object] = {}
     named = ((key, _Given(value, "flag")) for key, value in (flags or {}).items())
@@ -190,7 +188,7 @@ def _found(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
             return
 
 
-def _from_file(document: Mapping[str, object], lines: _Lines) -> Iterator[tuple[str, _Given]]:
+def _from_file(document: Mapping[str, object], lines: Lines) -> Iterator[tuple[str, _Given]]:
     for section, table in document.items():
         if section in {"upstream", "alias"}:
             continue
@@ -235,7 +233,7 @@ def _read(name: str, given: _Given) -> object:
 
 def _upstreams(
     document: Mapping[str, object],
-    lines: _Lines,
+    lines: Lines,
     environ: Mapping[str, str],
     gateway: GatewaySettings,
     origins: dict[str, str],
@@ -253,13 +251,13 @@ def _upstreams(
     return tuple(sorted(listed, key=lambda upstream: upstream.priority))
 
 
-def _listed_upstream(table: Mapping[str, object], position: int, lines: _Lines) -> UpstreamSettings:
+def _listed_upstream(table: Mapping[str, object], position: int, lines: Lines) -> UpstreamSettings:
     values = _of_table("upstream", table, UpstreamSettings, ("name", "hub", "endpoint"), lines.at(position))
     values.setdefault("trusted", _own_host(values["hub"], values["endpoint"]))
     return UpstreamSettings(**values)
 
 
-def _aliases(document: Mapping[str, object], lines: _Lines) -> tuple[AliasSettings, ...]:
+def _aliases(document: Mapping[str, object], lines: Lines) -> tuple[AliasSettings, ...]:
     """Repos that somebody says are the same on both hubs."""
     tables = enumerate(_tables(document, "alias", lines))
     required = ("huggingface", "modelscope")
@@ -269,7 +267,7 @@ def _aliases(document: Mapping[str, object], lines: _Lines) -> tuple[AliasSettin
 # Lists of tables
 
 
-def _tables(document: Mapping[str, object], name: str, lines: _Lines) -> list[dict[str, object]]:
+def _tables(document: Mapping[str, object], name: str, lines: Lines) -> list[dict[str, object]]:
     tables = document.get(name, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{lines.place(name)}: there may be several of {name}.", next_step=f"Begin each with [[{name}]].")
@@ -379,46 +377,7 @@ def _on_this_machine(host: str) -> bool:
         return False
 
 
-# Places and nearest names
-
-
-def _parse(file: Path) -> tuple[dict[str, object], _Lines]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        return tomllib.loads(text), _Lines(str(file), text)
-    except OSError as error:
-        raise ConfigError(f"Cannot read the config file {file}: {error.strerror}.", next_step="Check --config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not TOML: {error}.", next_step="Mend that line.") from None
-
-
-class _Lines:
-    """Finds the line of a key, which tomllib does not tell. Reads headers and ``key =``: how people write config files."""
-
-    def __init__(self, file: str, text: str) -> None:
-        self._file = file
-        # By section, its place among tables of that name, and key ("": the header).
-        self._numbers: dict[tuple[str, int, str], int] = {}
-        tables: Counter[str] = Counter()
-        current = ""
-        for number, line in enumerate(text.splitlines(), 1):
-            if header := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]", line):
-                current = header[1].strip("\"'")
-                tables[current] += 1
-                self._numbers.setdefault((current, tables[current] - 1, ""), number)
-            elif key := re.match(r"\s*([\w.\"' -]+?)\s*=", line):
-                written = re.sub(r"[\"' ]", "", key[1])
-                section, _, name = (f"{current}.{written}" if current else written).partition(".")
-                self._numbers.setdefault((section, max(tables[section] - 1, 0), name), number)
-
-    def at(self, position: int) -> Callable[[str, str], str]:
-        """`place` for tables at this position."""
-        return partial(self.place, position=position)
-
-    def place(self, section: str, key: str = "", position: int = 0) -> str:
-        """``file:line`` of a key, of the section's header without one; `position` counts the tables of the same name."""
-        number = self._numbers.get((section, position, key))
-        return f"{self._file}:{number}" if number else self._file
+# Nearest names
 
 
 def _unknown(name: str, place: str) -> ConfigError:

@@ -12,7 +12,7 @@ FLOORS = {
     "network": 2.5, "certificates": 2.5,
     "delivery": 3,
     "store": 4, "peering": 4, "discovery": 4, "upstream": 4, "gateway": 4,
-    "settings": 4.5, "sd": 4.5, "quiet": 4.5, "metrics": 5, "config": 5, "log": 5,
+    "settings": 4.5, "config_file": 4.5, "sd": 4.5, "quiet": 4.5, "metrics": 5, "config": 5, "log": 5,
     "reports": 5, "admin": 5, "plan": 5, "belonging": 5.5, "entrance": 5.5, "announcing": 5.5,
     "daemon": 6, "process": 6.5,
     "demo": 7, "cli": 8, "handing": 9, "enabling": 9.5, "enabled": 10, "api": 10,
