@@ -62,7 +62,7 @@ class Stage:
             yield from self._state("gone", two, made)
 
     def _state(self, state: State, node: Daemon, made: Mapping[str, str]) -> Iterator[Cell]:
-        environ = _what_env_sets(node) | made
+        environ = what_env_sets(node) | made
         for operation in self._operations:
             if state in operation.states and state not in self._client.hopeless(operation.name):
                 begun = time.monotonic()
@@ -107,7 +107,7 @@ class Stage:
             return ""
 
 
-def _what_env_sets(node: Daemon) -> dict[str, str]:
+def what_env_sets(node: Daemon) -> dict[str, str]:
     """What `eval "$(p2pmodel env)"` does for a user's programs: nothing else leads them to the daemon."""
     said = node.command("env")
     assert said.code == 0, said.err
