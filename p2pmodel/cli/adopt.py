@@ -38,6 +38,9 @@ def command(settings: Settings, *, folders: tuple[Path, ...], quiet: bool, as_js
         print_json({folder: msgspec.to_builtins(report) for folder, report in reports.items()})
     if not reports:
         raise NotFoundError("This user has no cache of a hub's client.", next_step="Name its folder.")
+    if empty := [folder for folder, report in reports.items() if folders and not report.repos]:
+        named = "Name the folder that HF_HOME, HF_HUB_CACHE or MODELSCOPE_CACHE would."
+        raise NotFoundError(f"No cache of a hub's client is in {empty[0]}.", next_step=named)
     if failed := sum(report.failed for report in reports.values()):
         raise P2pmodelError(f"{count(failed, 'file')} could not be adopted.")
 
@@ -61,8 +64,7 @@ def adopt(daemon: local_daemon.LocalDaemon, query: Mapping[str, str], *, quiet: 
         raise P2pmodelError("The daemon ended its answer too early.", next_step="Run the same command again.")
     click.echo(
         f"{folder}: {count(report.adopted, 'file')} adopted, {report.here} were here, {amount(report.bytes)} in "
-        f"{count(report.repos, 'repo')}; "
-        f"{report.repos_public} of them are shared.",
+        f"{count(report.repos, 'repo')}, {report.repos_public} shared.",
         err=True,
     )
     for failure in report.failures:

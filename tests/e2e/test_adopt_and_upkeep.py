@@ -130,6 +130,13 @@ def test_another_users_cache_is_used_where_it_lies(site, house, nodes):
     assert (site.sent, blob.stat().st_nlink) == (0, 1)
 
 
+def test_a_folder_that_is_no_cache_is_named_and_not_a_silent_success(nodes, tmp_path):
+    (tmp_path / "weights.bin").write_bytes(b"of no repo that anybody could name")
+    done = nodes[0].command("adopt", tmp_path)
+    assert done.code == 3
+    assert str(tmp_path) in done.err
+
+
 def test_a_damaged_or_foreign_name_is_not_believed(site, house, nodes):
     site.hub.add_repo("model", "acme/lie", {"w.bin": noise(33, 2 * MIB)})
     folder = house.folder / "lying"
