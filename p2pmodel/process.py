@@ -69,6 +69,7 @@ async def _serve(settings: Settings) -> None:
         await _told_to_stop(settings, running.limits)
         sd.notify("STOPPING=1")
         nursery.cancel_scope.cancel()
+    logger.info("stopped")  # what was being sent has been, and the store is closed
 
 
 async def _run_job(settings: Settings, job: Callable[[Running], T]) -> T:

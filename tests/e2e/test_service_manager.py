@@ -64,6 +64,7 @@ def test_clients_reach_the_daemon_through_the_sockets_of_the_manager(house):
             assert connection.getresponse().status == 200
     assert node.command("status").code == 0
     assert node.stop() == 0
+    assert '"stopped"' in node.log
 
 
 def test_a_socket_of_the_manager_that_other_machines_reach_is_refused_without_a_token(house):
