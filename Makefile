@@ -29,7 +29,7 @@ simulate: .venv/ready
 
 # Unmodified hub clients of several versions, each in an environment of its own, against real daemons.
 clients: .venv/ready .venv/clients
-	@$(BIN)/pytest -q -n0 -rs -m clients tests/clients
+	@$(BIN)/pytest -q -n0 -rs -m 'clients and not soak' tests/clients
 
 # All of them, cold, warm at a peer and with the hub gone: some ten minutes; writes docs/clients.md.
 # One of them: make matrix CLIENTS="modelscope curl"

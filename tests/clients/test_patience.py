@@ -5,7 +5,7 @@ from matrix.catalogue import CLIENTS, Client
 from matrix.environments import MissingError
 from matrix.patience import IMPATIENT_S, WHOLE, Wait
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.clients, pytest.mark.soak, pytest.mark.timeout(900)]
 AS_WELL = {"huggingface_hub 2.4.0", "huggingface_hub by Xet 2.4.0", "modelscope 1.40.2", "modelscope 1.9.5"}
 WAITS = [
     pytest.param(client, operation, id=f"{client.name}: {operation}")
