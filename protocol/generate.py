@@ -195,6 +195,7 @@ BAD: list[tuple[type[m.Message], Json, str]] = [
     (m.Held, {"given": b"\xff\xff\xff\xff"}, "a chunk beyond any blob is given"),
     (m.Claims, {"runs": pack_runs([(3, 0)])}, "an empty run"),
     (m.Claims, {"coming": pack_runs([(3, 0)])}, "an empty run on its way"),
+    (m.Claims, {"firm": pack_runs([(3, 0)])}, "an empty run that is firm"),
     (m.Claims, {"runs": pack_runs([(1 << 31, 1 << 31)])}, "a run beyond any blob"),
     (m.BadChunk, {"chunk": 1 << 18}, "a chunk beyond any blob"),
     (m.HubBusy, {"retry_after": float("nan")}, "not a number"),

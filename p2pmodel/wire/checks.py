@@ -82,7 +82,7 @@ def _held(held: m.Held) -> None:
 
 def _claims(claims: m.Claims) -> None:
     _blob(claims)
-    for first, count in unpack_runs(claims.runs) + unpack_runs(claims.coming):
+    for first, count in unpack_runs(claims.runs) + unpack_runs(claims.coming) + unpack_runs(claims.firm):
         if count == 0 or first + count > m.CHUNKS_MAX:
             raise ValueError(f"a run of {count} chunks from {first}")
 
