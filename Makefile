@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The figures of the README; some minutes, on a machine with nothing else to do.
 BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing hub_read vouchers
 
-.PHONY: demo test test-houses test-slow simulate clients matrix lab scorecard bench lint format clean
+.PHONY: demo test test-houses test-slow simulate deceit clients matrix lab scorecard bench lint format clean
 
 demo: .venv/ready
 	@$(BIN)/p2pmodel demo
@@ -26,6 +26,11 @@ test-slow: .venv/ready .venv/clients .venv/fuzz
 # Whole nodes under virtual time, with faults (tests/simulation): some 0.35 CPU-seconds a world.
 simulate: .venv/ready
 	@$(BIN)/python -m tests.simulation --seeds 500 --processes $(shell nproc) --twice 40
+	@for liars in one half; do $(BIN)/python -m tests.simulation --deceit $$liars --of 20 --seeds 12 --processes 2 || exit 1; done
+
+# Twenty nodes of which one lies, or half of them: 500 worlds of each, most of an hour.
+deceit: .venv/ready
+	@for liars in one half; do $(BIN)/python -m tests.simulation --deceit $$liars --of 20 --seeds 500 --processes $(shell nproc) || exit 1; done
 
 # Unmodified hub clients of several versions, each in an environment of its own, against real daemons.
 clients: .venv/ready .venv/clients

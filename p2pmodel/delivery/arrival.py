@@ -73,7 +73,8 @@ class Arrivals:
         else:
             self.received["peers"] += size
         self.uncommitted += 1
-        if not upgrade and self.trial.may_serve(chunk):
+        better = source == HUB  # who refused it for another's word will take it with ours
+        if (better or not upgrade) and self.trial.may_serve(chunk):
             self._herald.arrived(self.stored.blob.id, chunk)
 
     def blame(self, peer: SourceName, chunk: int) -> None:

@@ -23,7 +23,15 @@ from p2pmodel.delivery.court import ATTEST, Court, pack_words
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.trial import Trial
 from p2pmodel.errors import P2pmodelError, WrongAnswerError, WrongBytesError
-from p2pmodel.limits import AUDIT_GATHER_S, AUDIT_ROUNDS_MAX, AUDIT_WORDS_MAX, LEASE_S
+from p2pmodel.limits import (
+    ARBITERS,
+    ARBITERS_STEP_S,
+    ARBITERS_WAIT_MAX_S,
+    AUDIT_GATHER_S,
+    AUDIT_ROUNDS_MAX,
+    AUDIT_WORDS_MAX,
+    LEASE_S,
+)
 from p2pmodel.swarm import Swarm, run_length, run_owners
 from p2pmodel.wire.messages import Audit as AuditMessage
 from p2pmodel.wire.messages import Message
@@ -54,14 +62,16 @@ class Audit:
         self._change = change
         self._members: dict[NodeId, None] = {}  # the others whose hash failed
         self._followed: set[NodeId] = set()  # sealers whose word was tried
-        self._cleared = ChunkMap(swarm.chunks)  # in this round: another than its signer found the same
+        self._found: dict[NodeId, ChunkMap] = {}  # in this round: who found what as it is here
         self._mine = ChunkMap(swarm.chunks)  # in this round: read by us, and not told yet
         self._round = 0
         self._solo = 0
         self._hub_asked = False
+        self._settling = False
+        self._doubtful: set[int] = set()  # on the word of one that was banned since
         self._failed: Manifest | None = None  # what was hashed the last time
         self._lined_up: tuple[str, set[str]] = ("", set())
-        self._lines: dict[int, list[str]] = {}  # run → the order in which its auditors are called upon
+        self._lines: dict[int, list[NodeId]] = {}  # run → the order in which its auditors are called upon
 
     # What others say
 
@@ -72,12 +82,12 @@ class Audit:
             self._members.pop(peer, None)
 
     def heard(self, words: list[Attestation]) -> None:
-        """Words that count: what two members found alike is cleared."""
+        """Words that count. A chunk is cleared by those who are called upon for it: who speaks uncalled may cover another."""
         for word in words:
+            found = self._found.setdefault(word.node, ChunkMap(self._swarm.chunks))
             for index in word.chunks:
-                same = word.digest(index) == self._stored.digest(index)
-                if same and index in self._stored.held and self._trial.signer(index) != word.node:
-                    self._cleared.add(index)
+                if index in self._stored.held and word.digest(index) == self._stored.digest(index):
+                    found.add(index)
 
     # The order of things
 
@@ -85,13 +95,27 @@ class Audit:
         """The hash of these chunks is wrong. Returns when it is worth trying again. Raises WrongBytesError when the hub
         contradicts itself."""
         log.warning("blob_hash_wrong", blob=str(self._stored.blob.id))
-        if await self._repair() or self._changed_since(hashed):
+        self._settling = True
+        try:
+            await self._settle(locations, hashed)
+        finally:
+            self._settling = False
+
+    def keeps(self, chunks: list[int]) -> bool:
+        """What rests on a banned node's word stays until the hash was tried with what has been replaced: it may have lied of
+        no more than that, and the first of us who has the whole right spares all others their reads."""
+        self._doubtful |= set(chunks) if self._settling else set()
+        return self._settling
+
+    async def _settle(self, locations: list[Location], hashed: Manifest) -> None:
+        if await self._drop_doubtful() or await self._repair() or self._changed_since(hashed):
             return
         self._doubt_sealers(hashed)
         if await self._ask_hub(locations) or await self._follow_a_seal():
             return
         while self._round < AUDIT_ROUNDS_MAX and not self._trial.mirror_only and self._suspects():
             self._round += 1
+            self._found = {}
             partners = await self._gathered()
             if self._changed_since(hashed):
                 return
@@ -112,6 +136,14 @@ class Audit:
             for node in self._trial.testimony.sealers_of(hashed):
                 self._court.convict_sealer(node)
         self._failed = hashed
+
+    async def _drop_doubtful(self) -> bool:
+        held = self._stored.held
+        doubtful = [chunk for chunk in self._doubtful if chunk in held and not self._stored.grade(chunk).proves]
+        self._doubtful.clear()
+        if doubtful:
+            await self._around.blocking(self._stored.drop, doubtful)
+        return bool(doubtful)
 
     async def _repair(self) -> bool:
         """Whether our own disk was at fault."""
@@ -146,9 +178,11 @@ class Audit:
             elif other and node not in self._followed:
                 self._followed.add(node)
                 testimony.follow(node)
+                self._trial.tries_a_seal = True
                 await self._around.blocking(self._stored.drop, other)
                 return True
         testimony.follow(None)
+        self._trial.tries_a_seal = False
         return False
 
     def _suspects(self) -> ChunkMap:
@@ -177,20 +211,27 @@ class Audit:
     async def _audit(self) -> bool:
         """One round. Whether something was replaced, or is to be fetched again."""
         began, replaced = trio.current_time(), self._trial.replaced
-        self._cleared, self._mine = ChunkMap(self._swarm.chunks), ChunkMap(self._swarm.chunks)
+        self._mine = self._known()
+        self._trial.leave_to_others(self._patience_s())
         while not self._trial.mirror_only:
             self._settle_disputes()
-            left = self._suspects() - self._cleared
             self._tell_findings()
+            now = trio.current_time()
+            left, mine = self._turns(now - began)
             if self._trial.replaced > replaced and not self._swarm.reads.disputed:
                 break
             if not self._stored.held.complete or await self._new_seal():
                 break
-            if not left and not self._swarm.reads.disputed:
+            waits = now < self._trial.waits_until
+            if not left and not waits and not self._swarm.reads.disputed:
                 break
-            self._take_turns(left, trio.current_time() - began)
-            await self._change(trio.current_time() + LEASE_S / 2)
+            if not waits and not self._swarm.reads.disputed:
+                self._read_again(mine)
+            await self._change(self._trial.waits_until if waits else now + LEASE_S / 2)
             await trio.sleep(_LOOK_S)
+            if waits:  # nobody reads meanwhile
+                began += trio.current_time() - now
+        self._trial.leave_to_others(0)
         self._tell_findings(finally_=True)
         self._swarm.reads.trust_again()
         return self._trial.replaced > replaced or not self._stored.held.complete
@@ -207,24 +248,57 @@ class Audit:
             if digest and not self._stored.grade(index).proves and self._trial.testimony.words_against(index, digest):
                 self._trial.dispute(index)
 
-    def _take_turns(self, left: ChunkMap, waited_s: float) -> None:
-        """Read again what falls to us: in each run another than its signer is called upon, and the next after a lease."""
-        weights = {self._around.neighbours.weight(peer): peer for peer in self._partners()}
-        weights[self._around.neighbours.own_weight()] = self._court.node
-        length, salt = run_length(self._swarm.chunks), f"audit {self._round}"
+    def _turns(self, waited_s: float) -> tuple[ChunkMap, ChunkMap]:
+        """What nobody who is called upon for it has cleared yet, and what of it falls to us: in each run another than its
+        signer is called upon, and the next after a lease."""
+        left, mine = ChunkMap(self._swarm.chunks), ChunkMap(self._swarm.chunks)
+        weights = self._weights()
+        for index in self._suspects():
+            called = [node for node in self._line(index, weights) if node != self._trial.signer(index)]
+            called = called[: 1 + int(waited_s / LEASE_S)]
+            if not any(index in self._found.get(node, ()) for node in called):
+                left.add(index)
+                if self._court.node in called:
+                    mine.add(index)
+        return left, mine
+
+    def _known(self) -> ChunkMap:
+        """What others may call upon us for, and we have read long ago: told at once."""
+        weights, held = self._weights(), self._stored.held
+        own = [index for index in held if self._stored.grade(index).proves]
+        return ChunkMap(held.count, [index for index in own if self._court.node in self._line(index, weights)[:2]])
+
+    def _line(self, index: int, weights: dict[str, NodeId]) -> list[NodeId]:
+        """In which order nodes are called upon for a chunk in this round."""
+        salt, run = f"audit {self._round}", index // run_length(self._swarm.chunks)
         if self._lined_up != (salt, set(weights)):
             self._lined_up, self._lines = (salt, set(weights)), {}
-        mine = ChunkMap(self._swarm.chunks)
-        for index in left:
-            run = index // length
-            line = self._lines.get(run) or self._lines.setdefault(run, run_owners(self._stored.blob.id, run, weights, salt))
-            called = [weights[weight] for weight in line if weights[weight] != self._trial.signer(index)]
-            if self._court.node in called[: 1 + int(waited_s / LEASE_S)]:
-                mine.add(index)
-        if mine - self._swarm.reads.distrusted:
-            self._mine |= mine
-            self._swarm.reads.distrust(mine)
-            self._trial.changed()
+        if run not in self._lines:
+            self._lines[run] = [weights[weight] for weight in run_owners(self._stored.blob.id, run, weights, salt)]
+        return self._lines[run]
+
+    def _weights(self) -> dict[str, NodeId]:
+        """Of those who audit, ourselves among them."""
+        weights = {self._around.neighbours.weight(peer): peer for peer in self._partners()}
+        return {**weights, self._around.neighbours.own_weight(): self._court.node}
+
+    def _patience_s(self) -> float:
+        """How long we leave what is disputed to those before us: one who has settled it, and found the whole right, will say
+        so, and then we need not ask the hub."""
+        line = run_owners(self._stored.blob.id, 0, self._weights(), f"arbiters {self._round}")
+        place = line.index(self._around.neighbours.own_weight())
+        return min(ARBITERS_WAIT_MAX_S, place // ARBITERS * ARBITERS_STEP_S)
+
+    def _read_again(self, mine: ChunkMap) -> None:
+        """A run at a time: as soon as one of us has found what was false, nobody need read on."""
+        if self._swarm.reads.distrusted or not mine:
+            return
+        run, length = next(iter(mine)) // run_length(self._swarm.chunks), run_length(self._swarm.chunks)
+        span = range(run * length, min((run + 1) * length, self._swarm.chunks))
+        mine = mine & ChunkMap.span(self._swarm.chunks, span)
+        self._mine = self._mine | mine
+        self._swarm.reads.distrust(mine)
+        self._trial.changed()
 
     def _tell_findings(self, *, finally_: bool = False) -> None:
         """Sign what we read; a batch when all that is ours of it has come."""

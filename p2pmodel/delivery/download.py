@@ -309,7 +309,7 @@ class Download:
         self.vouching.gone(node)
         self._followed -= {node}
         lost = self.trial.banned(node) if self._court.convicted(node) else []
-        if lost and self._nursery is not None and not self._finishing:
+        if lost and self._nursery is not None and not self._finishing and not self.audit.keeps(lost):
             self._nursery.start_soon(self._drop, lost)
         self._others_changed()
 

@@ -35,6 +35,9 @@ class Trial:
         self.testimony = Testimony(stored.blob, around.neighbours)
         self.mirror_only = False  # what our own upstream says proves nothing
         self.replaced = 0  # chunks whose bytes turned out to be others
+        self.tries_a_seal = False  # the blob's own hash was wrong, and a sealer has other digests
+        self.waits_until = 0.0  # for whoever of those who audit with us settles what is disputed
+        self._patience_s = 0.0
         self.changed: Callable[[], None] = lambda: None
         self.can_read: Callable[[], bool] = lambda: False  # whether a hub can be asked now
         self._stored = stored
@@ -99,6 +102,8 @@ class Trial:
         if known is not None and known != digest:
             self.dispute(index)
             raise RefusedError("are not those that came from another peer")
+        if self.tries_a_seal and self.testimony.followed is not None:
+            return  # it is as the seal says, and the blob's own hash will tell whether that is right
         if self.testimony.words_against(index, digest) and self.dispute(index):
             raise RefusedError("are not what another member signed for")
 
@@ -116,6 +121,8 @@ class Trial:
         """Have our own read of the hub settle what a chunk's digest is. False if that cannot be now."""
         if self.mirror_only or not self.can_read() or len(self._swarm.reads.disputed) >= DISPUTES_MAX:
             return False
+        if self._others_settle():
+            return True
         parties = self._parties(index)
         if not any(parties & others for chunk, others in self._disputes.items() if chunk != index):  # one read may end them all
             self._disputes[index] = parties
@@ -138,6 +145,16 @@ class Trial:
         index = next(index for index in range(self._swarm.chunks) if one.digest(index) != other.digest(index))
         if self.dispute(index):
             self.changed()
+
+    def leave_to_others(self, seconds: float) -> None:
+        """Until so long after the next dispute our own reads wait; 0: not at all."""
+        self._patience_s, self.waits_until = seconds, 0.0
+
+    def _others_settle(self) -> bool:
+        now = trio.current_time()
+        if self._patience_s and not self.waits_until:
+            self.waits_until = now + self._patience_s
+        return now < self.waits_until
 
     def _parties(self, index: int) -> frozenset[NodeId]:
         return frozenset(self.testimony.parties(index)) | {self._leans.get(index, self._court.node)} - {self._court.node}

@@ -25,6 +25,7 @@ class Lan:
         self.unable = {}  # node → abilities that it lacks
         self.sent = {}  # bytes by node
         self.free_at = {}
+        self._post = {}  # messages under way by receiver: when due, from whom, what
 
     def reach(self, here, there):
         return here in self.nodes and there in self.nodes and not {here, there} & self.cut
@@ -52,6 +53,22 @@ class Lan:
                 events.linked(node)
                 self.nodes[node].linked(other)
 
+    def post(self, sender, receiver, message):
+        """In order, and what comes at one time by one task: twenty nodes that all talk would else be thousands of tasks."""
+        under_way = self._post.setdefault(receiver, deque())
+        under_way.append((trio.current_time() + self.delay, sender, message))
+        if len(under_way) == 1:
+            self.nursery.start_soon(self._deliver, receiver, under_way)
+
+    async def _deliver(self, receiver, under_way):
+        while under_way:
+            due, sender, message = under_way[0]
+            if due > trio.current_time():
+                await trio.sleep_until(due)
+            if self.reach(sender, receiver):
+                self.nodes[receiver].received(sender, message)
+            under_way.popleft()
+
     async def carry(self, sender, count):
         self.sent[sender] = self.sent.get(sender, 0) + count
         if self.rate:
@@ -68,7 +85,6 @@ class MemoryNeighbours:
     def __init__(self, lan, node):
         self.lan = lan
         self.node = node
-        self._under_way = {}  # messages by peer
 
     def linked(self):
         return [other for other in self.lan.nodes if other != self.node and self.lan.reach(self.node, other)]
@@ -95,14 +111,7 @@ class MemoryNeighbours:
         return f"{peer}.lan"
 
     def send(self, peer, message):
-        self._under_way.setdefault(peer, deque()).append(message)
-        self.lan.nursery.start_soon(self._send, peer)
-
-    async def _send(self, peer):
-        await trio.sleep(self.lan.delay)
-        message = self._under_way[peer].popleft()  # in order, whichever task wakes first
-        if self.lan.reach(self.node, peer):
-            self.lan.nodes[peer].received(self.node, message)
+        self.lan.post(self.node, peer, message)
 
     async def ask(self, peer, question):
         await trio.sleep(self.lan.delay)

@@ -45,7 +45,8 @@ def main():
         finish_time.record(results)
     slow = [] if options.deceit or options.vouch else list(finish_time.check_all(results))
     broken = sum(bool(result.complaints) for result in results)
-    print("\n".join([*slow, f"{len(results)} worlds, {broken} broken"]), file=sys.stderr)
+    hub = f"; {deceit.summary([result.hub_ratio for result in results])}" if options.deceit else ""
+    print("\n".join([*slow, f"{len(results)} worlds, {broken} broken{hub}"]), file=sys.stderr)
     return 1 if broken or slow else 0
 
 

@@ -104,19 +104,13 @@ async def slow(world, fault):
 
 @asynccontextmanager
 async def liar(world, fault):
-    """Gives false bytes with the digest of the false bytes, signed, as one does who means it."""
-    [node] = world.named(fault)
-    with _set(node.lies, "share", fault.share):
-        yield
-
-
-@asynccontextmanager
-async def conspiracy(world, fault):
-    """Several of those, who cover each other and accuse the honest."""
+    """Give false bytes with the digest of the false bytes, signed, as those do who mean it. Several cover each other."""
     with ExitStack() as lying:
         for node in world.named(fault):
             lying.enter_context(_set(node.lies, "share", fault.share))
-            lying.enter_context(_set(node.lies, "conspires", True))
+            lying.enter_context(_set(node.lies, "sly", fault.sly))
+            lying.enter_context(_set(node.lies, "frames", fault.frames))
+            lying.enter_context(_set(node.lies, "conspires", fault.frames or len(fault.nodes) > 1))
         yield
 
 
@@ -160,7 +154,6 @@ FAULTS = {
     "shut": shut,
     "slow": slow,
     "liar": liar,
-    "conspiracy": conspiracy,
     "flipper": flipper,
     "rot": rot,
     "disk_full": disk_full,

@@ -1,12 +1,13 @@
 """A whole node: delivery, peering and wire as they are in the daemon, on a simulated network and a store in memory."""
 
 import random
+from collections import Counter
 
 import trio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryUpstreams
 from fakes.node import Desk, inline, surroundings
 from simulation.lies import Events, Lies
+from simulation.plan import key_of
 from simulation.secure import PlainSecure
 
 from p2pmodel.content.naming import node_id_of
@@ -17,8 +18,22 @@ from p2pmodel.network import Address, Candidate
 from p2pmodel.peering import Peering
 from p2pmodel.settings import PeeringSettings
 from p2pmodel.store import MemoryStore
+from p2pmodel.swarm import HUB
 
 PORT = 7277
+
+
+class Asked:
+    """A `FlightRecorder`: the bytes that a node had of the hub, by what it asked for them for."""
+
+    def __init__(self):
+        self.bytes = Counter()
+
+    def record(self, flight):
+        if flight.source == HUB:
+            self.bytes[flight.reason] += flight.bytes
+
+
 _DISK_VERBS = {"open", "read", "write", "commit", "finish", "materialise"}
 
 
@@ -26,13 +41,15 @@ class Node(Desk):
     """`host` is its address and its name in the trace. A boot is one life of its daemon; the store outlives it."""
 
     def __init__(self, number, world):
+        self.number = number
         self.host = f"10.0.0.{number + 1}"
         self.world = world
         self.cable = world.network.host(self.host, rate=world.plan.lan_rate)
         self.store = MemoryStore()
         self.lies = Lies()
+        self.asked = Asked()
         self.upstreams = WatchedUpstreams(world, self)
-        self.key = Ed25519PrivateKey.from_private_bytes(random.Random(f"key {number}").randbytes(32))
+        self.key = key_of(number)
         self.id = node_id_of(self.key.public_key().public_bytes_raw())
         self.boots = 0
         self._standings = []
@@ -98,6 +115,7 @@ class Node(Desk):
             key=self.key,
             closed=plan.closed,
             vouchers=plan.vouchers,
+            recorder=self.asked,
         )
         self._standings.append(self.around.standing)
         delivery = Delivery(self.around, boot=boot, access_allow_s=600.0, offline_grace_s=0.0)
@@ -108,6 +126,9 @@ class Node(Desk):
                 await nursery.start(self.peering.run, Events(delivery.seeding, self))
                 self.delivery = delivery
                 nursery.start_soon(serve, self)
+
+    def say(self, peer, message):
+        self.peering.send(peer, message)
 
     def bans(self):
         """Whom it banned, in any boot."""

@@ -6,16 +6,28 @@ Plain data, drawn before anything runs.
 from dataclasses import dataclass
 from random import Random
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from p2pmodel.limits import CHUNK_BYTES, SMALL_RANGE_BYTES
 
 CALM_EVERY = 4  # every so many seeds nothing goes wrong
 LINKED_S = 2.0  # nodes that start together are linked by then; whoever fetches earlier is alone
 START_S = 10.0  # jobs and faults begin within so long
 FAULT_S_MAX = 20.0
+LIARS = ("flipper", "liar")
 HUB_FAULTS = ("hub_down", "hub_busy", "hub_breaks", "hub_stalls", "hub_corrupts")
 PAIR_FAULTS = ("cut", "silence")
 NODE_FAULTS = ("crash", "alone", "asleep", "slow", "liar", "flipper", "rot", "disk_full", "no_hub", "shut")
 LASTING = ("liar", "flipper", "hub_corrupts")  # from the first job on: they show only in what is asked for
+
+
+def content_of(seed, name, size):
+    return Random(f"{seed} {name}").randbytes(size)
+
+
+def key_of(number):
+    """A node's, in every world."""
+    return Ed25519PrivateKey.from_private_bytes(Random(f"key {number}").randbytes(32))
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,8 @@ class Fault:
     until: float
     nodes: tuple[int, ...] = ()
     share: float = 1.0  # of the chunks that a liar gives, so many are false
+    sly: bool = False  # and only of those for which nobody else signs
+    frames: bool = False  # it accuses the honest as well
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class Plan:
     jobs: tuple[Job, ...]
     faults: tuple[Fault, ...]
     vouchers: int = 0  # how many members' word lets bytes leave
+    direct: bool = False  # nodes hear each other without links and frames (direct.py)
     lingers: bool = True  # whether it goes on once all jobs are done, until everything was given back
 
     @property
@@ -67,6 +82,10 @@ class Plan:
     def quiet_at(self):
         """When the last fault is over and the last job has begun."""
         return max([fault.until for fault in self.faults] + [job.at for job in self.jobs])
+
+    @property
+    def liars(self):
+        return {node for fault in self.faults if fault.kind in LIARS for node in fault.nodes}
 
     def has(self, *kinds):
         return any(fault.kind in kinds for fault in self.faults)

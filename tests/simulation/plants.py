@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from unittest.mock import patch
 
+from p2pmodel.delivery.audit import Audit
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.reader import BlobReader
@@ -57,7 +58,13 @@ def _the_first_is_believed(self):
     return None
 
 
+async def _nobody_gathered(self):
+    """Each node whose hash failed reads again alone what it did not read."""
+    return False
+
+
 PLANTS = {
+    "audited-alone": Plant(Audit, "_gathered", _nobody_gathered),
     "lost-wake-up": Plant(Download, "told", _told_asleep),
     "claims-ignored": Plant(PeerView, "claims_hold", lambda self, now: False),
     "hearsay-served": Plant(BlobReader, "_may_leave", _held_is_enough),

@@ -25,8 +25,8 @@ PLANTED = [  # a bug, the check that finds it, and in which worlds
     ("watchers-kept", "leaks", range(4)),
     ("never-awake", "endings", range(26, 80)),
     ("honest-blamed", "honest_peers", range(2, 40)),
-    ("claims-ignored", "deceit", range(16, 20), "--deceit", "one"),
     ("first-believed", "wrong_bytes", range(40), "--vouch"),
+    ("audited-alone", "deceit", range(1, 4), "--deceit", "one"),
 ]
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine

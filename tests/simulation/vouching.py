@@ -23,7 +23,7 @@ def draw(seed):
     sealers = liars + honest
     size = int(rnd.uniform(6, 40) * CHUNK_BYTES)
     fetches = tuple(Job(node, LINKED_S, 0) for node in range(sealers))
-    lies = Fault("conspiracy", SEALED_S, 60.0, tuple(range(liars)), rnd.choice((0.2, 1.0)))
+    lies = Fault("liar", SEALED_S, 60.0, tuple(range(liars)), rnd.choice((0.2, 1.0)), frames=True)
     return Plan(
         seed=seed,
         nodes=sealers + late,

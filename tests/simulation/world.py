@@ -17,9 +17,12 @@ import structlog
 import trio
 import trio.testing
 from fakes.hub import NOBODY, MemoryHub
+from fakes.neighbours import Lan
+from simulation.direct import DirectNode
 from simulation.faults import FAULTS
 from simulation.network import SimulatedNetwork
 from simulation.node import Node
+from simulation.plan import content_of
 from trio._core import _run as scheduler
 
 from p2pmodel.content import Hub, Repo, RepoKind, chunk_count
@@ -68,13 +71,14 @@ class World:
         self.trace = trace
         self.network = SimulatedNetwork(delay=DELAY_S, trace=trace)
         self.hub = MemoryHub(rate=plan.hub_rate, trusted=plan.trusted)
-        self.contents = {name: random.Random(f"{plan.seed} {name}").randbytes(size) for name, size in plan.sizes.items()}
+        self.contents = {name: content_of(plan.seed, name, size) for name, size in plan.sizes.items()}
         self.repos = [Repo(Hub.HUGGINGFACE, RepoKind.MODEL, f"org/model-{number}") for number in range(len(plan.repos))]
         self.snapshots = [
             self.hub.publish({name: self.contents[name] for name in names}, repo=repo)
             for repo, names in zip(self.repos, plan.repos, strict=True)
         ]
-        self.nodes = [Node(number, self) for number in range(plan.nodes)]
+        self.lan = Lan(DELAY_S, plan.lan_rate)
+        self.nodes = [(DirectNode if plan.direct else Node)(number, self) for number in range(plan.nodes)]
         self.outcomes = {job: Outcome(job, job.at) for job in plan.jobs}
         self.wrong_reads = []
         self._done = trio.Event()
@@ -114,7 +118,8 @@ class World:
         async with trio.open_nursery() as nursery:
             for node in self.nodes:
                 nursery.start_soon(node.run, self._serve)
-            nursery.start_soon(self._announce)
+            if not self.plan.direct:
+                nursery.start_soon(self._announce)
             for fault in self.plan.faults:
                 nursery.start_soon(self._fault, fault)
             with trio.move_on_at(self.plan.quiet_at + PATIENCE_S):
@@ -195,6 +200,7 @@ class Result:
     mean_finish_s: float  # of the jobs that were not given up
     hub_ratio: float  # bytes sent by the hub to distinct bytes
     virtual_s: float
+    asked: dict  # files that honest nodes and liars had of the hub, by what for
 
 
 def simulate(plan, checks, show=None):
@@ -213,7 +219,7 @@ def simulate(plan, checks, show=None):
     try:
         complaints, virtual_s = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     except Exception:  # noqa: BLE001  # whatever escapes is what the simulation is looking for
-        return Result(plan.seed, trace.digest(), ["crashed: " + traceback.format_exc()], 0.0, 0.0, 0.0)
+        return Result(plan.seed, trace.digest(), ["crashed: " + traceback.format_exc()], 0.0, 0.0, 0.0, {})
     world.close()
     gc.collect()
     if (left := _descriptors() - before) > 0:
@@ -227,7 +233,17 @@ def simulate(plan, checks, show=None):
         sum(finished) / max(1, len(finished)),
         world.hub.bytes_sent / max(1, distinct),
         virtual_s,
+        {who: round(count / max(1, distinct), 3) for who, count in _asked(world)},
     )
+
+
+def _asked(world):
+    """Bytes by who asked and why."""
+    total = Counter()
+    for node in world.nodes:
+        for why, count in node.asked.bytes.items():
+            total[f"{'liars' if node.number in world.plan.liars else 'honest'} {why}"] += count
+    return sorted(total.items())
 
 
 def _into(trace):

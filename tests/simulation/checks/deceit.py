@@ -1,13 +1,13 @@
 """Lies cost the hub little, and whoever found its file wrong found out who had lied."""
 
-from simulation.deceit import FAULTS, FILES_MAX
+from simulation.deceit import FILES_MAX
 
 WRONG_MAX = 3  # chunks that a node takes from one that flips bits before it is banned
 
 
 def check(world):
     [fault] = world.plan.faults
-    kind = next(kind for kind, name in FAULTS.items() if name == fault.kind)
+    kind = "flips" if fault.kind == "flipper" else "one" if len(fault.nodes) == 1 else "half"
     files = world.hub.bytes_sent / sum(world.plan.sizes.values())
     if files > FILES_MAX[kind]:
         yield f"the hub sent {files:.2f} files, more than {FILES_MAX[kind]}"
