@@ -12,7 +12,7 @@ from lan import Lan, address, inside
 pytestmark = [pytest.mark.lab, pytest.mark.scorecard("S29"), pytest.mark.timeout(900)]
 
 GIVER, TAKER = 1, 2
-PAIRS, MODEL_MIB = 3, 8
+PAIRS, MODEL_MIB = 4, 32
 SPEED_MIN = 0.7
 PORT = 5001
 
@@ -69,7 +69,7 @@ def test_a_line_that_loses_packets_carries_what_plain_tcp_would(lan, new_model, 
 
 
 def test_nodes_on_fast_and_slow_lossy_lines_all_get_it_cold_and_ban_nobody(lan, new_model, figure):
-    nodes, model = lan.daemons((1, 2, 3, 4)), new_model(lan, 2 * MODEL_MIB)
+    nodes, model = lan.daemons((1, 2, 3, 4)), new_model(lan, MODEL_MIB // 2)
     lan.hub.reset()
     with ThreadPoolExecutor(len(nodes)) as together:
         ends = list(together.map(lambda node: node.bring(model.name), nodes))
