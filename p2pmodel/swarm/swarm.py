@@ -348,7 +348,9 @@ class Swarm:
             run = first_run(own, max(self._turns.run_length, RUN_CHUNKS_MAX // 2))
             doubted = self.reads.distrusted | self.reads.disputed
             return run and (run, HubReason.DISTRUST if run[0] in doubted else HubReason.OWN_READ)
-        if urgent or not self.settled(now) or self._orders_to_hub() >= self._turns.streams:
+        if urgent or self._turns.leaves_alone(self._news_at, now):  # asked at every claim of any reader
+            return None
+        if not self.settled(now) or self._orders_to_hub() >= self._turns.streams:
             return None
         cold = self._open(now) - (self._on_peers(now) - self._failed) - self.ledger.pending(HUB)
         stalled = self.ledger.stalled(now, LEASE_S) & self.missing  # peers hold it and do not give it

@@ -71,13 +71,17 @@ class Turns:
         """Whether this node gives a run up that another one is reading too."""
         return run_owners(self._blob, run, {self._own, rival})[0] != self._own
 
+    def leaves_alone(self, news_at: float, now: float) -> bool:
+        """Whether it is others who read from the hub, whatever there is to read."""
+        return self._own not in self._readers and bool(self._rivals) and now < self._starved_at(news_at)
+
     def mine(self, candidates: ChunkMap, news_at: float, now: float) -> ChunkMap:
         """The candidates in runs that this node may claim now: its own, else one that nobody before it in line has taken for
         a while; drawn by lot, so that two nodes that have nothing left to do do not take the same one. `news_at`: when we last
         heard of any chunk of the blob."""
         if not candidates or not self._rivals:
             return candidates
-        if self._own not in self._readers and now < self._starved_at(news_at):
+        if self.leaves_alone(news_at, now):
             return ChunkMap(self._chunks)
         runs = sorted({chunk // self.run_length for chunk in candidates})
         self._waiting_since = {run: self._waiting_since.get(run, now) for run in runs}
