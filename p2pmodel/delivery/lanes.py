@@ -24,6 +24,7 @@ _FAST: Final = 200 * MIB  # bytes/s of one lane; below, a second one would only 
 _SMALL_BLOB_BYTES: Final = 64 * MIB  # up to here one connection will do
 PAUSE_MIN_S: Final = 0.5  # after a failed order a lane pauses, doubling, so that the others get the chunk
 PAUSE_MAX_S: Final = 10.0
+_ASLEEP_S: Final = 2 * CLAIM_REPEAT_S  # a loop that comes so late was stopped, or its machine asleep
 HUB_REST_S: Final = 5.0  # a hub that did not answer is left alone for so long
 
 
@@ -53,6 +54,7 @@ class Lanes:
         self._fail = fail
         self._scopes: dict[int, trio.CancelScope] = {}  # of orders in flight, by number
         self._of_peer: Counter[NodeId] = Counter()
+        self._awake_at = trio.current_time()
 
     def open_to_hub(self, nursery: trio.Nursery, source: Source) -> None:
         for _ in range(HUB_STREAMS if self._stored.blob.size > _SMALL_BLOB_BYTES else 1):
@@ -74,8 +76,16 @@ class Lanes:
         while True:
             then = trio.current_time()
             await trio.sleep(CLAIM_REPEAT_S)
+            self._look_at_the_clock()
             if self._swarm.ledger.progressed_since(HUB, then):
                 self._herald.claims(self._swarm)
+
+    def _look_at_the_clock(self) -> None:
+        """Called every CLAIM_REPEAT_S at least, and before each decision: nobody is slow because this node was asleep."""
+        now = trio.current_time()
+        late, self._awake_at = now - self._awake_at, now
+        if late > _ASLEEP_S:
+            self._swarm.slept(late)
 
     async def _peer_lane(self, nursery: trio.Nursery, peer: NodeId) -> None:
         self._of_peer[peer] += 1
@@ -93,6 +103,7 @@ class Lanes:
         while name == HUB or name in self._swarm.availability.peers:
             turn = pace.turn(self._urgency)
             await turn.take(0)  # an order that our own limit would hold back only keeps its chunks from others
+            self._look_at_the_clock()
             flight = self._swarm.next_order(name, trio.current_time(), urgent=urgent)
             if flight is None:
                 await self._bells.rung(name)

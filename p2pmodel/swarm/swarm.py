@@ -172,6 +172,16 @@ class Swarm:
             return theirs
         return view.weight != self._own_weight and self._turns.yields(chunk // self._turns.run_length, view.weight)
 
+    def slept(self, seconds: float) -> None:
+        """This node was stopped for so long: nobody else stood still meanwhile, though nothing was heard of them."""
+        self._news_at += seconds
+        self._turns.slept(seconds)
+        for view in self.availability.peers.values():
+            view.progress_at += seconds
+        for flight in self.ledger.flights.values():
+            flight.started_at += seconds
+            flight.progress_at += seconds
+
     def hub_rests(self, until: float) -> None:
         """The hub did not answer, or asked for patience."""
         self.hub_rests_until = max(self.hub_rests_until, until)

@@ -67,6 +67,9 @@ class Turns:
     def arrived(self, chunk: int) -> None:
         self._waiting_since.pop(chunk // self.run_length, None)
 
+    def slept(self, seconds: float) -> None:
+        self._waiting_since = {run: since + seconds for run, since in self._waiting_since.items()}
+
     def yields(self, run: int, rival: str) -> bool:
         """Whether this node gives a run up that another one is reading too."""
         return run_owners(self._blob, run, {self._own, rival})[0] != self._own

@@ -299,6 +299,20 @@ def test_peers_that_are_as_fast_as_the_hub_are_left_alone():
         assert node.swarm.next_order(HUB, float(second)) is None
 
 
+def test_nobody_is_slow_or_stands_still_because_this_node_was_asleep():
+    node = Node()
+    node.peer(A, range(CHUNKS), wanted=True)
+    node.peer(B, wanted=True)
+    node.swarm.next_order(A, 1.0)
+    assert node.swarm.next_order(HUB, 31.0) is not None, "as it is for who was awake"
+    node = Node()
+    node.peer(A, range(CHUNKS), wanted=True)
+    node.peer(B, wanted=True)
+    node.swarm.next_order(A, 1.0)
+    node.swarm.slept(30.0)
+    assert node.swarm.next_order(HUB, 31.0) is None
+
+
 def test_what_is_coming_to_others_is_not_rare():
     node = Node(chunks=256)
     node.peer(A, range(256))
