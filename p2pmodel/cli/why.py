@@ -36,7 +36,7 @@ REASONS: Final = {
     "passed_on": "no peer held it, and the node whose turn it was did not take it",
     "stalled": "a peer held it, was asked, and sent nothing",
     "slow": "the peers that held it were slower than the hub",
-    "refused": "each peer that held it had given wrong bytes",
+    "refused": "each peer that held it had failed to give it",
 }
 
 

@@ -14,4 +14,4 @@ class HubReason(StrEnum):
     PASSED_ON = "passed_on"  # cold; nobody whose turn came before ours took it
     STALLED = "stalled"  # a peer was asked and no byte came
     SLOW = "slow"  # peers hold it, and together they are slower than the hub
-    REFUSED = "refused"  # peers hold it, and each of them gave wrong bytes
+    REFUSED = "refused"  # peers hold it, and each of them failed to give it, or gave wrong bytes
