@@ -9,8 +9,10 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
+from p2pmodel.content.xet import XorbReader, unpack, xet_text
 from p2pmodel.demo.cdn import Cdn
 from p2pmodel.demo.counters import XET_TOKEN
 from p2pmodel.demo.exchange import Answer, Request, Route, json_answer
@@ -21,9 +23,6 @@ _BOOKEND: Final = b"\xff" * 32
 _WITH_VERIFICATION: Final = 1 << 31
 _WITH_METADATA: Final = 1 << 30
 _HASH: Final = "(?P<hash>[0-9a-f]{64})"
-_LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
-_LONG: Final = 15  # a length of LZ4 that goes on in the next bytes
-_MATCH_BYTES_MIN: Final = 4
 
 
 class XetStorage:
@@ -83,7 +82,7 @@ class XetStorage:
     def _take(self, name: str, data: bytes) -> Answer:
         try:
             chunks = list(_chunks(data))
-        except (ValueError, IndexError, struct.error) as error:
+        except ValueError as error:
             return json_answer(400, {"error": f"this is no xorb: {error}"})
         self.received += len(data)
         inserted = name not in self._xorbs
@@ -123,79 +122,14 @@ def _files(shard: bytes) -> Iterator[list[tuple[str, int, int]]]:
         flags, count = struct.unpack_from("<II", shard, at + 32)
         at += _HEAD_BYTES
         starts = range(at, at + count * _HEAD_BYTES, _HEAD_BYTES)
-        yield [(_hex(shard[start : start + 32]), *struct.unpack_from("<II", shard, start + 40)) for start in starts]
+        yield [(xet_text(shard[start : start + 32]), *struct.unpack_from("<II", shard, start + 40)) for start in starts]
         at += count * _HEAD_BYTES * (2 if flags & _WITH_VERIFICATION else 1)
         at += _HEAD_BYTES if flags & _WITH_METADATA else 0
 
 
-def _hex(data: bytes) -> str:
-    """A hash in writing: four little-endian numbers."""
-    return "".join(f"{number:016x}" for number in struct.unpack("<4Q", data))
-
-
 def _chunks(xorb: bytes) -> Iterator[bytes]:
-    """A xorb's chunks, until its end or its footer."""
-    at = 0
-    while at + 8 <= len(xorb) and xorb[at] == 0:
-        packed, scheme, size = int.from_bytes(xorb[at + 1 : at + 4], "little"), xorb[at + 4], xorb[at + 5 : at + 8]
-        data = xorb[at + 8 : at + 8 + packed]
-        chunk = data if scheme == 0 else _unpacked(data)
-        chunk = _regrouped(chunk) if scheme == 2 else chunk  # noqa: PLR2004  # BG4 and LZ4
-        if len(chunk) != int.from_bytes(size, "little"):
-            raise ValueError("a chunk of another length than its head says")
-        yield chunk
-        at += 8 + packed
-
-
-def _regrouped(data: bytes) -> bytes:
-    """First bytes of all fours, then second ones, …: put in order again."""
-    out, at = bytearray(len(data)), 0
-    for place in range(4):
-        size = (len(data) + 3 - place) // 4
-        out[place::4] = data[at : at + size]
-        at += size
-    return bytes(out)
-
-
-def _unpacked(data: bytes) -> bytes:
-    """An LZ4 frame (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md), slowly."""
-    if data[:4] != _LZ4_MAGIC:
-        raise ValueError("no LZ4 frame")
-    flags, at = data[4], 7 + (8 if data[4] & 8 else 0)
-    out = bytearray()
-    while size := int.from_bytes(data[at : at + 4], "little"):
-        length = size & 0x7FFFFFFF
-        block = data[at + 4 : at + 4 + length]
-        if size >> 31:
-            out += block
-        else:
-            _unpack_block(block, out)
-        at += 4 + length + (4 if flags & 16 else 0)
-    return bytes(out)
-
-
-def _unpack_block(block: bytes, out: bytearray) -> None:
-    at = 0
-    while at < len(block):
-        token = block[at]
-        count, at = _length(block, at + 1, token >> 4)
-        out += block[at : at + count]
-        at += count
-        if at >= len(block):
-            return
-        back = int.from_bytes(block[at : at + 2], "little")
-        count, at = _length(block, at + 2, token & 15)
-        for _ in range(count + _MATCH_BYTES_MIN):
-            out.append(out[-back])
-
-
-def _length(block: bytes, at: int, length: int) -> tuple[int, int]:
-    """A length and where its bytes end."""
-    if length == _LONG:
-        while True:
-            more = block[at]
-            at += 1
-            length += more
-            if more != 255:  # noqa: PLR2004  # a byte that is full goes on
-                break
-    return length, at
+    """A xorb's chunks, until its end or its footer. Raises ValueError."""
+    reader = XorbReader()
+    reader.feed(xorb)
+    for start, stop in pairwise(reader.starts):
+        yield unpack(memoryview(xorb)[start:stop])

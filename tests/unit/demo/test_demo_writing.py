@@ -155,13 +155,13 @@ async def test_a_xorb_may_come_to_a_signed_place(hub, client, new, alice):
 
 
 def test_packed_chunks_are_unpacked():
-    # "abcabcabc…" as LZ4: three literals, then a match three back of 4 + 15 + 2 bytes; last literals "xyz".
-    block = b"\x3fabc\x03\x00\x02" + b"\x30xyz"
-    frame = b"\x04\x22\x4d\x18\x40\x40\x00" + struct.pack("<I", len(block)) + block + bytes(4)
-    plain = b"abc" * 8 + b"xyz"
+    # "abcabcabc…" as LZ4: three literals, then a match three back of 4 + 15 + 2 bytes; last literals "vwxyz".
+    block = b"\x3fabc\x03\x00\x02" + b"\x50vwxyz"
+    frame = b"\x04\x22\x4d\x18\x40\x40\xc0" + struct.pack("<I", len(block)) + block + bytes(4)
+    plain = b"abc" * 8 + b"vwxyz"
     assert list(_chunks(xorb_of((frame, 1, len(plain))))) == [plain]
     grouped = bytes(byte for place in range(4) for byte in plain[place::4])
-    stored = b"\x04\x22\x4d\x18\x40\x40\x00" + struct.pack("<I", len(grouped) | 1 << 31) + grouped + bytes(4)
+    stored = b"\x04\x22\x4d\x18\x40\x40\xc0" + struct.pack("<I", len(grouped) | 1 << 31) + grouped + bytes(4)
     assert list(_chunks(xorb_of((stored, 2, len(plain))))) == [plain]
 
 
