@@ -366,7 +366,7 @@ class Swarm:
         stalled = self.ledger.stalled(now, LEASE_S) & self.missing  # peers hold it and do not give it
         slow = self._too_slow(now)
         candidates = (cold | stalled | slow) - self.availability.claimed(now) - self.ledger.pending(HUB)
-        mine = self._turns.mine(candidates, self._news_at, now)
+        mine = self._turns.mine(candidates, now)
         run = first_run(mine, max(self._turns.run_length, SOLO_CHUNKS if self.solo else 1), self.reads.first)
         if run is None or run[0] in cold:
             return run and (run, self._why_cold(run[0]))

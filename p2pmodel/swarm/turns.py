@@ -75,17 +75,16 @@ class Turns:
         return run_owners(self._blob, run, {self._own, rival})[0] != self._own
 
     def leaves_alone(self, news_at: float, now: float) -> bool:
-        """Whether it is others who read from the hub, whatever there is to read."""
+        """Whether it is others who read from the hub, whatever there is to read. `news_at`: when we last heard of any chunk of
+        the blob."""
         return self._own not in self._readers and bool(self._rivals) and now < self._starved_at(news_at)
 
-    def mine(self, candidates: ChunkMap, news_at: float, now: float) -> ChunkMap:
+    def mine(self, candidates: ChunkMap, now: float) -> ChunkMap:
         """The candidates in runs that this node may claim now: its own, else one that nobody before it in line has taken for
-        a while; drawn by lot, so that two nodes that have nothing left to do do not take the same one. `news_at`: when we last
-        heard of any chunk of the blob."""
+        a while; drawn by lot, so that two nodes that have nothing left to do do not take the same one. Not for a node that
+        `leaves_alone` the hub."""
         if not candidates or not self._rivals:
             return candidates
-        if self.leaves_alone(news_at, now):
-            return ChunkMap(self._chunks)
         runs = sorted({chunk // self.run_length for chunk in candidates})
         self._waiting_since = {run: self._waiting_since.get(run, now) for run in runs}
         own = [run for run in runs if self.before(run) == 0]
