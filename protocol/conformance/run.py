@@ -519,11 +519,7 @@ def _(node: Node) -> None:
 
 @case("a sealed blob: map, manifest, seal and chunks agree")
 def _(node: Node) -> None:
-    if node.blob is None:
-        raise Skipped("the node holds no sealed blob, and none was named")
-    if blake3 is None:
-        raise Skipped("needs the blake3 package")
-    blob, size = node.blob
+    blob, size = sealed_blob(node)
     count = -(-size // CHUNK)
     with node.link() as link:
         link.send(t="interest", blob=blob, size=size, on=True)
@@ -534,6 +530,15 @@ def _(node: Node) -> None:
             data.receive()
             attach(data, ticket(link)["ticket"])
             fetch(data, blob, size, digests)
+
+
+def sealed_blob(node: Node) -> tuple[bytes, int]:
+    """Name and size of one whose manifest can be checked."""
+    if node.blob is None:
+        raise Skipped("the node holds no sealed blob, and none was named")
+    if blake3 is None:
+        raise Skipped("needs the blake3 package")
+    return node.blob
 
 
 def manifest(link: Connection, blob: bytes, size: int) -> bytes:
@@ -562,11 +567,7 @@ def root_of(blob: bytes, size: int, digests: bytes) -> bytes:
 
 @case("a voucher is the node's own, for the link's cluster and the manifest; without the ability there is none")
 def _(node: Node) -> None:
-    if node.blob is None:
-        raise Skipped("the node holds no sealed blob, and none was named")
-    if blake3 is None:
-        raise Skipped("needs the blake3 package")
-    blob, size = node.blob
+    blob, size = sealed_blob(node)
     with node.tls() as link:
         secured = link.socket
         assert isinstance(secured, ssl.SSLSocket)
