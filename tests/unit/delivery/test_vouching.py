@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import NOBODY, REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node, key_of
@@ -27,11 +26,6 @@ WEIGHTS = b"".join(bytes([index]) * CHUNK_BYTES for index in range(CHUNKS))
 BLOB = blob_of(WEIGHTS)
 CHUNK_S = 1.0  # what a chunk takes on the LAN
 CLUSTER = Circle(b"cluster.", past=frozenset({b"oldkey.."}))
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 @pytest.fixture

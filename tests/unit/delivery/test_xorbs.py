@@ -1,14 +1,12 @@
 """What is uploaded by Xet through a node: put together from its xorbs, kept if it is what its name says."""
 
 import hashlib
-from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 from fakes.hub import NOBODY, REPO, MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import Node, cluster
 from fakes.xet import GROUPED, LZ4, PLAIN, cut, frame, shard, xorb
 from noise import noise
 
@@ -20,25 +18,6 @@ WEIGHTS = noise(1, CHUNK_BYTES + 300_000) + b"packs well " * 50_000 + bytes(CHUN
 BLOB = blob_of(WEIGHTS)
 CHUNKS = cut(WEIGHTS)
 HALF = len(CHUNKS) // 2
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
-
-
-@asynccontextmanager
-async def nodes(hub, *names):
-    lan = Lan()
-    async with trio.open_nursery() as nursery:
-        made = [Node(name, lan, hub) for name in names]
-        async with made[0].running(nursery):
-            if len(made) > 1:
-                async with made[1].running(nursery):
-                    yield made
-            else:
-                yield made
-        nursery.cancel_scope.cancel()
 
 
 def name(number):
@@ -78,7 +57,7 @@ async def upload(node, scheme=PLAIN):
 
 @pytest.mark.parametrize("scheme", [PLAIN, LZ4, GROUPED])
 async def test_a_file_is_put_together_from_its_xorbs_and_held_as_private(autojump_clock, scheme):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a, scheme)
         await trio.sleep(1)
         assert a.bytes_of(BLOB) == WEIGHTS
@@ -88,7 +67,7 @@ async def test_a_file_is_put_together_from_its_xorbs_and_held_as_private(autojum
 async def test_files_may_share_xorbs_repeat_chunks_and_come_in_a_later_shard(autojump_clock):
     mixed = b"".join(CHUNKS[2:4] + CHUNKS[2:4] + CHUNKS[HALF:] + CHUNKS[:1])
     terms = [run(1, CHUNKS, 2, 4), run(1, CHUNKS, 2, 4), run(2, CHUNKS[HALF:]), run(1, CHUNKS, 0, 1)]
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a)
         await trio.sleep(XET_SPENT_S / 2)
         await tell(a, (blob_of(mixed).id.hex, terms), (blob_of(b"").id.hex, []), session="another")
@@ -100,7 +79,7 @@ async def test_files_may_share_xorbs_repeat_chunks_and_come_in_a_later_shard(aut
 async def test_who_asks_at_once_waits_for_the_hash_and_not_for_the_hub(autojump_clock):
     hub = MemoryHub()
     hub.publish({"w.bin": WEIGHTS})
-    async with nodes(hub, "a") as [a]:
+    async with cluster(hub, "a") as [a]:
         await upload(a)
         assert a.store.find(BLOB.id) is None
         assert (await a.read("w.bin")) == (WEIGHTS, "store")
@@ -109,7 +88,7 @@ async def test_who_asks_at_once_waits_for_the_hash_and_not_for_the_hub(autojump_
 
 async def test_after_a_public_commit_at_once_a_neighbour_gets_it_from_here_alone(autojump_clock):
     hub = MemoryHub()
-    async with nodes(hub, "a", "b") as [a, b]:
+    async with cluster(hub, "a", "b") as [a, b]:
         await upload(a)
         commit = hub.publish({"w.bin": WEIGHTS}).commit
         a.delivery.committed(REPO, commit, NOBODY, [])
@@ -121,7 +100,7 @@ async def test_after_a_public_commit_at_once_a_neighbour_gets_it_from_here_alone
 
 async def test_a_file_of_which_the_hub_had_a_part_is_left_out_and_the_others_are_kept(autojump_clock):
     other = b"".join(CHUNKS[:3])
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await send(a, 1, xorb(CHUNKS[:HALF]))
         await tell(a, WHOLE, (blob_of(other).id.hex, [run(1, CHUNKS, 0, 3)]))
         await trio.sleep(1)
@@ -140,7 +119,7 @@ async def send_newer(node):
 
 
 async def test_what_is_not_sent_again_is_taken_from_the_file_that_brought_it(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a)
         await trio.sleep(3 * XET_SPENT_S)
         assert not a.delivery._xorbs._sessions
@@ -151,7 +130,7 @@ async def test_what_is_not_sent_again_is_taken_from_the_file_that_brought_it(aut
 
 
 async def test_a_file_that_is_gone_gives_nothing(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a)
         await trio.sleep(3 * XET_SPENT_S)
         await a.delivery._shelf.close()
@@ -163,12 +142,11 @@ async def test_a_file_that_is_gone_gives_nothing(autojump_clock):
 
 
 async def test_after_a_restart_it_is_still_known_where_they_lie(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a)
         await trio.sleep(1)
-    lan = Lan()
     async with trio.open_nursery() as nursery:
-        again = Node("a", lan, MemoryHub(), store=a.store)
+        again = Node("a", Lan(), MemoryHub(), store=a.store)
         async with again.running(nursery):
             await send_newer(again)
             assert again.bytes_of(blob_of(NEWER)) == NEWER
@@ -188,14 +166,14 @@ async def test_after_a_restart_it_is_still_known_where_they_lie(autojump_clock):
     ],
 )
 async def test_what_another_version_kept_is_passed_over(autojump_clock, document):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         a.store.put_document(f"xet-xorb {xet_bytes(name(1)).hex()}", document)
         await send_newer(a)
         assert a.store.find(blob_of(NEWER).id) is None
 
 
 async def test_a_file_that_was_damaged_since_spoils_no_other(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a)
         await trio.sleep(3 * XET_SPENT_S)
         a.store.damage(BLOB.id, 0)
@@ -205,7 +183,7 @@ async def test_a_file_that_was_damaged_since_spoils_no_other(autojump_clock):
 
 async def test_only_so_much_is_remembered_of_what_came(autojump_clock, monkeypatch):
     monkeypatch.setattr(assembling, "XET_CHUNKS_KEPT_MAX", 250)
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         for number in range(4):
             data = CHUNKS[number : number + 2]
             await send(a, number, xorb(data))
@@ -218,7 +196,7 @@ async def test_only_so_much_is_remembered_of_what_came(autojump_clock, monkeypat
 
 async def test_of_a_xorb_so_many_places_are_remembered(autojump_clock, monkeypatch):
     monkeypatch.setattr(assembling, "XET_PLACES_MAX", 2)
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await send(a, 1, xorb(CHUNKS[:5]))
         await tell(a, *[(blob_of(CHUNKS[n]).id.hex, [run(1, CHUNKS[:5], n, n + 1)]) for n in range(5)])
         await trio.sleep(1)
@@ -227,7 +205,7 @@ async def test_of_a_xorb_so_many_places_are_remembered(autojump_clock, monkeypat
 
 @pytest.mark.parametrize("refused", ["xorb", "shard"])
 async def test_what_the_hub_did_not_take_is_not_kept(autojump_clock, refused):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await send(a, 1, xorb(CHUNKS), accepted=refused != "xorb")
         await tell(a, (BLOB.id.hex, [run(1, CHUNKS)]), accepted=refused != "shard")
         await trio.sleep(1)
@@ -235,7 +213,7 @@ async def test_what_the_hub_did_not_take_is_not_kept(autojump_clock, refused):
 
 
 async def test_a_xorb_that_comes_again_lies_where_it_lay(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         for accepted in (False, False, True):
             await send(a, 1, xorb(CHUNKS), accepted=accepted)
         [session] = a.delivery._xorbs._sessions.values()
@@ -246,7 +224,7 @@ async def test_a_xorb_that_comes_again_lies_where_it_lay(autojump_clock):
 
 
 async def test_a_stream_that_breaks_off_leaves_nothing(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         with trio.CancelScope() as scope:
             async with a.delivery.xorb("s", name(1), 100) as part:
                 await part.put(b"\0")
@@ -293,7 +271,7 @@ BAD = xorb(CHUNKS[:3]) + frame(b"not LZ4", LZ4, 500)
     ],
 )
 async def test_what_is_not_what_its_name_says_is_not_kept_and_disturbs_nobody(autojump_clock, sent, size, terms):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await send(a, 1, sent, size=size)
         await tell(a, (BLOB.id.hex, terms))
         await trio.sleep(1)
@@ -305,7 +283,7 @@ async def test_what_is_not_what_its_name_says_is_not_kept_and_disturbs_nobody(au
 
 @pytest.mark.parametrize("data", [b"", b"no shard at all" * 10, shard(WHOLE)[:-48], shard(WHOLE)[:100]])
 async def test_what_is_no_shard_is_left_to_the_hub(autojump_clock, data):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await send(a, 1, xorb(CHUNKS[:HALF]))
         await send(a, 2, xorb(CHUNKS[HALF:]))
         async with a.delivery.shard("s") as part:
@@ -318,7 +296,7 @@ async def test_what_is_no_shard_is_left_to_the_hub(autojump_clock, data):
 async def test_files_of_many_times_what_came_are_not_hashed(autojump_clock, monkeypatch):
     chunk = bytes(131_072)
     many = chunk * 40
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         monkeypatch.setattr(xorbs, "XET_EXPANSION_MAX", 40)
         await send(a, 1, xorb([chunk]))
         more = many + chunk
@@ -331,7 +309,7 @@ async def test_files_of_many_times_what_came_are_not_hashed(autojump_clock, monk
 
 
 async def test_a_full_disk_costs_the_copy_and_nothing_else(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         a.store.full = True
         await upload(a)
         await trio.sleep(1)
@@ -343,7 +321,7 @@ async def test_a_full_disk_costs_the_copy_and_nothing_else(autojump_clock):
 
 
 async def test_xorbs_are_kept_for_a_while_and_for_a_short_one_once_they_were_of_use(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         await upload(a)
         await send(a, 3, xorb(CHUNKS), session="other")
         await trio.sleep(2 * XET_SPENT_S)
@@ -354,7 +332,7 @@ async def test_xorbs_are_kept_for_a_while_and_for_a_short_one_once_they_were_of_
 
 async def test_so_many_sessions_are_waited_for_and_the_oldest_makes_way(autojump_clock, monkeypatch):
     monkeypatch.setattr(xorbs, "XET_SESSIONS_MAX", 2)
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         for session in ("one", "two", "three"):
             await send(a, 1, xorb(CHUNKS[:1]), session=session)
         assert list(a.delivery._xorbs._sessions) == ["two", "three"]
@@ -365,7 +343,7 @@ async def test_so_many_sessions_are_waited_for_and_the_oldest_makes_way(autojump
 
 async def test_only_so_many_chunks_are_remembered(autojump_clock, monkeypatch):
     monkeypatch.setattr(xorbs, "XET_CHUNKS_KEPT_MAX", 100)
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         for number in range(4):
             await send(a, number, xorb(CHUNKS[:2]))
         [session] = a.delivery._xorbs._sessions.values()
@@ -373,7 +351,7 @@ async def test_only_so_many_chunks_are_remembered(autojump_clock, monkeypatch):
 
 
 async def test_what_came_in_the_lfs_way_as_well_is_taken_in_once(autojump_clock):
-    async with nodes(MemoryHub(), "a") as [a]:
+    async with cluster(MemoryHub(), "a") as [a]:
         async with a.delivery.part(BLOB, 0) as part:
             await part.put(WEIGHTS)
             part.accept()

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import trio
-import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -112,11 +111,6 @@ def test_a_list_that_is_too_long_for_peers_counts_here(monkeypatch):
 
 
 # The list in force
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 async def inline(function, *args):
