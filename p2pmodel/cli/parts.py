@@ -12,7 +12,6 @@ they have run out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from p2pmodel.limits import PUSH_MEMORY_BYTES, PUSH_PARTS_AT_ONCE, PUSH_SILENCE_S, PUSH_TRIES
+from p2pmodel.whole_file import write_whole
 
 #: Smaller ones are sent within the commit, or in one piece.
 LARGE_BYTES: Final = 10_000_000
@@ -82,11 +82,8 @@ class Record:
         self.tags = {n: tag for n, tag in self.tags.items() if before and n in places.parts and places.same(before, n)}
         self.places = places
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._file.with_suffix(".new")
-        aside.unlink(missing_ok=True)
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in (places, *self.tags.items())))
-        aside.replace(self._file)
+        lines = (msgspec.json.encode(line) + b"\n" for line in (places, *self.tags.items()))
+        write_whole(self._file, b"".join(lines), 0o600)
 
     def came(self, number: int, tag: str) -> None:
         self.tags[number] = tag

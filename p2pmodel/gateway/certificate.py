@@ -9,7 +9,6 @@ system's authorities as well, because REQUESTS_CA_BUNDLE takes their place for e
 from __future__ import annotations
 
 import ipaddress
-import os
 import ssl
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from p2pmodel.certificates import ODD, as_authority, as_leaf, named
 from p2pmodel.errors import ConfigError
+from p2pmodel.whole_file import write_whole
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _VALID: Final = timedelta(days=800)  # some systems refuse what lasts longer than 825
@@ -50,9 +50,9 @@ def load(folder: Path, hosts: Collection[str]) -> Certificate:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not _serves(own, authority, names):
             chain, trusted = _make(names)
-            _write(own, chain, 0o600)
-            _write(authority, trusted, 0o644)
-        _write(bundle, _system_authorities() + authority.read_bytes(), 0o644)
+            write_whole(own, chain, 0o600)
+            write_whole(authority, trusted, 0o644)
+        write_whole(bundle, _system_authorities() + authority.read_bytes(), 0o644)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(own)
     except OSError as error:  # ssl.SSLError is one
@@ -116,15 +116,3 @@ def _system_authorities() -> bytes:
         if file is not None and Path(file).is_file():
             return Path(file).read_bytes().rstrip() + b"\n"
     return b""
-
-
-def _write(file: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all: clients read these at any time, and trust them for years."""
-    fresh = file.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as handle:
-        os.fchmod(handle.fileno(), mode)  # whatever the umask: other users' clients read two of the three
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    fresh.replace(file)

@@ -5,7 +5,6 @@ It counts because the authority signed it, whoever brings it, and the one with t
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from p2pmodel.certificates import ODD
 from p2pmodel.errors import ConfigError
 from p2pmodel.limits import DENY_LIST_BYTES_MAX
+from p2pmodel.whole_file import write_whole
 
 _NUMBERS: Final = 1 << 160  # RFC 5280 5.2.3: 20 octets
 
@@ -71,6 +71,4 @@ class DenyList:
 
     def keep(self, file: Path) -> None:
         """For the next start. Raises OSError."""
-        fresh = file.with_name(f".{file.name}.{os.getpid()}")
-        fresh.write_bytes(self.document)
-        fresh.replace(file)
+        write_whole(file, self.document, 0o600)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from p2pmodel.content import NodeId
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.errors import ConfigError
+from p2pmodel.whole_file import write_whole
 
 _KEY_BYTES: Final = 32
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -78,12 +79,5 @@ def _read_private(path: Path) -> bytes | None:
 def _create(path: Path) -> Ed25519PrivateKey:
     """A new key, whole on disk before it has its name: half a key would cost the node its id."""
     key = Ed25519PrivateKey.generate()
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(key.private_bytes_raw())
-        file.flush()
-        os.fsync(fd)
-    temporary.replace(path)
+    write_whole(path, key.private_bytes_raw(), 0o600)
     return key
