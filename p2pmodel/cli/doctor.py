@@ -24,7 +24,7 @@ import click
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount
+from p2pmodel.cli.progress import amount, count
 from p2pmodel.cli.report import print_json, print_table
 from p2pmodel.errors import NoDaemonError, P2pmodelError, StoreError
 from p2pmodel.limits import DESCRIPTORS_MAX, MIB
@@ -65,7 +65,7 @@ def command(settings: Settings, *, as_json: bool) -> None:
             if finding.next_step:
                 click.echo(f"{finding.check}: {finding.next_step}")
     if bad := sum(finding.state == "bad" for finding in findings):
-        raise P2pmodelError(f"{bad} check{'' if bad == 1 else 's'} failed.")
+        raise P2pmodelError(f"{count(bad, 'check')} failed.")
 
 
 def _daemon(settings: Settings) -> Iterator[Finding]:

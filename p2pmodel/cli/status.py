@@ -11,7 +11,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount, seconds
+from p2pmodel.cli.progress import amount, count, seconds
 from p2pmodel.cli.report import ClusterReport, DownloadReport, StatusReport, print_json
 from p2pmodel.settings import Settings
 
@@ -80,11 +80,11 @@ def _ends(status: StatusReport) -> Iterator[str]:
         over = status.certificate_until < time.time()
         yield f"This node's certificate {'ran out on' if over else 'is good until'} {_moment(status.certificate_until)}."
     if status.denied:
-        yield f"{status.denied} certificate{'' if status.denied == 1 else 's'} denied by the cluster's authority."
+        yield f"{count(status.denied, 'certificate')} denied by the cluster's authority."
     if status.denied_itself:
         yield "This node's own certificate is among them: no member links with it until it has a new one."
     if status.banned:
-        yield f"{status.banned} node{'' if status.banned == 1 else 's'} banned by this one: `p2pmodel peers` says why."
+        yield f"{count(status.banned, 'node')} banned by this one: `p2pmodel peers` says why."
 
 
 def _moment(unix: float) -> str:
@@ -103,7 +103,7 @@ def _transfer(download: DownloadReport) -> str:
         lines.append(f"  vouched for by {download.vouchers}: {'its bytes leave' if download.vouched else 'not enough yet'}")
     for source in download.sources:
         who = f"hub {source.source}" if source.kind == "hub" else f"peer {source.source[:12]} {source.address}"
-        lines.append(f"  {who.rstrip()}: {amount(source.rate)}/s, {source.orders} order{'' if source.orders == 1 else 's'}")
+        lines.append(f"  {who.rstrip()}: {amount(source.rate)}/s, {count(source.orders, 'order')}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
-from p2pmodel.cli.progress import amount
+from p2pmodel.cli.progress import amount, count
 from p2pmodel.cli.repo_argument import hub_option, model_or_dataset_option
 from p2pmodel.cli.report import (
     FailureReport,
@@ -66,18 +66,18 @@ def command(settings: Settings, *, repo: str, file: str | None, hub: str, kind: 
 
 
 def _print_file(file: WhyFileReport, *, runs_shown: int | None) -> None:
-    click.echo(f"{file.path}  {amount(file.bytes)} in {_count(file.chunks, 'chunk')}  {file.blob[:19]}")
+    click.echo(f"{file.path}  {amount(file.bytes)} in {count(file.chunks, 'chunk')}  {file.blob[:19]}")
     shown = file.runs[:runs_shown]
     if shown:
         print_table(("  CHUNKS", "FROM", "WHEN", "RATE", "WHY"), map(_row, shown))
     if len(shown) < len(file.runs):
-        click.echo(f"  and {_count(len(file.runs) - len(shown), 'more run')}: name the file to see them all")
+        click.echo(f"  and {count(len(file.runs) - len(shown), 'more run')}: name the file to see them all")
     for failure in file.failures:
         click.echo(f"  failed: {_failure(failure)}")
     for false in file.false_vouchers:
         click.echo(f"  {_false(false)}")
     if file.recorded < file.chunks_here:
-        click.echo(f"  {_count(file.chunks_here - file.recorded, 'chunk')} came before the record begins, or from this machine")
+        click.echo(f"  {count(file.chunks_here - file.recorded, 'chunk')} came before the record begins, or from this machine")
     click.echo()
 
 
@@ -89,11 +89,11 @@ def _row(run: RunReport) -> tuple[str, ...]:
 
 def _failure(failure: FailureReport) -> str:
     who = _who(failure.kind, failure.source, failure.address)
-    return f"{_count(failure.orders, 'order')} of {who}, {failure.outcome}, last {_when(failure.last)}"
+    return f"{count(failure.orders, 'order')} of {who}, {failure.outcome}, last {_when(failure.last)}"
 
 
 def _false(voucher: FalseVoucherReport) -> str:
-    left = _count(voucher.chunks_left, "wrong chunk") if voucher.chunks_left else "nothing wrong"
+    left = count(voucher.chunks_left, "wrong chunk") if voucher.chunks_left else "nothing wrong"
     who = _who(voucher.kind, voucher.source, voucher.address)
     return f"{who} vouched falsely for it, found {_when(voucher.at)}: {left} had left to clients"
 
@@ -128,7 +128,3 @@ def _who(kind: str, source: str, address: str) -> str:
 
 def _when(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
