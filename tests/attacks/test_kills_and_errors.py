@@ -134,7 +134,8 @@ def test_whichever_call_fails_it_is_named_and_no_byte_is_wrong(site, house, faul
     told = {"done": 0, "named": 0, "no start": 0}
     for at in range(1, calls + 1, EVERY):
         told[one_fault(house, at, faultio(path=house.folder / f"at{at}" / "state", op=op, nth=at, **how), how)] += 1
-    figure(f"every {EVERY}th of {calls} calls: {', '.join(f'{count} {what}' for what, count in told.items())}")
+    which = "each" if EVERY == 1 else f"every {EVERY}th"
+    figure(f"{which} of {calls} calls: {', '.join(f'{count} {what}' for what, count in told.items())}")
 
 
 def counted(house, faultio, op):
