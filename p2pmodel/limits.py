@@ -190,6 +190,7 @@ HUB_REDIRECTS_MAX: Final = 5
 HUB_CONNECTIONS: Final = 8  # per daemon: hubs limit requests, not bytes
 HUB_POOL_CONNECTIONS: Final = 64  # all requests to one upstream, clients' own passed-on ones included
 HUB_PAGE_TIMEOUT_S: Final = 60.0  # one JSON answer from its first byte to its last: a trickle is no answer
+HUB_ROOT_TIMEOUT_S: Final = 5.0  # for a file's Xet root: a client waits meanwhile, and it can do without
 HUB_DOWN_S: Final = 3.0  # an upstream that failed is not asked again for so long
 HUB_SLOW_BYTES_S: Final = 64 * KIB  # a read that gets less, where another upstream may have the file, goes there
 HUB_SLOW_AFTER_S: Final = 10.0  # of waiting for bytes: a hiccup is no reason, and the chunk under way is lost

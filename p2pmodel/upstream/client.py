@@ -43,6 +43,7 @@ Headers = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
 _FILES: Final = "files"
+_HEX: Final = re.compile(r"[0-9a-f]+")
 _FILE: Final = re.compile("/resolve(-cache)?/|[?&]FilePath=")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _OWN_HEADERS: Final = (("Accept-Encoding", "identity"), ("User-Agent", f"p2pmodel/{__version__}"))
@@ -68,6 +69,13 @@ class Answer:
     stated: Mapping[str, str]  # headers of the answers on the endpoint's own origin, the first word on each
     url: Url
     pieces: Callable[[], AsyncGenerator[bytes, None]]  # the body as it comes, once
+
+    @property
+    def stated_hash(self) -> str:
+        """What the hub itself names a file's content by, "" where it does not. A storage host's ETag is of another kind."""
+        etag = self.stated.get("x-linked-etag") or self.stated.get("etag", "")
+        named = etag.removeprefix("W/").strip('"')
+        return named if _HEX.fullmatch(named) else ""
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises WrongAnswerError if it is longer than `limit` or encoded, UnreachableError if it breaks."""

@@ -45,6 +45,9 @@ class Dialect(Protocol):
 
     async def may_read(self, client: Client, repo: Repo, commit: str, path: str, token: str | None) -> bool: ...
 
+    async def xet_root(self, client: Client, repo: Repo, commit: str, path: str, token: str | None, blob: Blob) -> bytes | None:
+        """Of the file, where the hub says that it is this blob. Raises as `Client.open` only."""
+
     def file_target(self, repo: Repo, commit: str, path: str) -> str: ...
 
     def refusal(self, what: str, status: int, headers: Mapping[str, str], *, had_token: bool) -> P2pmodelError:

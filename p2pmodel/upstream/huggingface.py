@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from p2pmodel.content import FileEntry, Hub, Repo, RepoKind
+from p2pmodel.content import Blob, FileEntry, Hub, Repo, RepoKind
+from p2pmodel.content.xet import xet_bytes
 from p2pmodel.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -110,6 +111,16 @@ class HuggingFace:
         target = self.file_target(repo, commit, path)
         async with client.open("HEAD", target, token=token, leave_home=False) as answer:
             return answer.status < HTTPStatus.BAD_REQUEST
+
+    async def xet_root(self, client: Client, repo: Repo, commit: str, path: str, token: str | None, blob: Blob) -> bytes | None:
+        target = self.file_target(repo, commit, path)
+        async with client.open("HEAD", target, token=token, leave_home=False) as answer:
+            if answer.status >= HTTPStatus.BAD_REQUEST or answer.stated_hash != blob.id.hex:
+                return None
+            try:
+                return xet_bytes(answer.stated["x-xet-hash"])
+            except (KeyError, ValueError):
+                return None
 
     def file_target(self, repo: Repo, commit: str, path: str) -> str:
         return f"/{_PREFIXES[repo.kind]}{repo.name}/resolve/{quote(commit, safe='')}/{quote(path)}"

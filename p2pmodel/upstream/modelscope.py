@@ -95,6 +95,10 @@ class ModelScope:
         async with client.open("GET", target, token=token, headers=_FIRST_BYTE, leave_home=False) as answer:
             return answer.status < HTTPStatus.BAD_REQUEST or answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
+    async def xet_root(self, *_: object) -> bytes | None:
+        """This hub has none."""
+        return None
+
     def file_target(self, repo: Repo, commit: str, path: str) -> str:
         return f"{_root(repo)}/repo?{urlencode({'Revision': commit, 'FilePath': path})}"
 

@@ -22,7 +22,7 @@ from p2pmodel.errors import (
     UnavailableError,
     WrongAnswerError,
 )
-from p2pmodel.limits import HUB_CONNECT_TIMEOUT_S, HUB_CONNECTIONS
+from p2pmodel.limits import HUB_CONNECT_TIMEOUT_S, HUB_CONNECTIONS, HUB_ROOT_TIMEOUT_S
 from p2pmodel.upstream.client import Client, UnreachableError
 from p2pmodel.upstream.connection import Wires
 from p2pmodel.upstream.dialect import Dialect
@@ -155,6 +155,26 @@ class Router:
             return await way.dialect.may_read(way.client, location.repo, location.commit, location.path, token)
 
         return await self._ask(location.repo.hub, ask, self._with_credentials(location.repo.hub))
+
+    async def xet_root(self, locations: Sequence[Location], blob: Blob) -> bytes | None:
+        with trio.move_on_after(HUB_ROOT_TIMEOUT_S):
+            for location in locations:
+                if root := await self._xet_root(location, blob):
+                    return root
+        return None
+
+    async def _xet_root(self, location: Location, blob: Blob) -> bytes | None:
+        async def ask(way: Way) -> bytes | None:
+            token = way.client.upstream.client_token(location.access)
+            return await way.dialect.xet_root(way.client, location.repo, location.commit, location.path, token, blob)
+
+        hub = location.repo.hub
+        try:
+            ways = [way for way in self._ways.to(hub) if way.client.upstream.vouches]  # a mirror's word proves nothing
+            return await self._ask(hub, ask, ways) if ways else None
+        except P2pmodelError as error:
+            log.info("xet_root_unknown", blob=str(blob.id), reason=type(error).__name__)
+            return None
 
     async def read_range(self, location: Location, blob: Blob, start: int, stop: int) -> bytes:
         async def ask(way: Way) -> bytes:

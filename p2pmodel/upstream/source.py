@@ -7,7 +7,6 @@ answer says with its ETag whether the content is still the one that was listed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
@@ -44,7 +43,6 @@ log = structlog.get_logger()
 
 _TELLING_BYTES: Final = 4 * MIB  # so many say how fast an upstream is, however soon they came
 _HASHES: Final = {40: "git-sha1", 64: "sha256"}
-_HEX: Final = re.compile(r"[0-9a-f]+")
 
 
 class _Run:
@@ -312,7 +310,7 @@ def _check(answer: Answer, blob: Blob, start: int, stop: int) -> int:
     host = answer.url.authority
     if answer.headers.get("content-encoding", "identity") != "identity":
         raise WrongAnswerError(f"{host} sent encoded bytes, which were not asked for")
-    stated = _stated_hash(answer)
+    stated = answer.stated_hash
     if _HASHES.get(len(stated)) == blob.id.algorithm and stated != blob.id.hex:
         raise WrongAnswerError(f"{host} has other content there now than {blob.id}")
     length = answer.headers.get("content-length")
@@ -324,10 +322,3 @@ def _check(answer: Answer, blob: Blob, start: int, stop: int) -> int:
     if length != str(blob.size) or start > SMALL_RANGE_BYTES:
         raise WrongAnswerError(f"{host} sent the whole file, or another one, where a range was asked for")
     return start
-
-
-def _stated_hash(answer: Answer) -> str:
-    """What the hub itself names the content by, "" where it does not. A storage host's ETag is of another kind."""
-    etag = answer.stated.get("x-linked-etag") or answer.stated.get("etag", "")
-    named = etag.removeprefix("W/").strip('"')
-    return named if _HEX.fullmatch(named) else ""

@@ -59,6 +59,7 @@ class MemoryHub:
     listed: set[Repo] = field(default_factory=set)  # private ones whose listing anybody may see
     sent: Counter = field(default_factory=Counter)  # bytes by blob
     asked: Counter = field(default_factory=Counter)  # metadata questions by verb
+    roots: dict[BlobId, bytes] = field(default_factory=dict)  # Xet's, by the hub's word
     corrupt: dict[tuple[BlobId, int], int] = field(default_factory=dict)  # (blob, chunk) → how many times yet
     free_at: float = 0.0
 
@@ -144,6 +145,14 @@ class MemoryUpstreams:
     async def may_read(self, location):
         await self._reach("may_read")
         return self._admitted(location.repo, location.access)
+
+    async def xet_root(self, locations, blob):
+        try:
+            await self._reach("xet_root")
+        except (RateLimitedError, UnavailableError):
+            return None
+        admitted = any(self._admitted(location.repo, location.access) for location in locations)
+        return self.hub.roots.get(blob.id) if admitted else None
 
     async def read_range(self, location, blob, start, stop):
         await self._reach("range")

@@ -60,6 +60,9 @@ class Upstreams(Protocol):
     async def may_read(self, location: Location) -> bool:
         """Whether the hub would give this file to this credential now."""
 
+    async def xet_root(self, locations: Sequence[Location], blob: Blob) -> bytes | None:
+        """The root of the blob's pieces, by the hub's own word, in some seconds; None where it has none or cannot be asked."""
+
     async def read_range(self, location: Location, blob: Blob, start: int, stop: int) -> bytes:
         """A few bytes [start, stop) of a file, by this credential and no other."""
 

@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
+import trio
 
-from p2pmodel.content import Access, Hub, Repo, RepoKind
+from p2pmodel.content import Access, Blob, BlobId, Hub, Repo, RepoKind
+from p2pmodel.content.xet import xet_bytes
 from p2pmodel.delivery.ports import Location
 from p2pmodel.demo.hub import Hub as DemoHub
 from p2pmodel.errors import (
@@ -18,7 +20,7 @@ from p2pmodel.errors import (
     SourceError,
     UnavailableError,
 )
-from p2pmodel.limits import MIB
+from p2pmodel.limits import HUB_ROOT_TIMEOUT_S, MIB
 
 FILES = {"config.json": b"{}", "sub/model.safetensors": bytes(2 * MIB), "README.md": b"# hi", "empty": b""}
 
@@ -223,6 +225,85 @@ async def test_may_read_asks_the_hub_and_not_its_storage(commit, hub, hf, anyone
         assert not await opened.may_read(Location(hf, commit, "missing", anyone))
     assert {seen.host for seen in hub.log} == {"hub"}
     assert {seen.method for seen in hub.log} == {"HEAD"}
+
+
+def _large(hub):
+    """The blob of the file that lies in LFS, and what the hub says of it as Xet's."""
+    content = hub.repo("model", "org/name").head.files["sub/model.safetensors"].content
+    return Blob(BlobId("sha256", content.sha256), content.size), xet_bytes(content.xet_hash)
+
+
+async def test_a_files_xet_root_is_asked_of_the_hub_once_and_not_of_its_storage(commit, hub, hf, anyone, router):
+    blob, root = _large(hub)
+    async with router() as opened:
+        assert await opened.xet_root([Location(hf, commit, "sub/model.safetensors", anyone)], blob) == root
+    assert [(seen.host, seen.method) for seen in hub.log] == [("hub", "HEAD")]
+
+
+async def test_of_a_file_that_is_another_now_there_is_no_root(commit, hub, hf, anyone, router):
+    blob, _ = _large(hub)
+    other = Blob(BlobId("sha256", "ab" * 32), blob.size)
+    async with router() as opened:
+        assert await opened.xet_root([Location(hf, commit, "sub/model.safetensors", anyone)], other) is None
+
+
+async def test_the_root_is_found_where_any_of_the_places_tells_it(commit, hub, hf, anyone, router):
+    blob, root = _large(hub)
+    places = [Location(hf, commit, path, anyone) for path in ("missing", "config.json", "sub/model.safetensors")]
+    async with router() as opened:
+        assert await opened.xet_root(places, blob) == root
+        assert await opened.xet_root(places[:2], blob) is None
+        assert await opened.xet_root([], blob) is None
+
+
+async def test_a_hub_without_xet_has_no_roots(commit, hub, hf, anyone, router):
+    hub.huggingface.xet = False
+    async with router() as opened:
+        assert await opened.xet_root([Location(hf, commit, "sub/model.safetensors", anyone)], _large(hub)[0]) is None
+
+
+@pytest.mark.parametrize("told", ["", "ab" * 31, "zz" * 32, "ab" * 33, "ab" * 32 + ", " + "cd" * 32])
+async def test_a_root_that_is_none_is_not_taken_for_one(told, commit, hub, hf, anyone, router):
+    blob, _ = _large(hub)
+    hub.fault("HEAD", headers={"X-Xet-Hash": told})
+    async with router() as opened:
+        assert await opened.xet_root([Location(hf, commit, "sub/model.safetensors", anyone)], blob) is None
+
+
+async def test_who_may_not_read_a_file_is_not_told_its_root(hub, hf, anyone, router):
+    commit = hub.add_repo("model", "org/name", FILES, private=True)
+    hub.add_user("hf_alice", "alice")
+    blob, root = _large(hub)
+    async with router() as opened:
+        for access, told in ((anyone, None), (Access("hf_nobody"), None), (Access("hf_alice"), root)):
+            assert await opened.xet_root([Location(hf, commit, "sub/model.safetensors", access)], blob) == told
+
+
+async def test_a_mirror_is_not_asked_for_a_root(commit, hub, hf, anyone, router, make_upstream):
+    """It may say what it likes, and what it says would prove its own bytes."""
+    async with router(make_upstream("mirror", trusted=False)) as opened:
+        assert await opened.xet_root([Location(hf, commit, "sub/model.safetensors", anyone)], _large(hub)[0]) is None
+    assert hub.log == []
+
+
+async def test_a_hub_that_cannot_be_asked_has_no_root_and_holds_nobody_up(
+    commit, hub, hf, anyone, internet, router, autojump_clock
+):
+    blob, _ = _large(hub)
+    place = [Location(hf, commit, "sub/model.safetensors", anyone)]
+    async with router() as opened:
+        hub.fault("HEAD", status=503)
+        assert await opened.xet_root(place, blob) is None
+        hub.faults.clear()
+        hub.fault("HEAD", status=429, headers={"Retry-After": "30"})
+        assert await opened.xet_root(place, blob) is None
+    internet.names["hub.example"] = ["192.0.2.1"]  # where nobody answers and nobody refuses
+    async with router() as opened:
+        begun = trio.current_time()
+        assert await opened.xet_root(place, blob) is None
+        assert trio.current_time() - begun <= HUB_ROOT_TIMEOUT_S
+    async with router(offline=True) as opened:
+        assert await opened.xet_root(place, blob) is None
 
 
 async def test_info_is_the_hubs_own_json(commit, hf, anyone, router):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from p2pmodel.content import Access, Hub, Repo, RepoKind
+from p2pmodel.content import Access, Blob, BlobId, Hub, Repo, RepoKind
 from p2pmodel.delivery.ports import Location
 from p2pmodel.errors import NotAuthorisedError, RepoNotFoundError, RevisionNotFoundError, SourceError, UnavailableError
 from p2pmodel.limits import MIB
@@ -126,6 +126,15 @@ async def test_may_read_takes_one_byte_at_most(hub, ms, anyone, router):
         assert not await opened.may_read(Location(ms, commit, "missing", anyone))
     assert hub.stats()["file_bytes"] <= 2
     assert {seen.host for seen in hub.log} == {"hub"}
+
+
+async def test_there_are_no_xet_roots_here(hub, ms, anyone, router):
+    commit = hub.add_repo("model", "org/name", FILES)
+    content = hub.repo("model", "org/name").head.files["sub/deep/model.safetensors"].content
+    async with router() as opened:
+        blob = Blob(BlobId("sha256", content.sha256), content.size)
+        assert await opened.xet_root([Location(ms, commit, "sub/deep/model.safetensors", anyone)], blob) is None
+    assert hub.log == []
 
 
 async def test_info_is_the_hubs_own_envelope(hub, ms, anyone, router):
