@@ -130,6 +130,7 @@ SOURCES_REMEMBERED_MAX: Final = 4096  # ids are free to mint in an open cluster:
 ATTESTED_CHUNKS_MAX: Final = 16  # under one signature: 664 bytes go with a chunk, and a signature costs a hash of 0.2 MiB
 ATTESTATIONS_KEPT_MAX: Final = 512  # our own, signed and not yet grown, of all blobs
 SIGNERS_PER_CHUNK_MAX: Final = 4  # words kept of one chunk: two that differ are a dispute, more are noise
+WORDS_KEPT_PER_CHUNK_MAX: Final = 2  # beside a partial blob: 1.3 kB a chunk; signed in full batches it is 42 bytes
 SEALS_PER_BLOB_MAX: Final = 8  # manifests of others kept while a blob is on its way: 0.5 MiB each at 70 GB
 VOUCHERS_SPARE: Final = 2  # members that are asked to vouch beyond as many as have to: one may be gone, one may say otherwise
 VOUCHER_S: Final = 3.0  # for one member's voucher and manifest: a client waits for it

@@ -189,9 +189,10 @@ class FlightSink:
         upgrade = index in stored.held and replaces is None
         hot = not upgrade and sealing.takes(index)
         generation = sealing.generation
+        word = self._arrivals.trial.testimony.word_for(index, digest) if self._kind == "peer" else None
 
         def write() -> None:
-            stored.write(index, data, digest, grade)
+            stored.write(index, data, digest, grade, word)
             if hot:
                 update(generation, data)
 

@@ -100,6 +100,17 @@ class Court:
             del self._signed[next(iter(self._signed))]
         return word
 
+    def handed_on(self, stored: StoredBlob, index: int) -> Attestation | None:
+        """The word of somebody else that goes with a chunk of a blob that nobody here is fetching."""
+        word = stored.word(index)
+        heard = word is not None and word.cluster in self._around.circle().accepted and not self.convicted(word.node)
+        return word if heard else None
+
+    def servable(self, stored: StoredBlob) -> ChunkMap:
+        """What of such a blob may be handed to peers."""
+        signed = (chunk for chunk in stored.held if _level(stored, chunk) is not None or self.handed_on(stored, chunk))
+        return ChunkMap(stored.held.count, signed)
+
     def vouch(self, stored: StoredBlob, peer: NodeId) -> Voucher | None:
         """Our own voucher, for a peer who asks, of a blob that is sealed here."""
         if not stored.sealed or stored.seal is None:
@@ -211,11 +222,6 @@ def _level(stored: StoredBlob, index: int) -> Level | None:
     if stored.sealed:
         return Level.CONFIRMED
     return stored.grade(index).signs if index in stored.held else None
-
-
-def servable(stored: StoredBlob) -> ChunkMap:
-    """What of a blob that nobody here is fetching may be handed to peers: what we can sign for ourselves."""
-    return ChunkMap(stored.held.count, [chunk for chunk in stored.held if _level(stored, chunk) is not None])
 
 
 def _run(stored: StoredBlob, index: int, level: Level) -> range:

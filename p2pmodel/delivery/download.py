@@ -198,6 +198,8 @@ class Download:
 
     async def _confirm(self, claimed: ChunkMap) -> None:
         """What an earlier run's record says is believed once re-hashed (DESIGN §7)."""
+        if lost := await self.trial.recall():
+            await self._drop(lost)
         for chunk in claimed:
             if await self._around.blocking(self.stored.confirm, chunk) and self.trial.may_serve(chunk):
                 self._herald.arrived(self.blob.id, chunk)

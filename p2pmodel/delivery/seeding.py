@@ -23,7 +23,7 @@ from p2pmodel.content import (
     chunk_size,
     chunk_start,
 )
-from p2pmodel.delivery.court import Court, servable
+from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.evidence import Evidence
 from p2pmodel.delivery.herald import Herald, claims_of
@@ -112,7 +112,7 @@ class Seeding:
                 async with self._shelf.borrow(state.blob, private=state.private) as stored:
                     for chunk in stored.claimed.copy():
                         await self._around.blocking(stored.confirm, chunk)
-                    self._say_what_is_here(peer, state.blob, servable(stored))
+                    self._say_what_is_here(peer, state.blob, self._court.servable(stored))
             except StoreError:
                 self._say_what_is_here(peer, state.blob)
 
@@ -217,7 +217,7 @@ class Seeding:
         download = self._downloads.find(stored.blob.id)
         if download is not None and download.stored is stored and not stored.sealed:
             return download.trial.word_for(index, peer)
-        return self._court.sign(stored, blob, index, peer)
+        return self._court.sign(stored, blob, index, peer) or self._court.handed_on(stored, index)
 
     # Answers
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from p2pmodel.content import Attestation, ChunkMap, Manifest, NodeId, Refusal
+from p2pmodel.content import Attestation, Blob, ChunkMap, Circle, Manifest, NodeId, Refusal
 from p2pmodel.delivery.court import Court
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.delivery.testimony import Testimony
@@ -47,6 +47,24 @@ class Trial:
         self._leans: dict[int, NodeId] = {}  # chunk → who answers for it; the giver itself where nobody does
         self._disputes: dict[int, frozenset[NodeId]] = {}  # chunk → who differs over it
         self._givers: dict[int, NodeId] = {}  # of chunks for which nobody answers
+
+    # From an earlier run
+
+    async def recall(self) -> list[int]:
+        """Hear again what was signed for chunks that an earlier download left here. What of them rests on the word of a node
+        that was convicted since is to be fetched again. A disk's word is checked like a peer's: it may have to convict."""
+        chunks = self._stored.claimed | self._stored.held
+        words = {chunk: word for chunk in chunks if not self._proven(chunk) and (word := self._stored.word(chunk)) is not None}
+        if not words:
+            return []
+        signed = await self._around.blocking(_not_refused, list(words.values()), self._stored.blob, self._around.circle())
+        for word in signed.values():
+            if not self._court.convicted(word.node):
+                self._hear(word)
+            await trio.lowlevel.checkpoint()  # there may be thousands
+        self._leans |= {chunk: word.node for chunk, word in words.items() if word.signature in signed and word.accountable}
+        convicted = dict.fromkeys(word.node for word in signed.values() if self._court.convicted(word.node))
+        return [chunk for node in convicted for chunk in self.banned(node)]
 
     # On arrival
 
@@ -273,3 +291,9 @@ class Trial:
             return True
         digest = self._stored.digest(index)
         return digest is not None and self.testimony.word_for(index, digest) is not None
+
+
+def _not_refused(words: list[Attestation], blob: Blob, circle: Circle) -> dict[bytes, Attestation]:
+    """By signature: one covers many chunks."""
+    several = {word.signature: word for word in words}
+    return {signature: word for signature, word in several.items() if word.refusal(blob, circle) is None}

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from p2pmodel.content import Blob, BlobHasher, BlobId, ChunkMap, Grade, Manifest, Seal, chunk_size, chunk_start
+from p2pmodel.content import Attestation, Blob, BlobHasher, BlobId, ChunkMap, Grade, Manifest, Seal, chunk_size, chunk_start
 from p2pmodel.content.manifest import DIGEST_BYTES
 from p2pmodel.errors import StoreDamagedError, StoreError, WrongBytesError
 from p2pmodel.store.disk import Disk
 from p2pmodel.store.freshness import Freshness
+from p2pmodel.store.journal import Journal
 from p2pmodel.store.layout import Shelf, own_directory
 from p2pmodel.store.marks import Marks
-from p2pmodel.store.record import Claim, RecordFile
 
 log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class DiskBlob:
         *,
         path: Path,
         fd: int,
-        record: RecordFile,
+        journal: Journal,
         fresh: Freshness,
         sealed: bool,
         adopted: bool = False,
@@ -94,7 +94,7 @@ class DiskBlob:
         self._disk = disk
         self._shelf = shelf
         self._fd = fd
-        self._record = record
+        self._journal = journal
         self._sealing = False
         self._misplaced = False  # unsealed, and the disk failed at moving the file
         self._joined = False  # reads another name's file; its own is gone
@@ -110,12 +110,13 @@ class DiskBlob:
 
     # As the store finds it
 
-    def load(self, manifest: tuple[bytes, Seal | None] | None, claims: Mapping[int, Claim]) -> None:
-        """What is known from the index (proven) and from the record."""
+    def load(self, manifest: tuple[bytes, Seal | None] | None, journal: Journal) -> None:
+        """What is known from the index (proven) and from an earlier run's journal."""
         if manifest is not None and len(manifest[0]) == len(self._marks.digests):
             self._marks.load_manifest(manifest[0])
             self.seal = manifest[1]
-        self._marks.load_claims(claims.items())
+        self._marks.load_claims(journal.claims.items())
+        self._marks.load_words(journal.words)
 
     def mend(self) -> None:
         """A sealed file that was cut short or has grown is put right in place; its last chunk is to be fetched again."""
@@ -139,6 +140,9 @@ class DiskBlob:
     def grade(self, index: int) -> Grade:
         return self._marks.grade(index)
 
+    def word(self, index: int) -> Attestation | None:
+        return self._marks.word(index)
+
     def manifest(self) -> Manifest:
         self._prove()
         if not self._marks.known.complete:
@@ -161,7 +165,7 @@ class DiskBlob:
 
     # Writing
 
-    def write(self, index: int, data: memoryview, digest: bytes, grade: Grade) -> None:
+    def write(self, index: int, data: memoryview, digest: bytes, grade: Grade, word: Attestation | None = None) -> None:
         size = chunk_size(self.blob.size, index)
         if len(data) != size or len(digest) != DIGEST_BYTES:
             raise ValueError(f"chunk {index} of {self.blob} with {len(data)} bytes and a digest of {len(digest)}")
@@ -182,7 +186,7 @@ class DiskBlob:
         try:
             self._write(index, data, counted=bool(counted))
             with self._state:
-                self._marks.hold(index, digest, grade)
+                self._marks.hold(index, digest, grade, word)
                 self.fresh.add(index)
         finally:
             with self._state:
@@ -226,12 +230,13 @@ class DiskBlob:
                 if self.sealed:
                     return
                 new, gone, entries = self._marks.take_unrecorded()
+                words = self._marks.words(new)
             if not entries:
                 return
             try:
                 if new:
                     self._sync_or_drop(new, self._disk.sync_data)
-                self._record.append(entries)
+                self._journal.append(entries, words)
             except StoreError:
                 with self._state:
                     self._marks.put_back(new, gone)
@@ -262,21 +267,18 @@ class DiskBlob:
             target = shelf.sealed(self.blob.id) if self.sealed else shelf.partial(self.blob.id)
             if self.sealed and self.path != self._shelf.sealed(self.blob.id):  # adopted where it lies
                 self._shelf, self.private = shelf, False
-                self._record.path = shelf.record(self.blob.id)
+                self._journal.move(shelf, self.blob)
                 self._keeper.published(self)
                 return
             if self.sealed:
                 self._make_room_for(target, shelf)
-            elif self._record.path.exists():
-                self._disk.rename(self._record.path, shelf.record(self.blob.id))
-                self._record.path = shelf.record(self.blob.id)
+            self._journal.move(shelf, self.blob)
             with self.fresh.our_change(self._fd):
                 if self.sealed and not self.adopted:
                     self._disk.chmod(self._fd, shelf.file_mode)
                 self._disk.rename(self.path, target)
             self._disk.sync_directory(target.parent)
             self.path, self._shelf, self.private = target, shelf, False
-            self._record.path = shelf.record(self.blob.id)
             self._keeper.published(self)
 
     def close(self) -> None:
@@ -290,13 +292,13 @@ class DiskBlob:
     def shut(self) -> None:
         """The last user is gone: close the files. Called by the store, under its lock."""
         with self._state:
-            self._record.close()
+            self._journal.close()
             os.close(self._fd)
             self._fd = -1
 
     def remove_partial(self) -> None:
         """Nothing of it is here, and nobody wants it: leave no file behind."""
-        self._record.remove()
+        self._journal.remove()
         self._disk.unlink(self.path)
 
     # Sealing and unsealing
@@ -316,7 +318,7 @@ class DiskBlob:
             self._disk.rename(self.path, target)
             self.path = target
         self._disk.sync_directory(target.parent)
-        self._record.remove()
+        self._journal.remove()
         self._now_sealed()
         self._keeper.sealed(self, alias)
 
@@ -324,7 +326,7 @@ class DiskBlob:
         """The same bytes are sealed under the alias: keep that file, and read from it under the same descriptor."""
         os.dup2(twin.fileno(), self._fd, inheritable=False)
         self._joined = True
-        self._record.remove()
+        self._journal.remove()
         self._disk.unlink(self.path)
         self._now_sealed()
         self._keeper.joined(self, twin)
@@ -334,6 +336,7 @@ class DiskBlob:
         with self._state:
             self.sealed = True
             self._marks.all_recorded()
+            self._marks.forget_words()
 
     def _lose(self, chunks: Iterable[int], *, forget_digests: bool) -> None:
         with self._state:
@@ -402,7 +405,7 @@ class DiskBlob:
 
     def _record_what_is_left(self) -> None:
         try:
-            self._record.append([(index, self._marks.claim(index)) for index in self.held])
+            self._journal.append([(index, self._marks.claim(index)) for index in self.held])
         except StoreError as error:  # costs fetching them again after a restart
             log.warning("chunks_not_recorded", blob=str(self.blob.id), reason=str(error))
 

@@ -142,7 +142,7 @@ class Keeping:
     def remove(self, entry: Entry) -> None:
         """A blob that nobody has open, and our links to it. Under the lock."""
         blob, shelf = entry.blob, self._layout.shelf(private=entry.private)
-        for path in (shelf.sealed(blob.id), shelf.partial(blob.id), shelf.record(blob.id)):
+        for path in (shelf.sealed(blob.id), shelf.partial(blob.id), shelf.record(blob.id), shelf.words(blob.id)):
             self._disk.unlink(path)
         self._unlink_from_trees(blob.id)
         self._let_go(blob)

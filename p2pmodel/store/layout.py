@@ -2,7 +2,7 @@
 
     VERSION  lock  index.sqlite
     blobs/<algorithm>/<hex[:2]>/<hex>      sealed, read-only
-    partial/<algorithm>-<hex>[.log]        on the way in, and the record of what is durable
+    partial/<algorithm>-<hex>[.log|.words] on the way in, the record of what is durable, and the words that it came with
     hub/  modelscope/                      cache trees of links over the sealed files
     private/                               the same four again, for this uid alone
 
@@ -27,6 +27,7 @@ FORMAT: Final = 1
 _ALGORITHMS: Final = ("sha256", "git-sha1")
 _TREES: Final = {Hub.HUGGINGFACE: "hub", Hub.MODELSCOPE: "modelscope"}
 _RECORD_SUFFIX: Final = ".log"
+_WORDS_SUFFIX: Final = ".words"
 _OURS_ALONE: Final = 0o700
 
 
@@ -58,6 +59,9 @@ class Shelf:
     def record(self, blob: BlobId) -> Path:
         return self.partials / f"{blob.algorithm}-{blob.hex}{_RECORD_SUFFIX}"
 
+    def words(self, blob: BlobId) -> Path:
+        return self.partials / f"{blob.algorithm}-{blob.hex}{_WORDS_SUFFIX}"
+
     def tree(self, hub: Hub) -> Path:
         return self.root / _TREES[hub]
 
@@ -85,8 +89,8 @@ class Shelf:
                             yield blob, file
 
     def partial_blobs(self) -> set[BlobId]:
-        """Every blob with a partial file or a record."""
-        names = {file.name.removesuffix(_RECORD_SUFFIX) for file in _listing(self.partials)}
+        """Every blob with a partial file or what stands beside one."""
+        names = {file.name.removesuffix(_RECORD_SUFFIX).removesuffix(_WORDS_SUFFIX) for file in _listing(self.partials)}
         return {blob for name in names if (blob := _parsed(":".join(name.rsplit("-", 1)))) is not None}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from p2pmodel.content import Blob, ChunkMap, Grade, chunk_count, chunk_size
+from p2pmodel.content import Attestation, Blob, ChunkMap, Grade, chunk_count, chunk_size
 from p2pmodel.content.manifest import DIGEST_BYTES
 from p2pmodel.store.record import Claim
 
@@ -25,6 +25,7 @@ class Marks:
         self._taken_back = ChunkMap(self.count)  # no longer held, and a record may still say so
         self._grades: dict[int, Grade] = {}  # of what is held or claimed; SINGLE where none stands
         self._digests = bytearray(self.count * DIGEST_BYTES)
+        self._words: dict[int, Attestation] = {}  # by which chunks came that are here on another's word
 
     # As an earlier run left it
 
@@ -40,6 +41,13 @@ class Marks:
             self._set_digest(index, claim.digest)
             self.claimed.add(index)
             self._grade(index, claim.grade)
+
+    def load_words(self, words: Iterable[Attestation]) -> None:
+        """Oldest first: a later one of the same signer's covers more chunks, and then one object is enough."""
+        for word in words:
+            for index in word.chunks:
+                if index in self.claimed and self.digest(index) == word.digest(index):
+                    self._words[index] = word
 
     # Digests
 
@@ -65,14 +73,28 @@ class Marks:
         else:
             self._grades[index] = grade
 
+    # Words
+
+    def word(self, index: int) -> Attestation | None:
+        return self._words.get(index)
+
+    def words(self, chunks: Iterable[int]) -> list[Attestation]:
+        return [word for index in chunks if (word := self._words.get(index)) is not None]
+
+    def forget_words(self) -> None:
+        """The blob's own hash was right: nobody need be asked who said so."""
+        self._words.clear()
+
     # Coming and going
 
-    def hold(self, index: int, digest: bytes, grade: Grade) -> None:
+    def hold(self, index: int, digest: bytes, grade: Grade, word: Attestation | None = None) -> None:
         """Its bytes were written."""
         self._set_digest(index, digest)
         self.held.add(index)
         self.unrecorded.add(index)
         self._grade(index, grade)
+        if word is not None:
+            self._words[index] = word
         if grade.may_leave:
             self.own.add(index)
 
@@ -104,6 +126,7 @@ class Marks:
         for chunks in (self.held, self.own, self.claimed, self.unrecorded):
             chunks.discard(index)
         self._grades.pop(index, None)
+        self._words.pop(index, None)
         if digest_too:
             self.known.discard(index)
         return chunk_size(self._blob.size, index) if counted else 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pmodel.content import (
+    Attestation,
     Blob,
     BlobId,
     ChunkMap,
@@ -45,6 +46,7 @@ class _File:
     sealed: bool = False
     seal: Seal | None = None
     recorded: dict[int, Claim] = field(default_factory=dict)
+    words: dict[int, Attestation] = field(default_factory=dict)
     checked: set[int] = field(default_factory=set)
     live: MemoryBlob | None = None
 
@@ -63,6 +65,7 @@ class MemoryBlob:
         self._store = store
         self._file = file
         self._claims = dict(file.recorded)
+        self._words = dict(file.words)
 
     def fileno(self) -> int:
         return self._file.fd
@@ -75,7 +78,10 @@ class MemoryBlob:
         claim = self._claims.get(index)
         return claim.grade if claim else Grade.SINGLE
 
-    def write(self, index: int, data: memoryview, digest: bytes, grade: Grade) -> None:
+    def word(self, index: int) -> Attestation | None:
+        return self._words.get(index)
+
+    def write(self, index: int, data: memoryview, digest: bytes, grade: Grade, word: Attestation | None = None) -> None:
         if len(data) != chunk_size(self.blob.size, index):
             raise ValueError(f"chunk {index} of {self.blob} with {len(data)} bytes")
         if self.sealed:
@@ -90,6 +96,8 @@ class MemoryBlob:
         self._store.may("write")
         os.pwrite(self._file.fd, data, chunk_start(index))
         self._mark(index, Claim(digest, grade))
+        if word is not None:
+            self._words[index] = word
 
     def commit(self) -> None:
         try:
@@ -101,6 +109,7 @@ class MemoryBlob:
             raise
         if not self.sealed:
             self._file.recorded = {index: self._claims[index] for index in self.held | self.claimed}
+            self._file.words = dict(self._words)
 
     def confirm(self, index: int) -> bool:
         if index not in self.claimed and index not in self.held:
@@ -150,6 +159,7 @@ class MemoryBlob:
         self.seal = self._file.seal = seal
         self.sealed = self._file.sealed = True
         self._file.recorded = {index: Claim(claim.digest, Grade.OWN) for index, claim in self._claims.items()}
+        self._words, self._file.words = {}, {}
         self._store.sealed(self._file, alias)
 
     def manifest(self) -> Manifest:
@@ -172,6 +182,7 @@ class MemoryBlob:
         for chunks in (self.held, self.own, self.claimed):
             chunks.discard(index)
         self._claims.pop(index, None)
+        self._words.pop(index, None)
         self._file.checked.discard(index)
 
     def _is_right(self, index: int) -> bool:

@@ -7,7 +7,6 @@ synced earlier. The last entry of a chunk counts; one without a grade takes the 
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pmodel.content import Blob, BlobId, Grade, chunk_count
+from p2pmodel.store.appended import AppendedFile
 from p2pmodel.store.disk import Disk, disk_errors
 
 _MAGIC: Final = b"p2pmrec1"
@@ -98,42 +98,11 @@ class RecordFile:
     """A record open for appending. Made with its first entries: a blob that is finished at once never needs one."""
 
     def __init__(self, disk: Disk, path: Path, blob: Blob, *, length: int = 0) -> None:
-        self.path = path
-        self._disk = disk
+        self._file = AppendedFile(disk, path, length)
         self._blob = blob
-        self._length = length  # what stands beyond is torn and gets overwritten
-        self._fd: int | None = None
+        self.move, self.remove, self.close = self._file.move, self._file.remove, self._file.close
 
     def append(self, claims: Iterable[tuple[int, Claim | None]]) -> None:
         """Durable when this returns; if it raises, what was recorded before still stands."""
         new = b"".join(entry(self._blob, index, claim) for index, claim in claims)
-        if self._fd is None:
-            self._fd = self._open()
-        if self._length == 0:
-            new = header(self._blob) + new
-        self._disk.write(self._fd, new, self._length)
-        self._disk.sync_data(self._fd)
-        if self._length == 0:
-            self._disk.sync_directory(self.path.parent)
-        self._length += len(new)
-
-    def remove(self) -> None:
-        self.close()
-        self._length = 0
-        self._disk.unlink(self.path)
-
-    def moved(self, path: Path) -> None:
-        self.path = path
-
-    def close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def _open(self) -> int:
-        if self._length == 0:
-            self._disk.unlink(self.path)
-            return self._disk.create(self.path, 0)
-        fd = self._disk.open(self.path, writable=True)
-        self._disk.resize(fd, self._length)
-        return fd
+        self._file.append(new if self._file.length else header(self._blob) + new)

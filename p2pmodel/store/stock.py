@@ -17,6 +17,7 @@ from p2pmodel.store.blobs import DiskBlob, Keeper
 from p2pmodel.store.disk import Disk
 from p2pmodel.store.freshness import Freshness
 from p2pmodel.store.index import Known
+from p2pmodel.store.journal import Journal
 from p2pmodel.store.layout import Layout, Shelf
 
 
@@ -46,8 +47,8 @@ def take_stock(layout: Layout, disk: Disk, known: Mapping[BlobId, Known]) -> Ite
                 seen.add(blob)
                 yield found
             elif not _elsewhere(layout, shelf, blob):
-                disk.unlink(shelf.record(blob))
-                disk.unlink(shelf.partial(blob))
+                for path in (shelf.record(blob), shelf.words(blob), shelf.partial(blob)):
+                    disk.unlink(path)
 
 
 def _partial(layout: Layout, shelf: Shelf, disk: Disk, blob: BlobId) -> Found | None:
@@ -81,21 +82,18 @@ def open_blob(
     """Open what is there, sealed or partial, or begin a partial file. `known` are digests that the index says are proven."""
     path, sealed = shelf.sealed(blob.id) if adopted is None or adopted.linked else adopted.path, True
     somebodys = False
-    log_file = record.RecordFile(disk, shelf.record(blob.id), blob)
-    claims: Mapping[int, record.Claim] = {}
+    new = False
     try:
         fd = _open_sealed(disk, path, adopted)
         somebodys = adopted is not None or is_somebodys(os.fstat(fd))
     except FileNotFoundError:
         path, sealed = shelf.partial(blob.id), False
-        fd, recorded = _open_partial(disk, shelf, blob)
-        if recorded is not None:
-            log_file = record.RecordFile(disk, shelf.record(blob.id), blob, length=recorded.length)
-            claims = recorded.claims
+        fd, new = _open_partial(disk, shelf, blob)
+    journal = Journal(disk, shelf, blob, goes_on=not (sealed or new))
     stored = DiskBlob(
-        keeper, disk, shelf, blob, path=path, fd=fd, record=log_file, fresh=fresh, sealed=sealed, adopted=somebodys
+        keeper, disk, shelf, blob, path=path, fd=fd, journal=journal, fresh=fresh, sealed=sealed, adopted=somebodys
     )
-    stored.load(known, claims)
+    stored.load(known, journal)
     return stored
 
 
@@ -108,14 +106,14 @@ def _open_sealed(disk: Disk, path: Path, adopted: Adopted | None) -> int:
     return fd
 
 
-def _open_partial(disk: Disk, shelf: Shelf, blob: Blob) -> tuple[int, record.Recorded | None]:
+def _open_partial(disk: Disk, shelf: Shelf, blob: Blob) -> tuple[int, bool]:
+    """The file, and whether it is new."""
     path = shelf.partial(blob.id)
     try:
         path.chmod(0o600)  # read-only if a crash came between the seal's steps
         fd = disk.open(path, writable=True)
     except FileNotFoundError:
-        return disk.create(path, blob.size), None
+        return disk.create(path, blob.size), True
     if os.fstat(fd).st_size != blob.size:
         disk.resize(fd, blob.size)
-    recorded = record.read(shelf.record(blob.id))
-    return fd, recorded if recorded is not None and recorded.blob == blob else None
+    return fd, False

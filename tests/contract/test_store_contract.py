@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from fakes.stores import COMMIT, REPO, InMemory, OnDisk, read, sample, seal_of
+from fakes.stores import COMMIT, REPO, InMemory, OnDisk, read, sample, seal_of, word_for
 
 from p2pmodel.content import Blob, ChunkMap, FileEntry, Grade, Hub, Repo, RepoKind, Snapshot, chunk_digest
 from p2pmodel.errors import StoreError
@@ -148,6 +148,46 @@ def test_a_confirmed_chunk_is_held_with_the_grade_it_had(house):
     assert (set(stored.held), set(stored.own), set(stored.claimed)) == ({0, 1}, {0}, set())
     stored.finish(None, seal_of(stored))
     assert read(stored) == ONE.data
+    stored.close()
+
+
+def test_the_word_that_a_chunk_came_with_is_durable_with_it_and_goes_when_the_chunk_goes(house):
+    stored = house.store.open(ONE.blob, private=False)
+    word = word_for(ONE, 0, 2)
+    ONE.write(stored, [0], Grade.SINGLE, word)
+    stored.commit()
+    ONE.write(stored, [1], Grade.SINGLE, word)
+    assert [stored.word(index) for index in range(2)] == [word, word]
+    stored = house.crash().open(ONE.blob, private=False)
+    assert (stored.word(0), stored.word(1)) == (word, None), "of what is not here nothing is said"
+    assert stored.confirm(0)
+    assert stored.word(0) == word
+    stored.drop([0])
+    assert stored.word(0) is None
+    stored.close()
+
+
+def test_words_are_kept_until_the_seal_and_no_longer(house):
+    stored = house.store.open(ONE.blob, private=False)
+    ONE.write(stored, None, Grade.SINGLE, word_for(ONE, 0, 2))
+    stored.close()
+    stored = house.restart().open(ONE.blob, private=False)
+    assert all(stored.confirm(index) for index in range(2))
+    stored.finish(None, seal_of(stored))
+    assert stored.word(0) is None
+    stored.drop([0])
+    assert stored.word(1) is None, "our own check stands behind it"
+    stored.close()
+
+
+def test_words_stay_with_a_blob_that_becomes_public(house):
+    stored = house.store.open(ONE.blob, private=True)
+    ONE.write(stored, [0], Grade.SINGLE, word_for(ONE, 0))
+    stored.commit()
+    house.store.open(ONE.blob, private=False).close()
+    stored.close()
+    stored = house.crash().open(ONE.blob, private=False)
+    assert stored.word(0) == word_for(ONE, 0)
     stored.close()
 
 

@@ -6,6 +6,9 @@ import pytest
 from daemons import CHUNK, MIB, files_in, finish, until
 from noise import noise
 
+from p2pmodel.content import Blob, BlobId
+from p2pmodel.store.words import parse
+
 RATE = 40e6  # of the hub: what is cut in the middle must have a middle
 SIZE = 40 * MIB
 _FEW = 6 * CHUNK  # on their way in, or not yet recorded, when the power went
@@ -63,6 +66,41 @@ def test_a_peer_that_shares_a_cold_start_and_dies_costs_the_other_nothing(site, 
     done = finish(fetches[1])
     assert done.code == 0, done.err
     assert files_in(done.json["path"]) == files
+
+
+def test_what_a_killed_node_had_from_a_peer_that_left_goes_on_to_another_with_that_peers_signature(site, house, model):
+    """It never signs for it itself: without the word that it kept it could not give a byte of it."""
+    name, files = model
+    holder = house.daemon("left", limits__peer_upload="12MB/s")
+    holder.bring(name)
+    signer = holder.ask("/-/api/status").json["node_id"]
+    killed = house.daemon("killed-with-a-half", [holder])
+    fetch = killed.begin_command("fetch", name)
+    until(lambda: killed.received("peer") > SIZE / 2, "half of it to be here")
+    killed.kill()
+    assert finish(fetch).code == 1
+    holder.stop()
+    site.hub.reset()
+    site.hub.pace.rate = 1000.0
+
+    killed.start()
+    third = house.daemon("third", [killed])
+    fetch = third.begin_command("fetch", name, "--json")
+    until(lambda: third.received("peer") > SIZE / 4, "the half to go on")
+    words = {path.name.removesuffix(".words"): path.read_bytes() for path in until(lambda: words_of(third), "its word")}
+    [(blob, kept)] = words.items()
+    said = parse(Blob(BlobId.parse(blob.replace("-", ":")), SIZE), kept).words
+    assert {word.node for word in said} == {signer}
+    site.hub.pace.rate = None
+    done = finish(fetch)
+    assert done.code == 0, done.err
+    assert files_in(done.json["path"]) == files
+    assert site.sent <= SIZE * 3 / 4 + _FEW
+
+
+def words_of(node):
+    """The words of others that it keeps, by the blob that they speak of."""
+    return list((node.state / "partial").glob("*.words"))
 
 
 def test_the_only_peer_with_a_model_dies_in_the_middle_and_the_hub_gives_the_rest(site, house, nodes, model):

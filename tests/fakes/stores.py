@@ -7,7 +7,21 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from noise import noise
 
-from p2pmodel.content import Blob, BlobId, Grade, Hub, Repo, RepoKind, Seal, chunk_count, chunk_digest, chunk_start
+from p2pmodel.content import (
+    Attestation,
+    Blob,
+    BlobId,
+    Circle,
+    Grade,
+    Hub,
+    Level,
+    Repo,
+    RepoKind,
+    Seal,
+    chunk_count,
+    chunk_digest,
+    chunk_start,
+)
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.store import MemoryStore, Store
 from p2pmodel.store.disk import Disk
@@ -40,9 +54,9 @@ class Sample:
     def digest(self, index):
         return chunk_digest(self.chunk(index))
 
-    def write(self, stored, chunks=None, grade=Grade.OWN):
+    def write(self, stored, chunks=None, grade=Grade.OWN, word=None):
         for index in range(self.count) if chunks is None else chunks:
-            stored.write(index, self.chunk(index), self.digest(index), grade)
+            stored.write(index, self.chunk(index), self.digest(index), grade, word)
 
     def put(self, store, *, private=False, alias=None):
         """Sealed, and closed again."""
@@ -60,6 +74,12 @@ def sample(seed, size=CHUNK_BYTES + 5, algorithm="sha256"):
     }
     name = names.pop(algorithm)
     return Sample(data, Blob(name, size), names.popitem()[1])
+
+
+def word_for(blob, first, stop=None, *, key=ONE_KEY, level=Level.WITNESS):
+    """Somebody's word for chunks of a sample."""
+    digests = b"".join(map(blob.digest, range(first, stop or first + 1)))
+    return Attestation.sign(blob.blob, first, digests, level, circle=Circle(bytes(8)), key=key)
 
 
 def read(stored):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from p2pmodel.content import Blob, BlobId, ChunkMap, FileEntry, Grade, Manifest, Repo, Seal, Snapshot
+from p2pmodel.content import Attestation, Blob, BlobId, ChunkMap, FileEntry, Grade, Manifest, Repo, Seal, Snapshot
 from p2pmodel.wire.packed import InventoryEntry
 
 
@@ -52,9 +52,13 @@ class StoredBlob(Protocol):
     def grade(self, index: int) -> Grade:
         """Who vouches for the digest of a chunk that is held and not sealed."""
 
-    def write(self, index: int, data: memoryview, digest: bytes, grade: Grade) -> None:
-        """Put a verified chunk at its place; then it is held. An own chunk, which clients may be reading, is never replaced:
-        raises WrongBytesError for other bytes; StoreFullError, StoreError."""
+    def word(self, index: int) -> Attestation | None:
+        """The signed word for the digest of a chunk that is held or claimed, if it came with one: in this run or an earlier."""
+
+    def write(self, index: int, data: memoryview, digest: bytes, grade: Grade, word: Attestation | None = None) -> None:
+        """Put a verified chunk at its place; then it is held. `word` is kept with it, until the seal. An own
+        chunk, which clients may be reading, is never replaced: raises WrongBytesError for other bytes. Raises StoreFullError,
+        StoreError as well."""
 
     def commit(self) -> None:
         """Group commit: sync data, append to the record, sync. What was held before the call is durable after it."""

@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 
 import pytest
-from fakes.stores import FaultyDisk, Killed, OnDisk, Sample, sample, seal_of
+from fakes.stores import FaultyDisk, Killed, OnDisk, Sample, sample, seal_of, word_for
 
 from p2pmodel.content import Grade, chunk_digest
 from p2pmodel.errors import StoreError, StoreFullError
@@ -24,7 +24,7 @@ OTHER = sample(3, 800)
 def life(store, say):
     """Each kind of step at least once. What is said has been promised."""
     stored = store.open(BIG.blob, private=False)
-    BIG.write(stored, [1])
+    BIG.write(stored, [1], Grade.SINGLE, word_for(BIG, 1))
     stored.commit()
     say("one chunk")
     BIG.write(stored, [0])
@@ -75,6 +75,8 @@ def held_after_confirming(store: Store, blob: Sample):
     if stored.sealed:
         assert os.pread(stored.fileno(), blob.blob.size + 1, 0) == blob.data
     claimed = set(stored.claimed)
+    singles = [index for index in claimed if stored.grade(index) is Grade.SINGLE]
+    assert all(stored.word(index) == word_for(blob, index) for index in singles), "a claim that rests on a word came before it"
     assert {index for index in claimed if stored.confirm(index)} == claimed, "a record claimed what is not there"
     held = {index for index in stored.held if stored.check(index)}
     stored.close()
@@ -254,7 +256,7 @@ def test_the_steps_of_a_seal_come_in_the_order_that_survives(tmp_path):
     assert disk.steps == ["sync_data", "unlink", "create", "write", "sync_data", "sync_directory"]
     disk.steps.clear()
     stored.finish(None, seal_of(stored))
-    assert disk.steps == ["chmod", "sync", "sync_directory", "rename", "sync_directory", "unlink"]
+    assert disk.steps == ["chmod", "sync", "sync_directory", "rename", "sync_directory", "unlink", "unlink"]
     stored.close()
     house.close()
 

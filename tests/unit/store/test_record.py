@@ -80,21 +80,21 @@ def file(tmp_path):
 
 
 def test_a_record_is_made_with_its_first_entry(file):
-    assert read(file.path) is None
+    assert read(file._file.path) is None
     file.append([(0, Claim(bytes(32), Grade.OWN))])
     file.append([(1, Claim(bytes(32), Grade.SINGLE))])
-    assert set(read(file.path).claims) == {0, 1}
+    assert set(read(file._file.path).claims) == {0, 1}
 
 
 def test_appending_goes_on_before_a_torn_tail(file):
     file.append([(0, Claim(bytes(32), Grade.OWN))])
     file.close()
-    with file.path.open("ab") as raw:
+    with file._file.path.open("ab") as raw:
         raw.write(entry(BLOB, 7, Claim(bytes(32), Grade.OWN))[:-1])
-    again = RecordFile(Disk(fsync=False), file.path, BLOB, length=read(file.path).length)
+    again = RecordFile(Disk(fsync=False), file._file.path, BLOB, length=read(file._file.path).length)
     again.append([(1, Claim(bytes(32), Grade.OWN))])
     again.close()
-    assert set(read(file.path).claims) == {0, 1}
+    assert set(read(file._file.path).claims) == {0, 1}
 
 
 def test_a_failed_append_is_made_good_by_the_next(file):
@@ -109,9 +109,9 @@ def test_a_failed_append_is_made_good_by_the_next(file):
             super().write(fd, data, offset)
 
     file.append([(0, Claim(bytes(32), Grade.OWN))])
-    file._disk = Torn(fsync=False)
+    file._file._disk = Torn(fsync=False)
     with pytest.raises(StoreError):
         file.append([(1, Claim(bytes(32), Grade.OWN))])
-    assert set(read(file.path).claims) == {0}
+    assert set(read(file._file.path).claims) == {0}
     file.append([(2, Claim(bytes(32), Grade.OWN))])
-    assert set(read(file.path).claims) == {0, 2}
+    assert set(read(file._file.path).claims) == {0, 2}
