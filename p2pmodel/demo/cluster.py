@@ -23,6 +23,7 @@ from p2pmodel import log
 from p2pmodel.demo.hub import Hub, ThreadedHub
 from p2pmodel.demo.models import MINILM, minilm, synthetic
 from p2pmodel.demo.nodes import Cluster, Node, Step
+from p2pmodel.demo.repos import Content
 from p2pmodel.demo.stage import Stage
 from p2pmodel.errors import P2pmodelError
 
@@ -126,7 +127,7 @@ def _play(stage: Stage, outcome: Outcome, real: tuple[str, Path], cold: tuple[st
     hub.configure({"rate": UPLINK})
     models = [Model.of(repo, folder) for repo, folder in (real, cold)]
     for repo, folder in (real, cold):
-        hub.add_repo("model", repo, dict(_files(folder)))
+        hub.add_repo("model", repo, {path: Content.of(file, xet=True) for path, file in _files(folder).items()})
     stage.say(f"Starting a hub behind an uplink of 200 Mbit/s, and {NODES} daemons")
     with ThreadedHub(hub) as running, Cluster(scratch / "cluster", running.url) as cluster:
         nodes = cluster.start(NODES)

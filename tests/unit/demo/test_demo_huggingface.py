@@ -81,6 +81,7 @@ async def test_xet_is_advertised_in_four_places_and_can_be_switched_off(hub, cli
     tree = (await client.ask("/api/models/acme/tiny/tree/main")).json()
     info = (await client.ask("/api/models/acme/tiny/paths-info/main", "POST", body=b"paths=model.safetensors")).json()
     assert [entry["xetHash"] for entry in tree if "lfs" in entry] == [info[0]["xetHash"]] == [head["x-xet-hash"]]
+    assert (await client.ask(FILE, Range="bytes=0-9")).headers["x-xet-hash"] == head["x-xet-hash"]
     assert (await client.ask(head["x-xet-refresh-route"].removeprefix("http://hub.example"))).status == 404
     hub.configure({"xet": False})
     assert not {"x-xet-hash", "link", "x-xet-refresh-route"} & (await client.ask(FILE, "HEAD")).headers.keys()

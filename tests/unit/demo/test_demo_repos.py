@@ -40,6 +40,14 @@ def test_a_file_on_disk_is_the_same_content_as_its_bytes(tmp_path):
     assert on_disk.read(1, 5) == in_memory.read(1, 5) == b"bcabc"
 
 
+def test_a_true_xet_root_is_found_where_it_is_asked_for(tmp_path):
+    """By hf_xet 1.8.0."""
+    (tmp_path / "f").write_bytes(bytes(5_242_881))
+    root = "569a3aa2ada22b12be92868cf3fcdec5d8e24563cef0227ff07dc2ae33fcc5ce"
+    assert Content.of(tmp_path / "f", xet=True).xet_hash == Content.of(bytes(5_242_881), xet=True).xet_hash == root
+    assert len(Content.of(b"abc").xet_hash) == len(root)
+
+
 def test_given_hashes_are_believed_and_the_file_is_not_read(tmp_path):
     repo = _repo({"w.bin": Content(tmp_path / "absent", 10, "ab" * 32)})
     assert repo.head.files["w.bin"].etag == "ab" * 32
