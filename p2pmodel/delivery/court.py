@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -20,12 +20,15 @@ from p2pmodel.content import Attestation, Blob, ChunkMap, Circle, Level, NodeId,
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.errors import ConfigError, StoreError
-from p2pmodel.limits import ATTESTATIONS_KEPT_MAX, ATTESTED_CHUNKS_MAX, BAN_MAX_S, BAN_MIN_S, EVIDENCE_KEPT_MAX
+from p2pmodel.limits import ATTESTATIONS_KEPT_MAX, ATTESTED_CHUNKS_MAX, BAN_MAX_S, BAN_MIN_S, EVIDENCE_KEPT_MAX, PARDON_S
 from p2pmodel.swarm import Ban, Why
 from p2pmodel.wire.messages import Attest
 
+T = TypeVar("T")
+
 ATTEST: Final = "attest"  # the ability
 _BANS: Final = "bans"  # the document in which they are kept
+_PARDONS: Final = "pardons"  # and in which those whom the operator forgave lately, with the unix time until when it counts
 _ALL: Final = "all"
 
 log = structlog.get_logger()
@@ -50,33 +53,46 @@ class Court:
         self._news = trio.Event()
 
     async def run(self) -> None:
-        """Keeps bans for the next run. Without its disk a node forgets, and has to find out again."""
+        """Keeps bans and pardons for the next run. Without its disk a node forgets, and has to find out again."""
         while True:
             await self._news.wait()
             self._news = trio.Event()
-            bans = [self._to_keep(ban) for ban in self._around.standing.bans(trio.current_time())]
+            now, standing = trio.current_time(), self._around.standing
+            bans = [self._to_keep(ban) for ban in standing.bans(now)]
+            pardons = {source: self._unix(until) for source, until in standing.pardons(now).items()}
             try:
-                await self._around.blocking(self._around.store.put_document, _BANS, msgspec.json.encode(bans))
+                for key, kept in ((_BANS, bans), (_PARDONS, pardons)):
+                    await self._around.blocking(self._around.store.put_document, key, msgspec.json.encode(kept))
             except StoreError as error:
                 log.warning("bans_not_kept", reason=str(error))
 
     async def recall(self) -> None:
-        """Whom an earlier run banned."""
-        body = await self._around.blocking(self._around.store.document, _BANS)
+        """Whom an earlier run banned, and whom its operator forgave."""
+        now, standing = trio.current_time(), self._around.standing
+        for kept in await self._kept(_BANS, list[_Kept]) or ():
+            left_s = inf if kept.ends is None else min(self._left_s(kept.ends), BAN_MAX_S)  # clocks are set back, too
+            if left_s > 0:
+                standing.recall(Ban(kept.source, kept.why, now + left_s), kept.next_length)
+        for source, ends in (await self._kept(_PARDONS, dict[str, float]) or {}).items():
+            standing.recall_pardon(source, now + min(self._left_s(ends), PARDON_S))
+
+    async def _kept(self, key: str, kind: type[T]) -> T | None:
+        body = await self._around.blocking(self._around.store.document, key)
         try:
-            bans = msgspec.json.decode(body, type=list[_Kept]) if body else []
+            return msgspec.json.decode(body, type=kind) if body else None
         except ValueError as error:  # a later version's
             log.warning("bans_not_recalled", reason=str(error))
-            bans = []
-        for kept in bans:
-            left_s = inf if kept.ends is None else min(kept.ends - self._around.wall(), BAN_MAX_S)  # clocks are set back, too
-            if left_s > 0:
-                ban = Ban(kept.source, kept.why, trio.current_time() + left_s)
-                self._around.standing.recall(ban, kept.next_length)
+            return None
 
     def _to_keep(self, ban: Ban) -> _Kept:
-        ends = None if ban.until == inf else self._around.wall() + ban.until - trio.current_time()
+        ends = None if ban.until == inf else self._unix(ban.until)
         return _Kept(ban.source, ban.why, ends, self._around.standing.next_length(ban.source))
+
+    def _unix(self, moment: float) -> float:
+        return self._around.wall() + moment - trio.current_time()
+
+    def _left_s(self, ends: float) -> float:
+        return ends - self._around.wall()
 
     # Our own words
 

@@ -94,6 +94,14 @@ class Standing:
             facts.pop(source, None)
         _remember(self._pardons, source, now + PARDON_S)
 
+    def pardons(self, now: float) -> dict[str, float]:
+        """Who was forgiven lately, and until when that counts."""
+        return {source: until for source, until in self._pardons.items() if until > now}
+
+    def recall_pardon(self, source: str, until: float) -> None:
+        """One of an earlier run."""
+        _remember(self._pardons, source, until)
+
     def is_pardoned(self, source: str, now: float) -> bool:
         """Whether it was forgiven lately: what others hold against it may be what was forgiven."""
         return self._pardons.get(source, -inf) > now

@@ -11,7 +11,7 @@ from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
 from fakes.node import Node
 
-from p2pmodel.content import Attestation, Blob, Circle, Level, NodeId
+from p2pmodel.content import Attestation, Circle, Level, NodeId
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery.court import pack_words
 from p2pmodel.errors import ConfigError
@@ -106,6 +106,7 @@ async def test_a_clock_that_was_set_makes_no_ban_longer_than_the_longest(hub, au
 async def test_what_another_version_kept_does_not_keep_a_node_from_starting(hub, autojump_clock, body, banned):
     store = MemoryStore()
     store.put_document("bans", body)
+    store.put_document("pardons", body)
     async with booted(hub, store, Clock()) as node:
         assert [ban.source for ban in node.delivery.bans()] == banned
 
@@ -142,25 +143,51 @@ async def test_whom_to_forgive_is_named_by_the_beginning_of_its_id(hub, autojump
         assert court.forgive("all") == []
 
 
+async def banned_on_evidence(node, seconds=0.0):
+    """Whether the liar is banned when another shows what it signed, after so long."""
+    word = Attestation.sign(blob_of(DATA), 0, bytes(64), Level.WITNESS, circle=node.around.circle(), key=KEY)
+    await trio.sleep(seconds)
+    node.around.standing.met(LIAR)
+    node.delivery.seeding.received("b", pack_words([word]))
+    await trio.sleep(1)
+    return bool(node.delivery.bans())
+
+
 async def test_what_others_hold_against_a_forgiven_node_does_not_ban_it_again_for_a_day(hub, autojump_clock):
     """They have not forgiven it, and show what they have; a lie that we find out ourselves is another thing."""
     async with booted(hub, MemoryStore(), Clock()) as node:
         await node.fetch()
-        blob = Blob(blob_of(DATA).id, len(DATA))
-        node.around.standing.met(LIAR)
-        circle = node.around.circle()
-        word = Attestation.sign(blob, 0, bytes(64), Level.WITNESS, circle=circle, key=KEY)
-
-        async def banned_after(seconds):
-            await trio.sleep(seconds)
-            node.delivery.seeding.received("b", pack_words([word]))
-            await trio.sleep(1)
-            return bool(node.delivery.bans())
-
-        assert await banned_after(0)
+        assert await banned_on_evidence(node)
         node.delivery.forgive(LIAR[:12])
-        assert not await banned_after(1)
-        node.delivery._court.convict(word, None)
+        assert not await banned_on_evidence(node, 1)
+        node.delivery._court.convict(false_word(blob_of(DATA)), None)
         assert node.delivery.bans()
         node.delivery.forgive(LIAR)
-        assert await banned_after(PARDON_S)
+        assert await banned_on_evidence(node, PARDON_S)
+
+
+@pytest.mark.parametrize(("later_s", "banned"), [(PARDON_S / 2, False), (PARDON_S, True)])
+async def test_a_restart_ends_no_pardon(hub, autojump_clock, later_s, banned):
+    store, clock = MemoryStore(), Clock()
+    async with booted(hub, store, clock) as node:
+        await node.fetch()
+        node.delivery._court.convict(false_word(blob_of(DATA)), None)
+        node.delivery.forgive(LIAR)
+    await trio.sleep(later_s)
+    for _ in range(2):  # what the second run recalls, it keeps in its turn
+        async with booted(hub, store, clock) as node:
+            assert await banned_on_evidence(node) is banned
+            node.delivery._court.suspend(SICK, Why.WRONG_BYTES)
+            node.delivery.forgive(SICK)
+
+
+@pytest.mark.parametrize("set_by", [-1e9, 1e9])
+async def test_a_clock_that_was_set_makes_no_pardon_longer_than_a_day(hub, autojump_clock, set_by):
+    store, clock = MemoryStore(), Clock()
+    async with booted(hub, store, clock) as node:
+        await node.fetch()
+        node.delivery._court.convict(false_word(blob_of(DATA)), None)
+        node.delivery.forgive(LIAR)
+    clock.set_by = set_by
+    async with booted(hub, store, clock) as node:
+        assert await banned_on_evidence(node, PARDON_S)
