@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 BIN := .venv/bin
 
 # The figures of the README; some minutes, on a machine with nothing else to do.
-BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing hub_read vouchers
+BENCHMARKS := gateway peer_transfer three_nodes memory cli sealing cutting hub_read vouchers
 
 .PHONY: demo test test-houses test-slow simulate deceit clients matrix lab scorecard bench lint format clean
 
