@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from p2pmodel.content.digest import Bytes
 from p2pmodel.content.pieces import PieceList, piece_entry
 from p2pmodel.limits import XET_CHUNK_BYTES_MAX
+
+if TYPE_CHECKING:
+    from p2pmodel.content.gear import Gear
 
 _PIECE_BYTES_MIN: Final = 8 * 1024  # of all but a file's last
 
@@ -16,14 +19,12 @@ class Cutter:
     """Fed a file's bytes in order, in buffers of any size: those of a few MiB cost 4 s of a core for a GiB."""
 
     def __init__(self) -> None:
-        from p2pmodel.content.gear import Gear  # noqa: PLC0415  # numpy takes 0.1 s and 16 MB: only from those who cut
-
-        self._gear = Gear()
+        self._gear: Gear | None = None
         self._entries = bytearray()
         self._open = bytearray()  # a piece that has not ended yet
 
     def feed(self, data: Bytes) -> None:
-        view, places = memoryview(data), self._gear.places(data)
+        view, places = memoryview(data), self._places(data)
         start = -len(self._open)
         while (stop := _end(places, start)) <= len(view):
             self._close(view[max(start, 0) : stop])
@@ -35,6 +36,14 @@ class Cutter:
         if self._open:
             self._close(memoryview(b""))
         return PieceList.read(bytes(self._entries))
+
+    def _places(self, data: Bytes) -> list[int]:
+        """Numpy is loaded with the first bytes: its 0.1 s are spent in the thread that cuts, its 16 MB by those only who do."""
+        if self._gear is None:
+            from p2pmodel.content.gear import Gear  # noqa: PLC0415
+
+            self._gear = Gear()
+        return self._gear.places(data)
 
     def _close(self, rest: memoryview) -> None:
         self._entries += piece_entry(self._open + rest if self._open else rest)
