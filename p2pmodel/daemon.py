@@ -280,7 +280,13 @@ class _Rooms:
         if self._announcing is not None:
             nursery.start_soon(self._announcing.run)
         owners = await trio.to_thread.run_sync(admin.bind, self._settings.node.state_dir / "run")
-        verbs = Verbs(limits=self._limits, adopting=self._adopting, upkeep=self._upkeep, forgive=self._delivery.forgive)
+        verbs = Verbs(
+            limits=self._limits,
+            adopting=self._adopting,
+            upkeep=self._upkeep,
+            forgive=self._delivery.forgive,
+            report=self._reports.owners_pages(),
+        )
         await nursery.start(self._adopting.run)
         await nursery.start(AdminDoor(verbs.table()).serve, owners)
         await nursery.start(self._serve_clients, entrance)

@@ -1,6 +1,7 @@
 """What the daemon tells of itself: the JSON behind `p2pmodel status`, `peers` and `list`, and behind the status page.
 
-Private repos are left out: whoever may read this endpoint may not therefore know their names.
+Private repos are left out: whoever may read this endpoint may not therefore know their names. The node's owner, to whom the
+disk belongs on which they lie, is told of them as well, over the admin socket and nowhere else.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Mapping
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -57,6 +59,10 @@ class Reports:
 
     def pages(self) -> dict[str, Callable[[Asked], Awaitable[object]]]:
         return {"status": self.status, "peers": self.peers, "snapshots": self.snapshots, "why": self.why, "info": self.info}
+
+    def owners_pages(self) -> dict[str, Callable[[Asked], Awaitable[object]]]:
+        """Of the same names, with what is private."""
+        return {"snapshots": partial(self.snapshots, to_owner=True), "info": partial(self.info, to_owner=True)}
 
     async def status(self, _asked: Asked) -> Report:
         """`/-/api/status`"""
@@ -114,16 +120,17 @@ class Reports:
             "bans": [_ban(ban) for ban in bans.values()],
         }
 
-    async def snapshots(self, _asked: Asked) -> Report:
-        """`/-/api/snapshots`: what is held here, whole or in part."""
+    async def snapshots(self, _asked: Asked, *, to_owner: bool = False) -> Report:
+        """`/-/api/snapshots`: what is held here, whole or in part; `all` says whether private repos are among them."""
         held = [snapshot for repo, commit in self._store.snapshots() if (snapshot := self._store.snapshot(repo, commit))]
         pins = set(self._store.pins())
         return {
+            "all": to_owner,
             "snapshots": [
                 self._snapshot(snapshot, pins) | {"peers": len(self._at_peers(snapshot))}
                 for snapshot in held
-                if snapshot.public
-            ]
+                if snapshot.public or to_owner
+            ],
         }
 
     def _snapshot(self, snapshot: Snapshot, pins: Container[tuple[Repo, str]]) -> Report:
@@ -134,6 +141,7 @@ class Reports:
             "type": snapshot.repo.kind,
             "repo": snapshot.repo.name,
             "commit": snapshot.commit,
+            "private": not snapshot.public,
             "revisions": self._store.revisions(snapshot.repo, snapshot.commit),
             "files": len(snapshot.files),
             "files_here": len(here),
@@ -143,15 +151,16 @@ class Reports:
             "used": max((self._store.used(state.blob.id) or 0 for _, state in states if state), default=0),
         }
 
-    async def info(self, asked: Asked) -> Report:
-        """`/-/api/info?repo=…` (also hub, type, revision): what is held of a public repo, here and at peers."""
+    async def info(self, asked: Asked, *, to_owner: bool = False) -> Report:
+        """`/-/api/info?repo=…` (also hub, type, revision): what is held of a repo, here and at peers."""
         repo, revision = _repo_of(asked), asked.get("revision", "")
         commits = [commit for known, commit in self._store.snapshots() if known == repo]
         wanted = self._store.ref(repo, revision) or commit_of(revision, commits)
         snapshots = (self._store.snapshot(repo, commit) for commit in commits if wanted in {"", commit})
-        found = [snapshot for snapshot in snapshots if snapshot and snapshot.public]
+        found = [snapshot for snapshot in snapshots if snapshot and (snapshot.public or to_owner)]
         if not found:
-            raise RepoNotFoundError(f"Nothing public of {repo} is known here.", next_step="`p2pmodel list` shows what is.")
+            what = "Nothing" if to_owner else "Nothing public"
+            raise RepoNotFoundError(f"{what} of {repo} is known here.", next_step="`p2pmodel list` shows what is.")
         pins = set(self._store.pins())
         return {
             "hub": repo.hub,
@@ -171,7 +180,7 @@ class Reports:
                     "bytes": entry.size,
                     "blob": str(entry.blob.id) if entry.blob else None,
                     "chunks": chunk_count(entry.size),
-                    "chunks_here": state.held if state and not state.private else 0,
+                    "chunks_here": state.held if state and not (state.private and snapshot.public) else 0,
                     "holders": len(self._holders(entry)),
                 }
             )

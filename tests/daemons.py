@@ -34,6 +34,13 @@ CHUNK: Final = 4 * MIB
 PROGRAM: Final = str(Path(sys.executable).with_name("p2pmodel"))
 _PATIENCE_S: Final = 20.0  # a busy machine; every wait ends as soon as what it waits for is so
 
+_AS_NOBODY: Final = """
+import encodings.idna, os, sys  # what is imported later must be readable to that user
+from p2pmodel import config
+from p2pmodel.cli import info, limits, list, main
+os.setgid(65534); os.setuid(65534)
+raise SystemExit(main(sys.argv[1:]))"""
+
 
 def until(fact: Callable[[], Any], what: str, patience_s: float = _PATIENCE_S) -> Any:
     """Wait for `fact` to be true; what it returned."""
@@ -255,6 +262,14 @@ class Daemon:
 
     def command(self, name: str, *arguments: str | Path, **environ: str) -> Done:
         return finish(self.begin_command(name, *arguments, **environ))
+
+    def command_of_nobody(self, *words: str) -> Done:
+        """A command of another user of this machine. Only root can play that; `folder` must be one that all may enter."""
+        ask = [sys.executable, "-c", _AS_NOBODY, *words, "--state-dir", str(self.state)]
+        done = subprocess.run(
+            ask, env=self.user.environ | {"HOME": "/nonexistent"}, capture_output=True, text=True, check=False, timeout=40
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def fetch(self, repo: str, *arguments: str | Path, **environ: str) -> dict[str, Any]:
         """`p2pmodel fetch` that must succeed: its JSON."""

@@ -78,7 +78,7 @@ class OwnersGate:
     def check(self, _request: Request) -> Response | None:
         if self.uid in {0, os.geteuid()}:
             return None
-        return refusal(403, "Only root and the daemon's own user may change this node.")
+        return refusal(403, "Only root and the daemon's own user may ask this.")
 
     def without_token(self, request: Request) -> Request:
         return request

@@ -1,8 +1,10 @@
-"""What the owner may ask at the admin door, as a table; each verb is a POST, its arguments are the query."""
+"""What the owner may ask at the admin door, as a table: each verb is a POST, its arguments are the query; what is only told,
+private repos included, is a GET as at the gateway.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -16,22 +18,29 @@ from p2pmodel.errors import ConfigError
 from p2pmodel.gateway.failures import plain_failure
 from p2pmodel.gateway.request import BadRequestError, Request
 from p2pmodel.gateway.response import Call, Response, json_response
-from p2pmodel.gateway.routes_admin import LINES_TYPE, Lines
+from p2pmodel.gateway.routes_admin import LINES_TYPE, Lines, Page, report_route
 from p2pmodel.gateway.routing import Handler, Route, route
 from p2pmodel.settings import duration
 from p2pmodel.store.caches import find_caches, one_repo
 
 
 class Verbs:
-    """`forgive` lifts the ban of the node that it is given."""
+    """`forgive` lifts the ban of the node that it is given; `report` are the pages that are the owner's to read."""
 
     def __init__(
-        self, *, limits: LiveLimits, adopting: Adopting, upkeep: Upkeep, forgive: Callable[[str], Sequence[str]]
+        self,
+        *,
+        limits: LiveLimits,
+        adopting: Adopting,
+        upkeep: Upkeep,
+        forgive: Callable[[str], Sequence[str]],
+        report: Mapping[str, Page],
     ) -> None:
         self._limits = limits
         self._lift_ban = forgive
         self._adopting = adopting
         self._upkeep = upkeep
+        self._report = report
 
     def table(self) -> tuple[Route, ...]:
         verbs: dict[str, Handler] = {
@@ -44,7 +53,10 @@ class Verbs:
             "verify": self._verify,
             "forgive": self._forgive,
         }
-        return tuple(route(name, {"POST"}, f"/{name}", verb, plain_failure) for name, verb in verbs.items())
+        return (
+            *(route(name, {"POST"}, f"/{name}", verb, plain_failure) for name, verb in verbs.items()),
+            report_route(self._report),
+        )
 
     async def _change_limits(self, call: Call) -> Response:
         self._limits.change({key: values[-1] for key, values in call.request.query.items()})

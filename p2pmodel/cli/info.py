@@ -20,8 +20,9 @@ from p2pmodel.settings import Settings
 @json_option
 @settings_options
 def command(settings: Settings, *, asked: Mapping[str, str], as_json: bool) -> None:
-    """Show a repo's revisions, size, files and last use, and which peers hold it."""
-    document = local_daemon.find(settings).get("/-/api/info", asked)
+    """Show a repo's revisions, size, files and last use, and which peers hold it. Private ones are shown to root and the
+    daemon's own user."""
+    document = local_daemon.find(settings).get_all("/-/api/info", asked)
     if as_json:
         print_json(document)
         return
@@ -34,7 +35,8 @@ def command(settings: Settings, *, asked: Mapping[str, str], as_json: bool) -> N
 
 def _show(snapshot: InfoSnapshotReport, vouchers: int) -> None:
     names = ", ".join(snapshot.revisions)
-    click.echo(f"{snapshot.commit}{f' ({names})' if names else ''}{', pinned' if snapshot.pinned else ''}")
+    marks = ", private" * snapshot.private + ", pinned" * snapshot.pinned
+    click.echo(f"{snapshot.commit}{f' ({names})' if names else ''}{marks}")
     click.echo(
         f"{snapshot.files_here} of {snapshot.files} files and {amount(snapshot.bytes_here)} of {amount(snapshot.bytes)} "
         f"are here; last used {day(snapshot.used)}."

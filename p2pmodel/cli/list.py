@@ -16,24 +16,25 @@ from p2pmodel.settings import Settings
 @json_option
 @settings_options
 def command(settings: Settings, *, as_json: bool) -> None:
-    """Show the public snapshots that are held here, whole or in part, and how many peers have some of each."""
-    document = local_daemon.find(settings).get("/-/api/snapshots")
+    """Show the snapshots that are held here, whole or in part, and how many peers have some of each. Private ones are shown
+    to root and the daemon's own user."""
+    document = local_daemon.find(settings).get_all("/-/api/snapshots")
     if as_json:
         print_json(document)
         return
-    snapshots = msgspec.convert(document, SnapshotsReport).snapshots
-    if not snapshots:
-        click.echo("No public model is held here yet. `p2pmodel fetch REPO` brings a model.", err=True)
+    report = msgspec.convert(document, SnapshotsReport)
+    if not report.snapshots:
+        click.echo(f"No {'' if report.all else 'public '}model is held here yet. `p2pmodel fetch REPO` brings one.", err=True)
         return
     heading = ("REPO", "REVISION", "FILES", "SIZE", "LAST USED", "PEERS", "HUB")
-    print_table(heading, map(_row, sorted(snapshots, key=lambda each: each.repo)))
+    print_table(heading, map(_row, sorted(report.snapshots, key=lambda each: each.repo)))
 
 
 def _row(snapshot: SnapshotReport) -> tuple[str, ...]:
     whole = snapshot.files_here == snapshot.files
-    kind = "" if snapshot.type == "model" else f" ({snapshot.type})"
+    kinds = [snapshot.type] * (snapshot.type != "model") + ["private"] * snapshot.private
     return (
-        snapshot.repo + kind,
+        snapshot.repo + (f" ({', '.join(kinds)})" if kinds else ""),
         ", ".join([*snapshot.revisions, snapshot.commit[:12]]) + (" (pinned)" if snapshot.pinned else ""),
         f"{snapshot.files}" if whole else f"{snapshot.files_here} of {snapshot.files}",
         amount(snapshot.bytes) if whole else f"{amount(snapshot.bytes_here)} of {amount(snapshot.bytes)}",

@@ -115,6 +115,7 @@ class SnapshotReport(msgspec.Struct, kw_only=True):
     type: str
     repo: str
     commit: str
+    private: bool = False
     revisions: list[str] = []
     files: int = 0
     files_here: int = 0
@@ -126,8 +127,9 @@ class SnapshotReport(msgspec.Struct, kw_only=True):
 
 
 class SnapshotsReport(msgspec.Struct, kw_only=True):
-    """`/-/api/snapshots`: what is held here; private repos are not told to everybody on this machine."""
+    """`/-/api/snapshots`: what is held here; `all`: private repos among it, which the daemon's own user alone is told of."""
 
+    all: bool = False
     snapshots: list[SnapshotReport] = []
 
 
@@ -267,6 +269,7 @@ class HolderReport(msgspec.Struct, kw_only=True):
 
 class InfoSnapshotReport(msgspec.Struct, kw_only=True):
     commit: str
+    private: bool = False
     revisions: list[str] = []
     pinned: bool = False
     used: int = 0

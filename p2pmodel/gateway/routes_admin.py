@@ -57,7 +57,7 @@ class AdminRoutes:
             route("page", READ, "/-/?", self._show_page, plain_failure),
             route("fetch", {"GET"}, "/-/api/fetch", self._fetch, plain_failure),
             route("warm", {"GET"}, "/-/api/warm", self._warm, plain_failure),
-            route("report", READ, "/-/api/{segment}", self._show_report, plain_failure),
+            report_route(self._report),
             route("unknown", ANY, "{path}", _not_here, plain_failure),
         )
 
@@ -76,12 +76,6 @@ class AdminRoutes:
     async def _show_page(self, _call: Call) -> Response:
         return self._page
 
-    async def _show_report(self, call: Call) -> Response:
-        page = self._report.get(call.values["segment"])
-        if page is None:
-            return await _not_here(call)
-        return json_response(await page({name: values[0] for name, values in call.request.query.items()}))
-
     async def _fetch(self, call: Call) -> Response:
         """Bring a snapshot here: a line of JSON per step, and the last one says how it ended."""
         repo, revision, selection = _read_fetch(call.request)
@@ -99,6 +93,18 @@ class AdminRoutes:
         warm = self._delivery.warm(repo, revision, selection, call.request.asked("nodes", "all"))
         steps = await call.held.enter_async_context(warm)
         return Response(200, (LINES_TYPE,), Lines(steps, done=lambda step: step.over))
+
+
+def report_route(report: Mapping[str, Page]) -> Route:
+    """Where its pages are."""
+
+    async def show(call: Call) -> Response:
+        page = report.get(call.values["segment"])
+        if page is None:
+            return await _not_here(call)
+        return json_response(await page({name: values[0] for name, values in call.request.query.items()}))
+
+    return route("report", READ, "/-/api/{segment}", show, plain_failure)
 
 
 class Lines(Generic[Step]):

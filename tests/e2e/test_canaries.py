@@ -185,6 +185,10 @@ def _use_every_door(site, house, one, two):
     for node, headers in ((one, {}), (two, gate)):
         for page in ("/metrics", "/-/", "/-/api/status", "/-/api/peers", "/-/api/snapshots", "/-/api/limits"):
             get(node, page, **headers)
+    for words in (["list"], ["list", "--json"], ["info", "acme/secret"]):
+        command = one.command(*words)
+        assert "acme/secret" in command.out, command.err
+        said["owner's " + " ".join(words)] = (command.out + command.err).encode()
     said["config show"] = one.command("config show").out.encode()
     return said
 

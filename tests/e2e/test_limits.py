@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -99,23 +97,11 @@ def test_a_stopped_daemon_is_no_daemon(house):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_another_user_reads_the_limits_and_changes_none(site):
-    ask = """
-import encodings.idna, os, sys  # what is imported later must be readable to that user
-from p2pmodel import config
-from p2pmodel.cli import limits, main
-os.setgid(65534); os.setuid(65534)
-raise SystemExit(main(sys.argv[1:]))"""
     with tempfile.TemporaryDirectory() as place, House(Path(place), site) as house:
         Path(place).chmod(0o755)  # pytest's own folders are its user's alone
         node = house.daemon("node")
-        results = [
-            subprocess.run(
-                [sys.executable, "-c", ask, "limits", *change, "--state-dir", str(node.state)],
-                env={"HOME": place}, capture_output=True, text=True, check=False,
-            )
-            for change in ([], ["upstream=1"])
-        ]  # fmt: skip
-        assert [done.returncode for done in results] == [0, 4]
-        assert "upstream" in results[0].stdout
-        assert results[1].stderr.startswith("Error: Only root and the user whom the daemon runs as")
+        results = [node.command_of_nobody("limits", *change) for change in ([], ["upstream=1"])]
+        assert [done.code for done in results] == [0, 4]
+        assert "upstream" in results[0].out
+        assert results[1].err.startswith("Error: Only root and the user whom the daemon runs as")
         assert limits_of(node)["upstream"] == 0

@@ -3,8 +3,12 @@
 Two daemons of a closed cluster, joined by the commands; private and gated repos; a canary of each kind of secret.
 """
 
+import os
+import tempfile
+from pathlib import Path
+
 import pytest
-from daemons import MIB, files_in, until
+from daemons import MIB, House, files_in, until
 from noise import noise
 
 PUBLIC = {"config.json": b"{}", "model.safetensors": noise(1, 5 * MIB)}
@@ -121,6 +125,36 @@ def test_private_bytes_are_not_shown_to_other_users(closed):
     assert (one.state / "private").stat().st_mode & 0o077 == 0
     assert not list((one.state / "hub").glob("*secret*"))
     assert b"secret" not in one.ask("/-/api/snapshots").body
+
+
+def test_the_nodes_owner_is_told_what_private_models_take_of_the_disk_over_the_admin_socket_alone(closed):
+    one, _ = closed
+    assert get(one, "/acme/secret/resolve/main/model.safetensors", ALICE).status == 200
+    assert b"secret" not in one.ask("/-/api/snapshots").body
+    unknown, private = (one.ask(f"/-/api/info?repo=acme/{name}") for name in ("nothing", "secret"))
+    assert (private.status, private.body) == (404, unknown.body.replace(b"nothing", b"secret"))
+    [held] = [each for each in one.command("list", "--json").json["snapshots"] if each["repo"] == "acme/secret"]
+    assert held["private"]
+    assert held["bytes_here"] >= len(SECRET["model.safetensors"])
+    assert "acme/secret (private)" in one.command("list").out
+    told = one.command("info", "acme/secret")
+    assert "model.safetensors" in told.out
+    assert ", private" in told.out
+    assert one.command("info", "acme/nothing").code == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_user_of_the_machine_is_told_of_public_models_only(site, closed):
+    assert closed, "the hub is filled"
+    with tempfile.TemporaryDirectory() as place, House(Path(place), site) as house:
+        Path(place).chmod(0o755)  # pytest's own folders are its user's alone
+        node = house.daemon("node")
+        for repo in ("acme/secret", "acme/open"):
+            assert get(node, f"/{repo}/resolve/main/config.json", ALICE).status == 200
+        told = node.command_of_nobody("list")
+        assert (told.code, "acme/open" in told.out, "secret" in told.out) == (0, True, False)
+        assert node.command_of_nobody("info", "acme/secret").code == 3
+        assert "acme/secret" in node.command("list").out
 
 
 def test_a_user_with_a_token_fetches_a_private_repo_by_the_command(closed):

@@ -21,6 +21,10 @@ from p2pmodel.settings import LimitsSettings
 NOBODY = 65534
 
 
+async def snapshots(asked):
+    return {"asked": dict(asked)}
+
+
 def forgive(node):
     if node != "ab12":
         raise ConfigError("Nobody's id begins so.")
@@ -42,9 +46,8 @@ def limits(changed):
 async def open_door(folder, limits):
     listener = bind(folder)
     async with trio.open_nursery() as nursery:
-        await nursery.start(
-            AdminDoor(Verbs(limits=limits, adopting=None, upkeep=None, forgive=forgive).table()).serve, listener
-        )
+        verbs = Verbs(limits=limits, adopting=None, upkeep=None, forgive=forgive, report={"snapshots": snapshots})
+        await nursery.start(AdminDoor(verbs.table()).serve, listener)
         yield folder / "admin.sock"
         nursery.cancel_scope.cancel()
 
@@ -91,6 +94,13 @@ async def test_the_owner_lifts_a_ban(door):
     assert (answer.status, json.loads(answer.body)) == (200, {"forgiven": ["ab12" * 10]})
     async with connected(door) as client:
         assert (await client.get("/forgive?node=", method="POST")).status == 400
+
+
+async def test_the_owner_reads_pages_that_are_nobody_elses(door):
+    async with connected(door) as client:
+        answer = await client.get("/-/api/snapshots?repo=a%2Fb")
+        assert (answer.status, json.loads(answer.body)) == (200, {"asked": {"repo": "a/b"}})
+        assert (await client.get("/-/api/status")).status == 404
 
 
 async def test_one_connection_may_ask_again(door):
