@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from collections.abc import Awaitable, Callable
@@ -24,9 +25,15 @@ logger = structlog.get_logger()
 def serve(settings: Settings) -> None:
     """Run a daemon until SIGTERM or SIGINT. Raises P2pmodelError for what the operator must mend."""
     log.configure(settings.log.level, settings.log.format)
+    _keep_numpy_small()
     _allow_descriptors()
     _leave_no_core()
     _run(_serve, settings)
+
+
+def _keep_numpy_small() -> None:
+    """Its linear algebra, of which we need nothing, would start a thread for each processor when it is loaded."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _allow_descriptors() -> None:
@@ -45,6 +52,7 @@ def _leave_no_core() -> None:
 def run_for(settings: Settings, job: Callable[[Running], T]) -> T:
     """Be a daemon for as long as `job` takes (in a thread of its own) and return what it returns."""
     log.configure("warning", settings.log.format)
+    _keep_numpy_small()
     answer: T = _run(_run_job, settings, job)
     return answer
 

@@ -92,6 +92,6 @@ def test_a_cut_file_is_found_right_and_a_changed_byte_is_found():
 
 
 def test_numpy_is_loaded_by_those_only_who_cut():
-    """A tenth of a second and 16 MB, and as many threads as there are processors."""
+    """A tenth of a second and 16 MB."""
     script = "import sys; from p2pmodel.content.cutting import Cutter; Cutter(); assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
