@@ -9,6 +9,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -93,9 +94,9 @@ class XetStorage:
         if not (request.token or "").startswith(XET_TOKEN):
             return json_answer(401, {"error": "no token of this storage"})
         try:
-            for terms in _files(request.body):
+            for root, terms in _files(request.body):
                 whole = b"".join(b"".join(self._xorbs[xorb][first:stop]) for xorb, first, stop in terms)
-                content = Content.of(whole)
+                content = replace(Content.of(whole), xet_root=root)
                 self._storage.uploaded[content.sha256] = content
         except (KeyError, struct.error):
             return json_answer(400, {"error": "a shard that cannot be read, or of xorbs that did not come"})
@@ -115,14 +116,15 @@ def _signature(parts: dict[str, str]) -> str:
     return hashlib.sha256(f"grant {parts['hash']}".encode()).hexdigest()[:32]
 
 
-def _files(shard: bytes) -> Iterator[list[tuple[str, int, int]]]:
-    """Of each file, its terms: xorb, first chunk, chunk to stop at."""
+def _files(shard: bytes) -> Iterator[tuple[str, list[tuple[str, int, int]]]]:
+    """Of each file its root, and its terms: xorb, first chunk, chunk to stop at."""
     at = _HEAD_BYTES
     while shard[at : at + 32] != _BOOKEND:
+        root = xet_text(shard[at : at + 32])
         flags, count = struct.unpack_from("<II", shard, at + 32)
         at += _HEAD_BYTES
         starts = range(at, at + count * _HEAD_BYTES, _HEAD_BYTES)
-        yield [(xet_text(shard[start : start + 32]), *struct.unpack_from("<II", shard, start + 40)) for start in starts]
+        yield root, [(xet_text(shard[start : start + 32]), *struct.unpack_from("<II", shard, start + 40)) for start in starts]
         at += count * _HEAD_BYTES * (2 if flags & _WITH_VERIFICATION else 1)
         at += _HEAD_BYTES if flags & _WITH_METADATA else 0
 

@@ -8,6 +8,8 @@ import pytest
 from daemons import MIB, House, Site, files_in, until
 from noise import noise
 
+from p2pmodel.demo.repos import Content
+
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 
 TOKEN = "hf_aliceAliceAlice"
@@ -86,6 +88,8 @@ def test_an_upload_with_hf_xet_switched_on_is_at_a_second_node_without_a_byte_fr
         repo = site.hub.repo("model", "alice/xet")
         sent = FILES | PACKED | {"sub/later.txt": b"later"}
         assert {path: file.content.body for path, file in repo.head.files.items() if path in sent} == sent
+        large = repo.head.files["floats.safetensors"].content
+        assert large.xet_root == (Content.of(large.body, xet=True).xet_root if name == "hub-2" else "")
         asked = site.hub.stats()["requests"]
         assert ("POST xet shard" in asked, "PUT xet granted" in asked, "POST xet xorb" in asked) == (
             name == "hub-2",

@@ -136,6 +136,7 @@ async def test_xorbs_and_a_shard_make_a_file(hub, client, new, alice):
     assert (await post(client, f"{CDN}/cas/v1/shards", shard, token)).json() == {"result": 1}
     assert (await commit(client, alice, large("w.bin"))).status == 200
     assert hub.repo("model", "alice/new").head.files["w.bin"].content.body == DATA
+    assert hub.repo("model", "alice/new").head.files["w.bin"].content.xet_hash == name  # as the client says
     assert hub.stats()["auth_leaks"] == 0
 
 
