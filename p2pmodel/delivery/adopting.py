@@ -7,7 +7,7 @@ private until somebody asks for it with the hub in reach.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -211,7 +211,7 @@ class Adopting:
             try:
                 snapshot = await self._delivery.snapshot(found.repo, revision, Access())
                 if snapshot.public:
-                    await self._announce(snapshot)
+                    await self._announce(snapshot, found)
                     public = True
             except P2pmodelError as error:
                 self._note(f"{found.repo} at {revision[:12]} is kept to this node: {error}")
@@ -229,10 +229,14 @@ class Adopting:
         await self._publications.publish(found.repo, files, self._lasts_s)
         self._step = replace(self._step, repos_public=self._step.repos_public + 1)
 
-    async def _announce(self, snapshot: Snapshot) -> None:
+    async def _announce(self, snapshot: Snapshot, found: Found) -> None:
+        """What a client was given by this repo, whose files are everybody's, is; of anything else the hub is asked: its listing
+        may name whatever it likes."""
+        given = {self._blobs[file.path].id for file in found.files if file.path in self._blobs}
         here = [entry for entry in snapshot.files if self._sealed(entry)]
         for entry in here:
-            await self._quiet(self._publish, entry)
+            if not await self._quiet(self._publish, entry, given):
+                await self._delivery.entry(snapshot.repo, snapshot.commit, entry.path, Access())
         if here:
             await self._quiet(self._store.materialise, snapshot, here)
 
@@ -240,9 +244,15 @@ class Adopting:
         state = self._store.find(entry.blob.id) if entry.blob else None
         return state is not None and state.sealed
 
-    def _publish(self, entry: FileEntry) -> None:
+    def _publish(self, entry: FileEntry, given: Container[BlobId]) -> bool:
         assert entry.blob is not None
-        self._store.open(entry.blob, private=False).close()
+        stored = self._store.open(entry.blob, private=True)
+        try:
+            if stored.private and stored.blob.id in given:
+                stored.publish()
+            return not stored.private
+        finally:
+            stored.close()
 
     def _note(self, failure: str) -> None:
         if len(self._step.failures) < ADOPT_FAILURES_TOLD_MAX:

@@ -15,6 +15,7 @@ is rested.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from typing import Final
@@ -24,6 +25,7 @@ import trio
 
 from p2pmodel.content import Access, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.court import Court
+from p2pmodel.delivery.disclosure import Disclosure
 from p2pmodel.delivery.listings import Told, ask_members, hearsay_key
 from p2pmodel.delivery.once import Once
 from p2pmodel.delivery.ports import Location, Surroundings
@@ -34,6 +36,7 @@ from p2pmodel.errors import (
     GatedRepoError,
     NotAuthorisedError,
     NotFoundError,
+    RateLimitedError,
     RepoNotFoundError,
     UnavailableError,
 )
@@ -51,12 +54,14 @@ class Catalog:
         around: Surroundings,
         publications: Publications,
         court: Court,
+        disclosure: Disclosure,
         *,
         access_allow_s: float = ACCESS_ALLOW_S,
         offline_grace_s: float = 0.0,
     ) -> None:
         self._publications = publications
         self._court = court
+        self._disclosure = disclosure
         self._around = around
         self._store = around.store
         self._upstreams = around.upstreams
@@ -115,11 +120,14 @@ class Catalog:
         return snapshot, entry
 
     async def check_readable(self, snapshot: Snapshot, entry: FileEntry, access: Access, *, offline: bool = False) -> None:
-        """A file that is not public is given to those whom the hub lets in, by their own credential. Raises
-        NotAuthorisedError; UnavailableError when the hub cannot be asked and its last yes is too old."""
-        if snapshot.public:
-            return
+        """A file that is not public is given to those whom the hub lets in, by their own credential; one that is, unless it is
+        private here and the hub does not give it. Raises NotAuthorisedError; UnavailableError when the hub cannot be asked and
+        its last yes is too old."""
         location = Location(snapshot.repo, snapshot.commit, entry.path, access)
+        if snapshot.public:
+            if entry.blob is not None:
+                await self._disclosure.check(entry.blob, None if snapshot.repo.on_lan or offline else location)
+            return
         asked = self._verdicts.asked(access, snapshot.repo, snapshot.commit, entry.path)
         allowed = self._verdicts.find(asked)
         if allowed is None:
@@ -201,6 +209,7 @@ class Catalog:
             return await self._ask_hub(repo, revision, access)
         except (RepoNotFoundError, NotAuthorisedError):
             self._verdicts.refused(self._verdicts.asked(access, repo))
+            await self._close_if_shut(repo)
             raise
         except UnavailableError as trouble:
             try:
@@ -227,11 +236,23 @@ class Catalog:
         await self._keep(snapshot, revision)
         return snapshot
 
+    async def _close_if_shut(self, repo: Repo) -> None:
+        """Somebody was refused what is public here. That may be a mirror's word; the hub itself is asked as a stranger."""
+        for known in self._public_snapshots(repo):
+            entry = next(iter(known.files), None)
+            with suppress(UnavailableError, RateLimitedError):
+                if entry is None or not await self._upstreams.may_read(Location(repo, known.commit, entry.path, Access())):
+                    await self._close(repo)
+            return
+
     async def _close(self, repo: Repo) -> None:
         """Its owner has made it private, or gated: it is for those whom the hub lets in now, old commits as well."""
-        for each, commit in self._store.snapshots():
-            if each == repo and (known := self._store.snapshot(repo, commit)) is not None and known.public:
-                await self._around.blocking(self._store.put_snapshot, replace(known, public=False))
+        for known in self._public_snapshots(repo):
+            await self._around.blocking(self._store.put_snapshot, replace(known, public=False))
+
+    def _public_snapshots(self, repo: Repo) -> list[Snapshot]:
+        snapshots = (self._store.snapshot(repo, commit) for each, commit in self._store.snapshots() if each == repo)
+        return [known for known in snapshots if known is not None and known.public]
 
     async def _keep(self, snapshot: Snapshot, revision: str) -> None:
         if teller := self._hearsay_of(snapshot):

@@ -10,6 +10,7 @@ import trio
 from p2pmodel.content import Access, Blob, BlobId, FileEntry, NodeId, Repo, Snapshot
 from p2pmodel.delivery.catalog import Catalog
 from p2pmodel.delivery.court import Court
+from p2pmodel.delivery.disclosure import Disclosure
 from p2pmodel.delivery.downloads import Downloads
 from p2pmodel.delivery.fetching import Fetch, select
 from p2pmodel.delivery.herald import Herald
@@ -42,13 +43,19 @@ class Delivery:
         self._court = Court(around)
         self._court.on_ban = self._banned
         self.publications = Publications(around)
+        self._disclosure = Disclosure(around)
         self._catalog = Catalog(
-            around, self.publications, self._court, access_allow_s=access_allow_s, offline_grace_s=offline_grace_s
+            around,
+            self.publications,
+            self._court,
+            self._disclosure,
+            access_allow_s=access_allow_s,
+            offline_grace_s=offline_grace_s,
         )
-        intake = Intake(around)
+        intake = Intake(around, self._disclosure)
         self._uploads = Uploads(around, self._catalog, intake)
         self._xorbs = Xorbs(around, intake)
-        self.downloads = Downloads(around, self._herald, self._court, sharing, intake.settled)
+        self.downloads = Downloads(around, self._herald, self._court, sharing, self._disclosure, intake.settled)
         self._warming = Warming(around, self._catalog, self._prefetch)
         self.seeding = Seeding(
             around, self.downloads, self._herald, self._shelf, self._warming, sharing, self._court, self.publications, boot
@@ -111,14 +118,15 @@ class Delivery:
             raise UnavailableError(f"The hub gives no usable hash for {entry.path!r}.")
         await self._catalog.check_readable(snapshot, entry, access)
         private = not snapshot.public
+        location = None if snapshot.repo.on_lan else Location(snapshot.repo, snapshot.commit, entry.path, access)
         async with self._shelf.borrow(entry.blob, private=private) as stored:
+            await self._disclosure.fit(stored, entry.blob, location, private=private)
             if stored.sealed:
                 self.downloads.statistics.came("store", stop - start)
-                yield BlobReader(stored, None, start, stop, self._around.blocking)
+                yield BlobReader(stored, None, start, stop, self._around.blocking, private=private)
                 return
-            location = None if snapshot.repo.on_lan else Location(snapshot.repo, snapshot.commit, entry.path, access)
             async with self.downloads.wanted(entry.blob, location, private=private, urgency=Urgency.CLIENT) as download:
-                reader = BlobReader(stored, download, start, stop, self._around.blocking)
+                reader = BlobReader(stored, download, start, stop, self._around.blocking, private=private)
                 try:
                     yield reader
                 finally:
@@ -204,4 +212,4 @@ class Delivery:
         return forgiven
 
     def status(self) -> dict[str, object]:
-        return {"downloads": [tell_download(download, self._around.neighbours) for download in self.downloads.active]}
+        return {"downloads": [tell_download(download, self._around) for download in self.downloads.active]}

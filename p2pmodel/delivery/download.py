@@ -167,8 +167,13 @@ class Download:
 
     def add_location(self, location: Location) -> None:
         """Another place on a hub where the same bytes lie (or another user's credential for it)."""
-        if location not in self.locations:
-            self.locations.append(location)
+        if location in self.locations:
+            return
+        self.locations.append(location)
+        if len(self.locations) == 1 and self._nursery is not None and self._started:  # until now nobody could be asked
+            self.swarm.hub_found()
+            self._lanes.open_to_hub(self._nursery, self._around.upstreams.source(self.locations))
+            self.wake()
 
     def fail(self, error: P2pmodelError) -> None:
         self.failure = self.failure or error

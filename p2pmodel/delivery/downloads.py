@@ -10,12 +10,14 @@ import trio
 from p2pmodel.content import Blob, BlobId, NodeId
 from p2pmodel.delivery.arrival import ArrivalStatistics
 from p2pmodel.delivery.court import Court
+from p2pmodel.delivery.disclosure import Disclosure
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.delivery.tasks import Tasks
+from p2pmodel.errors import UnavailableError
 from p2pmodel.wire.messages import Message
 
 
@@ -28,6 +30,7 @@ class Downloads:
         herald: Herald,
         court: Court,
         sharing: PrivateSharing,
+        disclosure: Disclosure,
         settled: Callable[[BlobId], Awaitable[None]],
     ) -> None:
         self.statistics = ArrivalStatistics({}, {})
@@ -35,6 +38,8 @@ class Downloads:
         self._herald = herald
         self._court = court
         self._sharing = sharing
+        self._disclosure = disclosure
+        disclosure.on_withdrawn = self._withdrawn
         self._settled = settled
         self._active: dict[BlobId, Download] = {}
         self._tasks = Tasks()
@@ -55,9 +60,9 @@ class Downloads:
         location no hub is asked on this caller's behalf."""
         await self._settled(blob.id)
         download = self._active.get(blob.id)
-        if download is None or download.over or (download.stored.private and not private):
+        if download is None or download.over or not self._disclosure.fits(download.stored, private=private):
             download = await self._begin(blob, location, private=private)
-        elif location is not None:
+        if location is not None:
             download.add_location(location)
         download.users[urgency] += 1
         try:
@@ -70,14 +75,18 @@ class Downloads:
                 download.scope.cancel()
 
     async def _begin(self, blob: Blob, location: Location | None, *, private: bool) -> Download:
+        """Joins one that somebody else has begun meanwhile."""
         stored = await self._around.blocking(lambda: self._around.store.open(blob, private=private))
-        running = self._active.get(blob.id)
-        if running is not None and not running.over and not (running.stored.private and not private):
-            await self._close(stored)  # somebody else began it while we opened the file
-            return running
-        if not self._tasks.open:
+        try:
+            await self._disclosure.fit(stored, blob, location, private=private)
+            self._tasks.check()
+        except BaseException:
             await self._close(stored)
-        self._tasks.check()
+            raise
+        running = self._active.get(stored.blob.id)
+        if running is not None and not running.over:  # of the same file, which fits
+            self._tasks.start(self._close, stored)
+            return running
         locations = [] if location is None else [location]
         download = Download(stored, self._around, self._herald, self._court, locations, self.statistics, self._sharing)
         self._active[download.blob.id] = download  # the store may know the blob by its other name
@@ -95,6 +104,11 @@ class Downloads:
     async def _close(self, stored: StoredBlob) -> None:
         with trio.CancelScope(shield=True):  # chunks may have to be recorded: a disk's time, no more
             await self._around.blocking(stored.close)
+
+    def _withdrawn(self, blob: BlobId) -> None:
+        """Who followed it as everybody's asks again, and finds out whether it is."""
+        if (download := self._active.get(blob)) is not None:
+            download.fail(UnavailableError(f"{blob} is being fetched for another user.", next_step="Ask again."))
 
     def _forget(self, download: Download) -> None:
         """No one else may join it: it is ending."""

@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from p2pmodel.content import Blob, BlobId, Grade, Seal, chunk_count, chunk_digest, chunk_size, chunk_start
+from p2pmodel.delivery.disclosure import Disclosure
 from p2pmodel.delivery.ports import Surroundings
 from p2pmodel.delivery.sealing import Sealing, update
 from p2pmodel.errors import StoreError
@@ -23,8 +24,9 @@ class Bytes(Protocol):
 
 
 class Intake:
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, disclosure: Disclosure) -> None:
         self._around = around
+        self._disclosure = disclosure
         self._due: dict[BlobId, trio.Event] = {}
 
     def expect(self, blob: BlobId) -> bool:
@@ -66,6 +68,7 @@ class Intake:
         blocking, blob = self._around.blocking, sealing.blob
         stored = await blocking(partial(self._around.store.open, blob, private=True))
         try:
+            await self._disclosure.fit(stored, blob, None, private=True)
             for index, digest in enumerate(digests):
                 async with self._around.buffers.take() as buffer:
                     data = buffer[: chunk_size(blob.size, index)]

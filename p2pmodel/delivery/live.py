@@ -13,19 +13,20 @@ from p2pmodel.swarm import HUB
 
 if TYPE_CHECKING:
     from p2pmodel.delivery.download import Download
-    from p2pmodel.delivery.ports import Location, Neighbours
+    from p2pmodel.delivery.ports import Location, Neighbours, Surroundings
 
 Json = dict[str, object]
 
 
-def tell_download(download: Download, neighbours: Neighbours) -> Json:
-    """`eta_s` is None while nothing comes. Of a private file neither repo, path nor hash is told."""
+def tell_download(download: Download, around: Surroundings) -> Json:
+    """`eta_s` is None while nothing comes. Of a private file neither repo, path nor hash is told; nor that a public one lies in
+    a private repo as well."""
     now = trio.current_time()
     swarm = download.swarm
     rate = download.arrivals.meter.total(now)
     return {
         "blob": "private" if download.stored.private else str(download.blob.id),
-        "files": [] if download.stored.private else [_tell_file(location) for location in download.locations],
+        "files": [] if download.stored.private else [_tell_file(each) for each in download.locations if _public(each, around)],
         "bytes": download.blob.size,
         "chunks": swarm.chunks,
         "chunks_here": len(download.stored.held),
@@ -38,8 +39,13 @@ def tell_download(download: Download, neighbours: Neighbours) -> Json:
         "rate": round(rate),
         "eta_s": _eta(swarm.chunks - len(download.stored.held), rate),
         "cluster": _tell_cluster(download, rate, now),
-        "sources": _tell_sources(download, neighbours, now),
+        "sources": _tell_sources(download, around.neighbours, now),
     }
+
+
+def _public(location: Location, around: Surroundings) -> bool:
+    known = around.store.snapshot(location.repo, location.commit)
+    return known is not None and known.public
 
 
 def _tell_file(location: Location) -> Json:

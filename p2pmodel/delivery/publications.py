@@ -157,6 +157,7 @@ class Publications:
         try:
             if not stored.sealed:
                 raise StoreError(f"{blob.id} is not whole here.", next_step="Publish again.")
+            stored.publish()
         finally:
             stored.close()
 

@@ -17,7 +17,7 @@ from p2pmodel.content import chunk_size, chunk_start, chunks_covering
 from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.ports import Span, StoredBlob
-from p2pmodel.errors import StoreDamagedError, WrongBytesError
+from p2pmodel.errors import StoreDamagedError, UnavailableError, WrongBytesError
 from p2pmodel.limits import CHUNK_BYTES, RANGE_WAIT_S, READER_WINDOW_CHUNKS, SMALL_RANGE_BYTES
 
 _LARGE_BLOB_BYTES: Final = 4 * SMALL_RANGE_BYTES  # below, waiting for the whole file costs about what the range would
@@ -25,10 +25,14 @@ _SPAN_CHUNKS_MAX: Final = 16  # 64 MiB: one thread hop and one fstat a chunk, th
 
 
 class BlobReader:
-    """Implements the `Reader` port. `download` is None for what is sealed already."""
+    """Implements the `Reader` port. `download` is None for what is sealed already; `private`: the hub lets its
+    client in."""
 
-    def __init__(self, stored: StoredBlob, download: Download | None, start: int, stop: int, blocking: Blocking) -> None:
+    def __init__(
+        self, stored: StoredBlob, download: Download | None, start: int, stop: int, blocking: Blocking, *, private: bool
+    ) -> None:
         self._stored = stored
+        self._private = private
         self._download = download
         self._position = start
         self._stop = stop
@@ -90,6 +94,8 @@ class BlobReader:
         first = self._position // CHUNK_BYTES
         await self._until_may_leave(first)
         last = await self._blocking(self._check_run, first)
+        if self._stored.private and not self._private:  # withdrawn meanwhile: what lands there now was not given to everybody
+            raise UnavailableError(f"{self._stored.blob.id} is being fetched for another user.", next_step="Ask again.")
         if last < first:
             raise StoreDamagedError(
                 f"Chunk {first} of {self._stored.blob.id} changed on disk; it is being fetched again.",

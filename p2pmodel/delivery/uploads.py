@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Final
 
 import structlog
@@ -144,8 +143,7 @@ class Uploads:
             await self._intake.settled(entry.blob.id)
             state = store.find(entry.blob.id)
             if state is not None and state.private and state.sealed:
-                stored = await self._around.blocking(partial(store.open, entry.blob, private=False))
-                await self._around.blocking(stored.close)
+                await self._catalog.check_readable(snapshot, entry, Access())
 
     # Forgetting
 

@@ -52,7 +52,11 @@ class Keeper(Protocol):
 
     def unsealed(self, stored: DiskBlob) -> None: ...
 
+    def shelf(self, *, private: bool) -> Shelf: ...
+
     def published(self, stored: DiskBlob) -> None: ...
+
+    def withdrawn(self, stored: DiskBlob) -> None: ...
 
     def parted(self, stored: DiskBlob) -> None:
         """It was adopted, and has a file of its own now."""
@@ -259,27 +263,32 @@ class DiskBlob:
             finally:
                 self._sealing = False
 
-    def publish(self, shelf: Shelf) -> None:
-        """The hub gave this blob without a token: it moves to the shelf that everybody may read."""
+    def publish(self) -> None:
         with self._files:
-            if not self.private or self._joined:
-                return
-            target = shelf.sealed(self.blob.id) if self.sealed else shelf.partial(self.blob.id)
-            if self.sealed and self.path != self._shelf.sealed(self.blob.id):  # adopted where it lies
-                self._shelf, self.private = shelf, False
-                self._journal.move(shelf, self.blob)
+            if self.private and not self._joined:
+                self._move_to(self._keeper.shelf(private=False))
                 self._keeper.published(self)
-                return
+
+    def withdraw(self) -> None:
+        with self._files:
+            if not self.private and not self.sealed and self.seal is None:
+                self._move_to(self._keeper.shelf(private=True))
+                self._keeper.withdrawn(self)
+
+    def _move_to(self, shelf: Shelf) -> None:
+        """The record goes first: a start that finds the two apart takes the record's word."""
+        self._journal.move(shelf, self.blob)
+        if not self.sealed or self.path == self._shelf.sealed(self.blob.id):  # else it was adopted where it lies
+            target = shelf.sealed(self.blob.id) if self.sealed else shelf.partial(self.blob.id)
             if self.sealed:
                 self._make_room_for(target, shelf)
-            self._journal.move(shelf, self.blob)
             with self.fresh.our_change(self._fd):
                 if self.sealed and not self.adopted:
                     self._disk.chmod(self._fd, shelf.file_mode)
                 self._disk.rename(self.path, target)
             self._disk.sync_directory(target.parent)
-            self.path, self._shelf, self.private = target, shelf, False
-            self._keeper.published(self)
+            self.path = target
+        self._shelf, self.private = shelf, shelf.private
 
     def close(self) -> None:
         """What is held is recorded, so that the next run may claim it; failing at that loses time, not truth."""

@@ -119,6 +119,11 @@ class Image:
         if not stored.private:
             self.inventory.set(stored.blob, REMOVED if gone else SEALED if stored.sealed else PARTIAL)
 
+    def hide(self, blob: Blob) -> None:
+        """What was public is private from now on."""
+        self.entries[blob.id].private = True
+        self.inventory.set(blob, REMOVED)
+
     # Bytes
 
     def _count_in(self, entry: Entry, sign: int) -> None:

@@ -23,7 +23,7 @@ from p2pmodel.store.eviction import Idle, victims
 from p2pmodel.store.freshness import Freshness
 from p2pmodel.store.image import Entry, Image, bytes_of
 from p2pmodel.store.index import Index
-from p2pmodel.store.layout import Layout
+from p2pmodel.store.layout import Layout, Shelf
 from p2pmodel.store.stock import open_blob, take_stock
 from p2pmodel.store.trees import Trees
 
@@ -97,12 +97,6 @@ class Keeping:
                 raise AssertionError("a loaded entry is open")
             stored.users += 1
             self._use(entry)
-        if stored.private and not private:
-            try:
-                stored.publish(self._layout.public)
-            except StoreError:
-                stored.close()
-                raise
         return stored
 
     def _load(self, blob: Blob, *, private: bool) -> Entry:
@@ -231,6 +225,12 @@ class Keeping:
                 return None
             blob = entry.blob
         twin = self.open(blob, private=stored.private)
+        try:
+            if twin.sealed and not stored.private:  # all of these bytes have come as everybody's, under their other name
+                twin.publish()
+        except StoreError:
+            twin.close()
+            raise
         if twin.sealed:
             return twin
         twin.close()
@@ -277,11 +277,18 @@ class Keeping:
         with self.lock:
             self._let_go(stored.blob)
 
+    def shelf(self, *, private: bool) -> Shelf:
+        return self._layout.shelf(private=private)
+
     def published(self, stored: DiskBlob) -> None:
         with self.lock:
             self._adoptions.publish(stored.blob.id)
             self._image.entries[stored.blob.id].private = False
             self._image.announce(stored)
+
+    def withdrawn(self, stored: DiskBlob) -> None:
+        with self.lock:
+            self._image.hide(stored.blob)
 
     def released(self, stored: DiskBlob) -> None:
         with self.lock:

@@ -167,6 +167,15 @@ class MemoryBlob:
             raise StoreError(f"{self.blob.id} is not complete.")
         return Manifest(self.blob, b"".join(self._claims[index].digest for index in range(self.held.count)))
 
+    def publish(self) -> None:
+        self.private = self._file.private = False
+        self._store.changed(self._file)
+
+    def withdraw(self) -> None:
+        if not self.private and not self.sealed and self.seal is None:
+            self.private = self._file.private = True
+            self._store.withdrawn(self._file)
+
     def close(self) -> None:
         self._store.released(self, self._file)
 
@@ -275,8 +284,6 @@ class MemoryStore:
             file = self._files[blob.id] = _File(blob, private, fd)
         if file.live is None:
             file.live = MemoryBlob(self, file)
-        if not private:
-            file.private = file.live.private = False
         file.live.users += 1
         self.changed(file)
         return file.live
@@ -338,6 +345,9 @@ class MemoryStore:
     def changed(self, file: _File) -> None:
         if not file.private:
             self._inventory.set(file.blob, _state(file))
+
+    def withdrawn(self, file: _File) -> None:
+        self._inventory.set(file.blob, REMOVED)
 
     def sealed(self, file: _File, alias: BlobId | None) -> None:
         twin = self._files.get(alias) if alias else None

@@ -186,6 +186,10 @@ class Swarm:
         """The hub did not answer, or asked for patience."""
         self.hub_rests_until = max(self.hub_rests_until, until)
 
+    def hub_found(self) -> None:
+        """There is a hub to ask after all."""
+        self.hub_rests_until = 0.0
+
     # What is to be done
 
     @property

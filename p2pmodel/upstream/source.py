@@ -222,11 +222,14 @@ async def read_piece(way: Way, location: Location, blob: Blob, start: int, stop:
     client, dialect = way.client, way.dialect
     target = dialect.file_target(location.repo, location.commit, location.path)
     async with client.open("GET", target, token=token, headers=[("Range", f"bytes={start}-{stop - 1}")]) as answer:
-        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+        if answer.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             what = f"{location.path} of {location.repo}"
             raise dialect.refusal(what, answer.status, answer.headers, had_token=token is not None)
-        _check(answer, blob, start, stop)
-        data = await answer.read(stop - start)
+        if answer.status == HTTPStatus.OK and blob.size > SMALL_RANGE_BYTES:
+            raise WrongAnswerError(f"{answer.url.authority} sent the whole file where a range was asked for")
+        skip = _check(answer, blob, start, stop)
+        whole = answer.status == HTTPStatus.OK
+        data = (await answer.read(blob.size if whole else stop - start))[skip : skip + stop - start]
     if len(data) != stop - start:
         raise UnreachableError("the hub sent less than it promised")
     client.statistics.file_bytes[client.upstream.name] += len(data)

@@ -401,7 +401,7 @@ def test_a_private_blob_is_in_no_inventory(house):
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_public_caller_makes_a_private_blob_public_and_no_caller_makes_it_private_again(house, sealed):
+def test_a_private_blob_becomes_public_when_it_is_published_and_not_by_being_opened(house, sealed):
     stored = house.store.open(ONE.blob, private=True)
     ONE.write(stored)
     stored.commit()
@@ -409,6 +409,8 @@ def test_a_public_caller_makes_a_private_blob_public_and_no_caller_makes_it_priv
         stored.finish(None, seal_of(stored))
     sequence, _ = house.store.inventory()
     assert house.store.open(ONE.blob, private=False) is stored
+    assert stored.private
+    stored.publish()
     assert not stored.private
     assert [entry.state for entry in house.store.inventory_since(sequence)] == [2 if sealed else 1]
     assert read(stored) == ONE.data
@@ -421,6 +423,31 @@ def test_a_public_caller_makes_a_private_blob_public_and_no_caller_makes_it_priv
     assert not store.find(ONE.blob.id).private
     stored = store.open(ONE.blob, private=False)
     assert (stored.held if sealed else stored.claimed) == ChunkMap.full(2)
+    stored.close()
+
+
+def test_a_part_of_a_public_blob_can_be_withdrawn_and_one_that_was_whole_here_cannot(house):
+    stored = house.store.open(ONE.blob, private=False)
+    ONE.write(stored, [1])
+    stored.commit()
+    sequence, _ = house.store.inventory()
+    stored.withdraw()
+    stored.withdraw()
+    assert stored.private
+    assert [entry.state for entry in house.store.inventory_since(sequence)] == [0]
+    ONE.write(stored, [0])
+    stored.close()
+    assert house.crash().find(ONE.blob.id).private
+    stored = house.restart().open(ONE.blob, private=True)
+    assert stored.claimed == ChunkMap.full(2)
+    stored.publish()
+    ONE.write(stored)
+    stored.finish(None, seal_of(stored))
+    stored.withdraw()
+    assert not stored.private
+    stored.drop([0])
+    stored.withdraw()
+    assert not stored.private
     stored.close()
 
 

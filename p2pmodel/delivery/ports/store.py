@@ -82,6 +82,12 @@ class StoredBlob(Protocol):
     def manifest(self) -> Manifest:
         """Of a complete blob."""
 
+    def publish(self) -> None:
+        """It is everybody's: the hub gave it to a stranger."""
+
+    def withdraw(self) -> None:
+        """It is private from now on, unless it was whole here as everybody's: then it stays."""
+
     def close(self) -> None: ...
 
 
@@ -104,7 +110,7 @@ class Store(Protocol):
         """Aliases (git-sha1 and sha256 of one small file) lead to the same state."""
 
     def open(self, blob: Blob, *, private: bool) -> StoredBlob:
-        """Open what is there, or begin a partial blob. A public caller opening a private blob makes it public."""
+        """Open what is there, or begin a partial blob, `private` or not."""
 
     def spool(self, size: int) -> Spool:
         """Room for so many bytes that nobody has proven yet. Raises StoreFullError, StoreError."""

@@ -7,7 +7,7 @@ from fakes.node import cluster
 from noise import noise
 
 from p2pmodel.content import Access, Blob
-from p2pmodel.limits import CHUNK_BYTES, UPLOADS_MAX
+from p2pmodel.limits import CHUNK_BYTES, DISCLOSURE_BYTES, UPLOADS_MAX
 
 WEIGHTS = noise(1, 2 * CHUNK_BYTES + 777)
 BLOB = blob_of(WEIGHTS)
@@ -77,7 +77,7 @@ async def test_after_a_public_commit_a_neighbour_gets_it_from_here_alone(autojum
         await trio.sleep(1)
         assert not a.store.find(BLOB.id).private
         assert (await b.read("w.bin"))[0] == WEIGHTS
-        assert hub.bytes_sent == 0
+        assert hub.bytes_sent == DISCLOSURE_BYTES
 
 
 async def test_who_asks_at_once_waits_for_the_hash_and_not_for_the_hub(autojump_clock):
@@ -90,7 +90,7 @@ async def test_who_asks_at_once_waits_for_the_hash_and_not_for_the_hub(autojump_
         assert a.store.find(BLOB.id) is None
         assert (await a.read("w.bin")) == (WEIGHTS, "store")
         assert (await a.fetch()).upstream == 0
-        assert hub.bytes_sent == 0
+        assert hub.bytes_sent == DISCLOSURE_BYTES
 
 
 async def test_after_a_private_commit_it_stays_private(autojump_clock):

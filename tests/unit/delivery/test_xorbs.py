@@ -12,7 +12,7 @@ from noise import noise
 
 from p2pmodel.content.xet import xet_bytes
 from p2pmodel.delivery import assembling, xorbs
-from p2pmodel.limits import CHUNK_BYTES, UPLOAD_IDLE_S, XET_SPENT_S, XET_XORB_BYTES_MAX
+from p2pmodel.limits import CHUNK_BYTES, DISCLOSURE_BYTES, UPLOAD_IDLE_S, XET_SPENT_S, XET_XORB_BYTES_MAX
 
 WEIGHTS = noise(1, CHUNK_BYTES + 300_000) + b"packs well " * 50_000 + bytes(CHUNK_BYTES // 2)
 BLOB = blob_of(WEIGHTS)
@@ -83,7 +83,7 @@ async def test_who_asks_at_once_waits_for_the_hash_and_not_for_the_hub(autojump_
         await upload(a)
         assert a.store.find(BLOB.id) is None
         assert (await a.read("w.bin")) == (WEIGHTS, "store")
-        assert hub.bytes_sent == 0
+        assert hub.bytes_sent == DISCLOSURE_BYTES
 
 
 async def test_after_a_public_commit_at_once_a_neighbour_gets_it_from_here_alone(autojump_clock):
@@ -95,7 +95,7 @@ async def test_after_a_public_commit_at_once_a_neighbour_gets_it_from_here_alone
         await trio.sleep(1)
         assert not a.store.find(BLOB.id).private
         assert (await b.read("w.bin"))[0] == WEIGHTS
-        assert hub.bytes_sent == 0
+        assert hub.bytes_sent == DISCLOSURE_BYTES
 
 
 async def test_a_file_of_which_the_hub_had_a_part_is_left_out_and_the_others_are_kept(autojump_clock):

@@ -50,6 +50,7 @@ def test_an_adopted_file_is_sealed_private_and_known_by_both_names_of_a_small_on
         state = house.store.find(name)
         assert (state.blob, state.sealed, state.private) == (SMALL.blob, True, True)
     stored = house.store.open(SMALL.blob, private=False)
+    stored.publish()
     assert stored.check(0)
     assert read(stored) == SMALL.data
     assert stored.seal.vouches_for(stored.manifest())
@@ -70,7 +71,9 @@ def test_it_is_known_after_a_restart_public_or_not_and_not_hashed_twice(house, t
     path, small = lay(tmp_path), lay(tmp_path, SMALL, "small")
     adopt(house.store, path)
     adopt(house.store, small)
-    house.store.open(ONE.blob, private=False).close()
+    stored = house.store.open(ONE.blob, private=False)
+    stored.publish()
+    stored.close()
     files = (FileEntry("w.bin", ONE.blob.size, ONE.blob),)
     shown = house.store.materialise(Snapshot(REPO, COMMIT, files, b"{}", public=True), files)
     assert (shown / "w.bin").read_bytes() == ONE.data
