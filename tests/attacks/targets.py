@@ -37,6 +37,8 @@ from fakes.xet import shard, xorb
 from p2pmodel.content import Blob, BlobId, Grade, Hub, Manifest, Repo, RepoKind, Seal
 from p2pmodel.content.attestation import Attestation, Circle, Level
 from p2pmodel.content.blob_filter import FILTER_BYTES, BlobFilter
+from p2pmodel.content.cutting import Cutter
+from p2pmodel.content.pieces import PieceList, piece_entry
 from p2pmodel.content.xet import ShardReader, XorbReader, unpack
 from p2pmodel.delivery import publications
 from p2pmodel.delivery.listings import read_listing
@@ -415,6 +417,23 @@ def xet_seeds() -> list[bytes]:
     return [*(xorb(chunks, scheme) for scheme in range(3)), files]
 
 
+def pieces(data: bytes) -> None:
+    """A list that a peer gives, and a file to cut with whatever is in it."""
+    with suppress(ValueError):
+        listed = PieceList.read(data)
+        assert len(listed.root()) == 32
+        assert [listed.overlapping(*ends) for ends in pairwise(listed.starts)] == [range(n, n + 1) for n in range(len(listed))]
+    cutter = Cutter()
+    cutter.feed(data[:9_000])
+    cutter.feed(data[9_000:])
+    cut = cutter.finish()
+    assert (cut.size, cut.check(0, data)) == (len(data), None)
+
+
+def pieces_seeds() -> list[bytes]:
+    return [b"".join(piece_entry(bytes(size)) for size in (8_192, 131_072, 1)), b"", bytes(range(256)) * 200]
+
+
 TARGETS = {
     "frames": Target(frames, frame_seeds),
     "manifest": Target(manifest, manifest_seeds),
@@ -428,6 +447,7 @@ TARGETS = {
     "ranges": Target(ranges, range_seeds),
     "state-files": Target(state_files, state_seeds),
     "xet": Target(xet, xet_seeds),
+    "pieces": Target(pieces, pieces_seeds),
 }
 
 
