@@ -41,6 +41,7 @@ from p2pmodel.content import (
     chunk_size,
 )
 from p2pmodel.content.naming import node_id_of
+from p2pmodel.content.pieces import piece_entry
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.peering.identity import Identity
 from p2pmodel.peering.membership import Membership, sharing_key
@@ -70,6 +71,7 @@ CIRCLE = Circle(BOOT)
 WORD = Attestation.sign(BLOB, 0, MANIFEST.digests[:64], Level.WITNESS, circle=CIRCLE, key=NODE_KEY)
 OTHER_WORD = Attestation.sign(BLOB, 1, MANIFEST.digests[64:], Level.CONFIRMED, circle=CIRCLE, key=NODE_KEY)
 VOUCHER = Voucher.sign(BLOB, SEAL.root, circle=CIRCLE, key=NODE_KEY)
+PIECES = piece_entry(HELLO) + piece_entry(HELLO[::-1])
 PAGE: Json = {"blob": NAME, "size": BLOB.size, "root": SEAL.root, "signer": SEAL.signer, "signature": SEAL.signature}
 ENTRIES = pack_entries([InventoryEntry(BLOB.id, BLOB.size, 2), InventoryEntry(SMALL, 5, 1)])
 
@@ -120,6 +122,8 @@ GOOD: list[tuple[str, m.Message]] = [
     ("the last page", m.ManifestPage(request=3, first=2, digests=MANIFEST.digests[64:], last=True, **PAGE)),
     ("a voucher asked for", m.AskVoucher(request=8, blob=NAME)),
     ("a voucher", m.VoucherPage(request=8, voucher=VOUCHER.to_bytes())),
+    ("how a file is cut", m.AskPieces(request=9, blob=NAME, first=2)),
+    ("two pieces", m.PiecesPage(request=9, first=2, pieces=PIECES)),
     (
         "a listing asked for",
         m.AskSnapshot(request=4, hub="huggingface", kind="model", name="qwen/Qwen-7B-Chat", revision="main"),
@@ -213,6 +217,11 @@ BAD: list[tuple[type[m.Message], Json, str]] = [
     (m.AskVoucher, {"blob": NAME[:-1]}, "a name takes 33 bytes"),
     (m.VoucherPage, {"voucher": VOUCHER.to_bytes()[:-1]}, "a voucher is cut off"),
     (m.VoucherPage, {"voucher": bytes(len(VOUCHER.to_bytes()))}, "no voucher"),
+    (m.AskPieces, {"first": 1 << 20}, "beyond the longest list"),
+    (m.PiecesPage, {"pieces": PIECES[:-1]}, "a piece is cut off"),
+    (m.PiecesPage, {"pieces": b""}, "a page without pieces"),
+    (m.PiecesPage, {"pieces": PIECES[:32] + b"\0\0\0\0"}, "an empty piece"),
+    (m.PiecesPage, {"pieces": PIECES[:32] + b"\1\0\2\0"}, "a piece of more than 128 KiB"),
     (m.AskSnapshot, {"name": "../../etc/passwd"}, "not a repo name"),
     (m.AskSnapshot, {"revision": ""}, "an empty revision"),
     (m.SnapshotPage, {"data": b"", "last": False}, "an empty page that is not the last"),

@@ -1,7 +1,7 @@
 """How far a chunk's bytes may go before the whole blob's own hash has been checked here: one table (DESIGN §4).
 
 Every chunk is checked against its digest before it is written, whatever the grade; the grade says who stands behind the
-digest. A root proof (grade A, Xet) has no row here: protocol/attestations.md says why.
+digest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Grade(Enum):
     """Who vouches for the digest of a chunk of a blob that is not sealed yet."""
 
+    ROOT = "root"  # A: its pieces are those of the root that the hub itself names, whoever gave them (Xet)
     OWN = "own"  # B: we read this range from the hub ourselves, over TLS or from an upstream marked trusted
     QUORUM = "quorum"  # C: as many members of a closed cluster as `gateway.vouchers` asks for vouch for it
     SINGLE = "single"  # D: one member signed for it, or says so
@@ -48,6 +49,7 @@ class _Rights:
 
 
 _RIGHTS: Final[Mapping[Grade, _Rights]] = {
+    Grade.ROOT: _Rights(proves=True, signs=None, may_leave=True),
     Grade.OWN: _Rights(proves=True, signs=Level.WITNESS, may_leave=True),
     Grade.QUORUM: _Rights(proves=False, signs=None, may_leave=True),
     Grade.SINGLE: _Rights(proves=False, signs=None, may_leave=False),

@@ -33,6 +33,7 @@ from p2pmodel.wire.messages import (
     AskDenyList,
     AskInventory,
     AskManifest,
+    AskPieces,
     AskPrivate,
     AskSnapshot,
     AskTicket,
@@ -44,6 +45,7 @@ from p2pmodel.wire.messages import (
     Inventory,
     ManifestPage,
     Message,
+    PiecesPage,
     Ping,
     Pong,
     Private,
@@ -54,8 +56,8 @@ from p2pmodel.wire.messages import (
     WarmProgress,
 )
 
-Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskVoucher | AskSnapshot | AskWarm | AskPrivate
-Page = Ticket | DenyListPage | Inventory | ManifestPage | VoucherPage | SnapshotPage | WarmProgress | Private
+Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskVoucher | AskPieces | AskSnapshot | AskWarm | AskPrivate
+Page = Ticket | DenyListPage | Inventory | ManifestPage | VoucherPage | PiecesPage | SnapshotPage | WarmProgress | Private
 
 _SILENCE_MAX_S: Final = HEARTBEAT_S * HEARTBEATS_MISSED_MAX
 _FAREWELL_TIMEOUT_S: Final = 1.0

@@ -7,7 +7,7 @@ What must be known to change this file:
 - Locks are taken in this order: `_files` (one at a time moves files of this blob), the store's own, `_state` (moments).
   Keeper.give_back may be called under any of them.
 - Writes run outside of the locks, one at a time a chunk; a chunk is unmarked before its bytes change and marked after.
-- What we read from the hub ourselves stays as it is until it is dropped: a client may be reading it.
+- What we read from the hub ourselves, or what is proven, stays as it is until it is dropped: a client may be reading it.
 """
 
 from __future__ import annotations
@@ -181,10 +181,10 @@ class DiskBlob:
                 return  # a hedge that lost its race
             if index in self.held and self.digest(index) == digest:
                 if grade is Grade.OWN:
-                    self._marks.vouch(index)
+                    self._marks.raise_to(index, grade)
                 return
             if index in self.own:
-                raise WrongBytesError(f"Chunk {index} of {self.blob.id} is not what we read from the hub.")
+                raise WrongBytesError(f"Chunk {index} of {self.blob.id} is not what we have from the hub.")
             counted = self._unmark(index)
             self._writing.add(index)
         try:
@@ -205,6 +205,13 @@ class DiskBlob:
         except StoreError:
             self._keeper.give_back(len(data))
             raise
+
+    def prove(self, index: int, digest: bytes) -> bool:
+        with self._state:
+            same = not self.sealed and index in self.held and self.digest(index) == digest
+            if same:
+                self._marks.raise_to(index, Grade.ROOT)
+            return same
 
     def confirm(self, index: int) -> bool:
         if index not in self.claimed and index not in self.held:
@@ -250,7 +257,7 @@ class DiskBlob:
         with self._files:
             with self._state:
                 if not self.held.complete:
-                    raise StoreError(f"{self.blob.id} is not complete.")
+                    raise WrongBytesError(f"{self.blob.id} is not complete any more.")
                 if Manifest(self.blob, self._marks.digests).root != seal.root:
                     raise WrongBytesError(f"{self.blob.id} is no longer what was hashed.")
                 self._sealing = not self.sealed

@@ -63,6 +63,9 @@ class Keeping:
             self._unlink_from_trees(changed)
             image.forget_aliases(changed)
         image.begin_with(self._lying_here())
+        for blob, path in layout.piece_files():
+            if blob is None or image.find(blob) is None:  # its file was removed behind our back
+                disk.unlink(path)
 
     def _lying_here(self) -> Iterator[Entry]:
         known, seen = self._index.blobs(), set()
@@ -136,7 +139,8 @@ class Keeping:
     def remove(self, entry: Entry) -> None:
         """A blob that nobody has open, and our links to it. Under the lock."""
         blob, shelf = entry.blob, self._layout.shelf(private=entry.private)
-        for path in (shelf.sealed(blob.id), shelf.partial(blob.id), shelf.record(blob.id), shelf.words(blob.id)):
+        beside = shelf.record(blob.id), shelf.words(blob.id), self._layout.pieces(blob.id)
+        for path in (shelf.sealed(blob.id), shelf.partial(blob.id), *beside):
             self._disk.unlink(path)
         self._unlink_from_trees(blob.id)
         self._let_go(blob)

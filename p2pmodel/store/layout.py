@@ -5,6 +5,7 @@
     partial/<algorithm>-<hex>[.log|.words] on the way in, the record of what is durable, and the words that it came with
     hub/  modelscope/                      cache trees of links over the sealed files
     private/                               the same four again, for this uid alone
+    pieces/<algorithm>-<hex>               lists of sealed files' pieces, of both, for this uid alone
 
 Every name here is made from a checked BlobId: nothing from a hub or a peer becomes a path in this module.
 """
@@ -54,13 +55,13 @@ class Shelf:
         return self.root / "partial"
 
     def partial(self, blob: BlobId) -> Path:
-        return self.partials / f"{blob.algorithm}-{blob.hex}"
+        return self.partials / _file_name(blob)
 
     def record(self, blob: BlobId) -> Path:
-        return self.partials / f"{blob.algorithm}-{blob.hex}{_RECORD_SUFFIX}"
+        return self.partials / f"{_file_name(blob)}{_RECORD_SUFFIX}"
 
     def words(self, blob: BlobId) -> Path:
-        return self.partials / f"{blob.algorithm}-{blob.hex}{_WORDS_SUFFIX}"
+        return self.partials / f"{_file_name(blob)}{_WORDS_SUFFIX}"
 
     def tree(self, hub: Hub) -> Path:
         return self.root / _TREES[hub]
@@ -91,7 +92,7 @@ class Shelf:
     def partial_blobs(self) -> set[BlobId]:
         """Every blob with a partial file or what stands beside one."""
         names = {file.name.removesuffix(_RECORD_SUFFIX).removesuffix(_WORDS_SUFFIX) for file in _listing(self.partials)}
-        return {blob for name in names if (blob := _parsed(":".join(name.rsplit("-", 1)))) is not None}
+        return {blob for name in names if (blob := _named(name)) is not None}
 
 
 class Layout:
@@ -105,12 +106,14 @@ class Layout:
             self.public = Shelf(self.root, private=False)
             self.private = Shelf(self.root / "private", private=True)
             self.index = self.root / "index.sqlite"
+            self._pieces = self.root / "pieces"
             own_directory(self.root, 0o755)
             self._lock = _lock(self.root / "lock")
             try:
                 _check_version(self.root / "VERSION")
                 for shelf in self.shelves():
                     shelf.make()
+                own_directory(self._pieces, _OURS_ALONE)
             except BaseException:
                 self.unlock()
                 raise
@@ -120,6 +123,14 @@ class Layout:
 
     def shelf(self, *, private: bool) -> Shelf:
         return self.private if private else self.public
+
+    def pieces(self, blob: BlobId) -> Path:
+        return self._pieces / _file_name(blob)
+
+    def piece_files(self) -> Iterator[tuple[BlobId | None, Path]]:
+        """Every file with a list, or with what a crash left of one."""
+        for file in _listing(self._pieces):
+            yield _named(file.name), Path(file.path)
 
     def unlock(self) -> None:
         os.close(self._lock)
@@ -206,6 +217,14 @@ def _write_version(path: Path) -> None:
 def _listing(path: Path) -> list[os.DirEntry[str]]:
     with disk_errors(f"reading {path}"), os.scandir(path) as entries:
         return list(entries)
+
+
+def _file_name(blob: BlobId) -> str:
+    return f"{blob.algorithm}-{blob.hex}"
+
+
+def _named(name: str) -> BlobId | None:
+    return _parsed(":".join(name.rsplit("-", 1)))
 
 
 def _parsed(text: str) -> BlobId | None:

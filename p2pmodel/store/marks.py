@@ -105,10 +105,10 @@ class Marks:
         if self.grade(index).may_leave:
             self.own.add(index)
 
-    def vouch(self, index: int) -> None:
-        """We read the same from the hub ourselves."""
-        if self.grade(index) is not Grade.OWN:
-            self._grade(index, Grade.OWN)
+    def raise_to(self, index: int, grade: Grade) -> None:
+        """We read the same from the hub ourselves, or the hub's own root proves it."""
+        if self.grade(index) not in {Grade.OWN, grade}:
+            self._grade(index, grade)
             self.own.add(index)
             self.unrecorded.add(index)
 

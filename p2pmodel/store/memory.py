@@ -28,6 +28,7 @@ from p2pmodel.content import (
     chunk_size,
     chunk_start,
 )
+from p2pmodel.content.pieces import PIECE_ENTRY_BYTES
 from p2pmodel.delivery.ports import BlobState
 from p2pmodel.errors import StoreDamagedError, StoreError, StoreFullError, WrongBytesError
 from p2pmodel.store.inventory import Inventory
@@ -45,6 +46,7 @@ class _File:
     fd: int
     sealed: bool = False
     seal: Seal | None = None
+    pieces: bytes = b""
     recorded: dict[int, Claim] = field(default_factory=dict)
     words: dict[int, Attestation] = field(default_factory=dict)
     checked: set[int] = field(default_factory=set)
@@ -91,13 +93,19 @@ class MemoryBlob:
                 self._mark(index, Claim(digest, grade))
             return
         if index in self.own:
-            raise WrongBytesError(f"Chunk {index} of {self.blob.id} is not what we read from the hub.")
+            raise WrongBytesError(f"Chunk {index} of {self.blob.id} is not what we have from the hub.")
         self._forget(index)
         self._store.may("write")
         os.pwrite(self._file.fd, data, chunk_start(index))
         self._mark(index, Claim(digest, grade))
         if word is not None:
             self._words[index] = word
+
+    def prove(self, index: int, digest: bytes) -> bool:
+        same = not self.sealed and index in self.held and self.digest(index) == digest
+        if same and self.grade(index) is not Grade.OWN:
+            self._mark(index, Claim(digest, Grade.ROOT))
+        return same
 
     def commit(self) -> None:
         try:
@@ -152,7 +160,7 @@ class MemoryBlob:
 
     def finish(self, alias: BlobId | None, seal: Seal) -> None:
         if not self.held.complete:
-            raise StoreError(f"{self.blob.id} is not complete.")
+            raise WrongBytesError(f"{self.blob.id} is not complete any more.")
         if self.manifest().root != seal.root:
             raise WrongBytesError(f"{self.blob.id} is no longer what was hashed.")
         self._store.may("finish")
@@ -290,6 +298,15 @@ class MemoryStore:
 
     def spool(self, size: int) -> MemorySpool:
         return MemorySpool(self, size)
+
+    def pieces(self, blob: BlobId, first: int, count: int) -> bytes:
+        file = self._file(blob)
+        return file.pieces[first * PIECE_ENTRY_BYTES : (first + count) * PIECE_ENTRY_BYTES] if file else b""
+
+    def keep_pieces(self, blob: BlobId, entries: bytes) -> None:
+        file = self._file(blob)
+        if file is not None and file.sealed:
+            file.pieces = entries
 
     def check_room(self, size: int, keep: Collection[BlobId]) -> None:
         """There always is."""

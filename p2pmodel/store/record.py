@@ -25,7 +25,7 @@ _CHECKSUM: Final = struct.Struct(">I")
 HEADER_BYTES: Final = _HEADER.size + _CHECKSUM.size
 ENTRY_BYTES: Final = _ENTRY.size + _CHECKSUM.size
 # What the members vouch for is a matter of the moment, and is not recorded.
-_GRADES: Final[Mapping[int, Grade | None]] = {0: None, 1: Grade.SINGLE, 2: Grade.OWN, 3: Grade.MIRROR}
+_GRADES: Final[Mapping[int, Grade | None]] = {0: None, 1: Grade.SINGLE, 2: Grade.OWN, 3: Grade.MIRROR, 4: Grade.ROOT}
 _GRADE_BYTES: Final = {grade: byte for byte, grade in _GRADES.items()}
 _NO_DIGEST: Final = bytes(32)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from p2pmodel.content import Blob, BlobId, FileEntry, Repo, Seal, Snapshot, chunk_count
 from p2pmodel.delivery.ports import BlobState
 from p2pmodel.errors import StoreError
+from p2pmodel.store import piece_file
 from p2pmodel.store.adoption import Adopted, Candidate
 from p2pmodel.store.adoptions import Adoptions
 from p2pmodel.store.blobs import DiskBlob
@@ -171,6 +172,17 @@ class Store:
                 fresh.add(index)
             self._image.adopt(Entry.whole(blob, fresh, private=True, used=int(self._clock())))
         return True
+
+    # How files are cut (content/pieces.py)
+
+    def pieces(self, blob: BlobId, first: int, count: int) -> bytes:
+        return piece_file.read(self._disk, self.layout.pieces(blob), first, count)
+
+    def keep_pieces(self, blob: BlobId, entries: bytes) -> None:
+        with self._lock:
+            entry = self._image.find(blob)
+        if entry is not None and entry.sealed:
+            piece_file.write(self._disk, self.layout.pieces(blob), entries)
 
     # What peers may know
 

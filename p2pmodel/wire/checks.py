@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from p2pmodel.content import Attestation, BlobId, ChunkMap, Hub, Repo, RepoKind, Voucher, chunk_count
+from p2pmodel.content.pieces import PieceList
+from p2pmodel.limits import PIECES_MAX
 from p2pmodel.wire import messages as m
 from p2pmodel.wire.packed import unpack_entries, unpack_indices, unpack_runs
 
@@ -108,6 +110,12 @@ def _voucher(page: m.VoucherPage) -> None:
     Voucher.from_bytes(page.voucher)
 
 
+def _pieces(page: m.PiecesPage) -> None:
+    count = len(PieceList.read(page.pieces))
+    if not count or page.first + count > PIECES_MAX:
+        raise ValueError(f"{count} pieces from {page.first}")
+
+
 def _repo(question: m.AskSnapshot | m.AskWarm) -> None:
     Repo(Hub.HUGGINGFACE, RepoKind.MODEL, question.name)  # names have one form on all hubs
 
@@ -150,6 +158,8 @@ _CHECKS: Final[Mapping[type[m.Message], Callable[[Any], None]]] = {
     m.ManifestPage: _manifest,
     m.AskVoucher: _blob,
     m.VoucherPage: _voucher,
+    m.AskPieces: _blob,
+    m.PiecesPage: _pieces,
     m.AskSnapshot: _repo,
     m.AskWarm: _repo,
     m.SnapshotPage: _snapshot,

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pmodel.content.attestation import ATTESTATION_BYTES_MAX
+from p2pmodel.content.pieces import PIECE_ENTRY_BYTES
 from p2pmodel.content.voucher import VOUCHER_BYTES
 from p2pmodel.limits import (
     ABILITIES_MAX,
@@ -28,6 +29,8 @@ from p2pmodel.limits import (
     HUB_REST_MAX_S,
     INDICES_PER_MESSAGE_MAX,
     PEERS_PER_MESSAGE_MAX,
+    PIECES_MAX,
+    PIECES_PER_PAGE_MAX,
     RATE_MAX,
     RUNS_PER_MESSAGE_MAX,
     SNAPSHOT_PAGE_BYTES_MAX,
@@ -45,6 +48,7 @@ Counter = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 BlobName = Annotated[bytes, Meta(min_length=33, max_length=33)]
 BlobSize = Annotated[int, Meta(ge=0, le=BLOB_BYTES_MAX)]
 ChunkIndex = Annotated[int, Meta(ge=0, lt=CHUNKS_MAX)]
+PieceIndex = Annotated[int, Meta(ge=0, lt=PIECES_MAX)]
 ChunkMapBytes = Annotated[bytes, Meta(max_length=CHUNKS_MAX // 8)]
 Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -272,6 +276,24 @@ class VoucherPage(Message, tag="voucher", frozen=True, kw_only=True):
     voucher: Annotated[bytes, Meta(min_length=VOUCHER_BYTES, max_length=VOUCHER_BYTES)]
 
 
+class AskPieces(Message, tag="ask_pieces", frozen=True, kw_only=True):
+    """Ability `pieces`: asks whoever has sealed a blob how Xet cuts it, from piece `first` on. The asker goes on until it has
+    all, so that nobody has a long list in memory for another."""
+
+    request: RequestId
+    blob: BlobName
+    first: PieceIndex
+
+
+class PiecesPage(Message, tag="pieces", frozen=True, kw_only=True):
+    """Pieces from `first` on, 36 bytes each: (hash, u32 length), as many as there are and fit. Nothing vouches for them: their
+    root has to be the hub's."""
+
+    request: RequestId
+    first: PieceIndex
+    pieces: Annotated[bytes, Meta(max_length=PIECE_ENTRY_BYTES * PIECES_PER_PAGE_MAX)]
+
+
 class AskSnapshot(Message, tag="ask_snapshot", frozen=True, kw_only=True):
     """Closed clusters only: the listing of a repo at a revision, as the peer's hub told it."""
 
@@ -385,5 +407,5 @@ PROBLEM_CODES: Final = ("unknown_message", "not_held", "busy", "bad_request", "b
 MESSAGES: Final[tuple[type[Message], ...]] = (
     Hello, Attach, Attached, AskTicket, Ticket, Ping, Pong, Peers, AskDenyList, DenyListPage, AskInventory, Inventory,
     Interest, Have, Held, Claims, BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskVoucher, VoucherPage,
-    AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private, Get, Chunk, Problem, Bye,
+    AskPieces, PiecesPage, AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private, Get, Chunk, Problem, Bye,
 )  # fmt: skip

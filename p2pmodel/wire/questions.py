@@ -15,6 +15,7 @@ from p2pmodel.wire.messages import (
     AskDenyList,
     AskInventory,
     AskManifest,
+    AskPieces,
     AskPrivate,
     AskSnapshot,
     AskTicket,
@@ -26,6 +27,7 @@ from p2pmodel.wire.messages import (
     Inventory,
     ManifestPage,
     Message,
+    PiecesPage,
     Private,
     SnapshotPage,
     Ticket,
@@ -135,6 +137,17 @@ class _VoucherAnswer:
         return True
 
 
+class _PiecesAnswer:
+    def __init__(self, question: AskPieces) -> None:
+        self._first = question.first
+
+    def complete_with(self, answer: Any) -> bool:  # noqa: ANN401
+        _expect(answer, PiecesPage)
+        if answer.first != self._first:
+            raise ValueError(f"pieces from {answer.first} instead of {self._first}")
+        return True
+
+
 class _SnapshotAnswer:
     def __init__(self) -> None:
         self._bytes = 0
@@ -197,10 +210,15 @@ _ANSWERS: Final[Mapping[type[Message], Callable[[Any], _Answer]]] = {
     AskInventory: _InventoryAnswer,
     AskManifest: lambda _: _ManifestAnswer(),
     AskVoucher: lambda _: _VoucherAnswer(),
+    AskPieces: _PiecesAnswer,
     AskSnapshot: lambda _: _SnapshotAnswer(),
     AskWarm: lambda _: _WarmAnswer(),
     AskPrivate: lambda _: _PrivateAnswer(),
     Get: _ChunksAnswer,
 }
-Question = AskTicket | AskDenyList | AskInventory | AskManifest | AskVoucher | AskSnapshot | AskWarm | AskPrivate | Get
-Page = Ticket | DenyListPage | Inventory | ManifestPage | VoucherPage | SnapshotPage | WarmProgress | Private | Chunk
+Question = (
+    AskTicket | AskDenyList | AskInventory | AskManifest | AskVoucher | AskPieces | AskSnapshot | AskWarm | AskPrivate | Get
+)
+Page = (
+    Ticket | DenyListPage | Inventory | ManifestPage | VoucherPage | PiecesPage | SnapshotPage | WarmProgress | Private | Chunk
+)

@@ -14,6 +14,7 @@ from p2pmodel.wire.messages import (
     AskDenyList,
     AskInventory,
     AskManifest,
+    AskPieces,
     AskPrivate,
     AskSnapshot,
     AskTicket,
@@ -38,6 +39,7 @@ from p2pmodel.wire.messages import (
     ManifestPage,
     Message,
     Peers,
+    PiecesPage,
     Ping,
     Pong,
     Private,
@@ -103,8 +105,8 @@ _GOING_ON: Final[Mapping[State, Row]] = {
 }
 _LINK_TALK: Final[tuple[type[Message], ...]] = (
     AskTicket, Ticket, Ping, Pong, Peers, AskDenyList, DenyListPage, AskInventory, Inventory, Interest, Have, Held, Claims,
-    BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskVoucher, VoucherPage, AskSnapshot, SnapshotPage, AskWarm,
-    WarmProgress, AskPrivate, Private,
+    BadChunk, HubBusy, Attest, Audit, AskManifest, ManifestPage, AskVoucher, VoucherPage, AskPieces, PiecesPage,
+    AskSnapshot, SnapshotPage, AskWarm, WarmProgress, AskPrivate, Private,
 )  # fmt: skip
 
 TABLE: Final[Mapping[State, Row]] = {

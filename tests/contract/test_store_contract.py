@@ -7,8 +7,11 @@ import pytest
 from fakes.stores import COMMIT, REPO, InMemory, OnDisk, read, sample, seal_of, word_for
 
 from p2pmodel.content import Blob, ChunkMap, FileEntry, Grade, Hub, Repo, RepoKind, Snapshot, chunk_digest
-from p2pmodel.errors import StoreError
+from p2pmodel.content.pieces import PIECE_ENTRY_BYTES, piece_entry
+from p2pmodel.errors import StoreError, WrongBytesError
+from p2pmodel.limits import CHUNK_BYTES
 
+PIECES = b"".join(piece_entry(b"piece %d" % number) for number in range(3))
 ONE = sample(1)
 OTHER = sample(2)
 SMALL = sample(3, 700, "git-sha1")
@@ -63,6 +66,35 @@ def test_only_a_chunk_of_grade_own_is_own_and_a_second_write_can_make_it_so(stor
     assert 0 in stored.own
     ONE.write(stored, [0], Grade.SINGLE)
     assert 0 in stored.own
+    stored.close()
+
+
+def test_a_proof_makes_a_chunk_own_without_a_write_and_lasts(house):
+    stored = house.store.open(ONE.blob, private=False)
+    ONE.write(stored, [0], Grade.SINGLE)
+    ONE.write(stored, [1], Grade.OWN)
+    assert not stored.prove(0, ONE.digest(1)), "it is another chunk by now"
+    assert 0 not in stored.own
+    assert stored.prove(0, ONE.digest(0))
+    assert stored.prove(1, ONE.digest(1))
+    assert (0 in stored.own, stored.grade(0), stored.grade(1)) == (True, Grade.ROOT, Grade.OWN)
+    with pytest.raises(WrongBytesError):
+        stored.write(0, memoryview(bytes(CHUNK_BYTES)), chunk_digest(bytes(CHUNK_BYTES)), Grade.SINGLE)
+    stored.commit()
+    stored = house.crash().open(ONE.blob, private=False)
+    assert stored.confirm(0)
+    assert (0 in stored.own, stored.grade(0)) == (True, Grade.ROOT)
+    ONE.write(stored, [0], Grade.OWN)
+    assert stored.grade(0) is Grade.OWN
+    stored.close()
+
+
+def test_what_is_not_here_or_sealed_cannot_be_proven(store):
+    stored = store.open(ONE.blob, private=False)
+    assert not stored.prove(0, ONE.digest(0))
+    ONE.write(stored)
+    stored.finish(None, seal_of(stored))
+    assert not stored.prove(0, ONE.digest(0))
     stored.close()
 
 
@@ -488,6 +520,30 @@ def test_stores_with_the_same_public_blobs_have_the_same_digest(house):
     assert len(house.store.inventory()[1]) == 16
     assert house.store.inventory()[1] == other.store.inventory()[1] == house.restart().inventory()[1]
     other.close()
+
+
+# How files are cut
+
+
+def test_the_list_of_a_sealed_blobs_pieces_is_kept_beside_it(house):
+    ONE.put(house.store)
+    assert house.store.pieces(ONE.blob.id, 0, 10) == b""
+    house.store.keep_pieces(ONE.blob.id, PIECES[PIECE_ENTRY_BYTES:])
+    house.store.keep_pieces(ONE.blob.id, PIECES)
+    store = house.restart()
+    assert store.pieces(ONE.blob.id, 0, 10) == PIECES
+    assert store.pieces(ONE.blob.id, 1, 1) == PIECES[PIECE_ENTRY_BYTES : 2 * PIECE_ENTRY_BYTES]
+    assert store.pieces(ONE.blob.id, 3, 10) == b""
+    store.open(ONE.blob, private=False).close()
+    assert store.pieces(ONE.blob.id, 0, 1)
+
+
+def test_what_is_not_sealed_has_no_list(store):
+    store.keep_pieces(OTHER.blob.id, PIECES)
+    stored = store.open(OTHER.blob, private=False)
+    store.keep_pieces(OTHER.blob.id, PIECES)
+    assert store.pieces(OTHER.blob.id, 0, 1) == b""
+    stored.close()
 
 
 # What hubs said

@@ -16,7 +16,15 @@ from p2pmodel.wire.messages import MESSAGES, PROBLEM_CODES, PeerAddress
 PROTOCOL = Path(__file__).parents[2] / "protocol"
 CHAPTERS = sorted(PROTOCOL.glob("*.md"))
 SECTIONS = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", (PROTOCOL / "messages.md").read_text(), re.DOTALL | re.MULTILINE))
-_POWERS = {2**63 - 1: "2^63-1", 2**40: "2^40", 2**32 - 1: "2^32-1", 2**22: "2^22", 2**18: "2^18", 2**18 - 1: "2^18-1"}
+_POWERS = {
+    2**63 - 1: "2^63-1",
+    2**40: "2^40",
+    2**32 - 1: "2^32-1",
+    2**22: "2^22",
+    2**20 - 1: "2^20-1",
+    2**18: "2^18",
+    2**18 - 1: "2^18-1",
+}
 
 
 def _number(value: float) -> str:

@@ -61,7 +61,7 @@ class PeerEvents(Protocol):
         """Interest, Have, Held, Claims, BadChunk, HubBusy."""
 
     async def answer(self, peer: NodeId, question: Message) -> Sequence[Message]:
-        """AskInventory, AskManifest, AskVoucher, AskSnapshot, AskWarm, AskPrivate: the pages, or one Problem."""
+        """AskInventory, AskManifest, AskVoucher, AskPieces, AskSnapshot, AskWarm, AskPrivate: the pages, or one Problem."""
 
     async def seed(self, peer: NodeId, blob: Blob, index: int) -> Span | None:
         """A chunk for a peer, checked; None if it is not held (or not for this peer)."""

@@ -60,6 +60,9 @@ class StoredBlob(Protocol):
         chunk, which clients may be reading, is never replaced: raises WrongBytesError for other bytes. Raises StoreFullError,
         StoreError as well."""
 
+    def prove(self, index: int, digest: bytes) -> bool:
+        """A held chunk with this digest is what the hub's own root says: grade ROOT. False if it is no longer here."""
+
     def commit(self) -> None:
         """Group commit: sync data, append to the record, sync. What was held before the call is durable after it."""
 
@@ -114,6 +117,13 @@ class Store(Protocol):
 
     def spool(self, size: int) -> Spool:
         """Room for so many bytes that nobody has proven yet. Raises StoreFullError, StoreError."""
+
+    def pieces(self, blob: BlobId, first: int, count: int) -> bytes:
+        """Of the list of a sealed blob's pieces, so many entries from piece `first` on (content/pieces.py); as many as there
+        are, none without a list. Raises StoreError."""
+
+    def keep_pieces(self, blob: BlobId, entries: bytes) -> None:
+        """The list of a sealed blob's pieces; gone with the blob. Raises StoreError."""
 
     def check_room(self, size: int, keep: Collection[BlobId]) -> None:
         """Raises StoreFullError if so many more bytes cannot come beside the blobs of `keep`; evicts nothing."""

@@ -87,6 +87,7 @@ def test_a_word_for_chunks_that_cannot_be_is_none(first, count):
 def test_the_table_of_grades():
     rights = {grade: (grade.proves, grade.signs, grade.may_leave) for grade in Grade}
     assert rights == {
+        Grade.ROOT: (True, None, True),
         Grade.OWN: (True, Level.WITNESS, True),
         Grade.QUORUM: (False, None, True),
         Grade.SINGLE: (False, None, False),

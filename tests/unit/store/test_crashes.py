@@ -10,6 +10,7 @@ import pytest
 from fakes.stores import FaultyDisk, Killed, OnDisk, Sample, sample, seal_of, word_for
 
 from p2pmodel.content import Grade, chunk_digest
+from p2pmodel.content.pieces import piece_entry
 from p2pmodel.errors import StoreError, StoreFullError
 from p2pmodel.limits import CHUNK_BYTES
 from p2pmodel.store import Store
@@ -19,6 +20,7 @@ BIG = sample(1, CHUNK_BYTES + 5)
 HIDDEN = sample(2, 900, "git-sha1")
 TWIN = sample(2, 900, "sha256")
 OTHER = sample(3, 800)
+PIECES = piece_entry(b"some") + piece_entry(b"more")
 
 
 def life(store, say):
@@ -33,6 +35,7 @@ def life(store, say):
     stored.finish(None, seal_of(stored))
     say("sealed")
     stored.close()
+    store.keep_pieces(BIG.blob.id, PIECES)
     hidden = store.open(HIDDEN.blob, private=True)
     HIDDEN.write(hidden)
     hidden.commit()
@@ -89,6 +92,7 @@ def judge(house, said):
     """The next run: promises are kept, and the same life can be lived to its end without a manual step."""
     store = house.start()
     held = held_after_confirming(store, BIG)
+    assert store.pieces(BIG.blob.id, 0, 10) in {b"", PIECES}
     if "one chunk" in said:
         assert 1 in held
     if "both chunks" in said and "hidden" not in said:
