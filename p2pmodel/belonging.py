@@ -12,6 +12,7 @@ from p2pmodel import config
 from p2pmodel.content import Circle, NodeId
 from p2pmodel.delivery.blocking import in_thread
 from p2pmodel.delivery.court import ATTEST
+from p2pmodel.delivery.piece_lists import PIECES
 from p2pmodel.delivery.ports import NOWHERE, Sharing
 from p2pmodel.delivery.private import PRIVATE
 from p2pmodel.delivery.vouching import VOUCHER
@@ -38,8 +39,8 @@ def who_we_are(settings: Settings) -> tuple[Identity, LiveMembership | None]:
 def abilities(membership: LiveMembership, settings: Settings) -> tuple[str, ...]:
     """What we can do for members, where they are more than whoever is on the subnet."""
     if not membership.now.current.keeps_strangers_out:
-        return (ATTEST,)
-    members = (ATTEST, VOUCHER, WARM)
+        return (ATTEST, PIECES)
+    members = (ATTEST, PIECES, VOUCHER, WARM)
     return members if settings.cluster.private_sharing == "off" else (*members, PRIVATE)
 
 

@@ -55,6 +55,7 @@ class DownloadReport(msgspec.Struct, kw_only=True):
     files: list[FileReport] = []
     vouchers: int = 0  # members that vouch for it
     vouched: bool = False  # and they are enough
+    proven: bool = False  # by the hub's own root, as its chunks come
     rate: float = 0.0
     eta_s: float | None = None
     cluster: ClusterReport = msgspec.field(default_factory=ClusterReport)

@@ -99,6 +99,8 @@ def _transfer(download: DownloadReport) -> str:
         f"{name}  {share:4.0%} of {amount(download.bytes)} ({given})",
         f"  {amount(download.rate)}/s, {_left(download.eta_s)} here{_elsewhere(download.cluster)}",
     ]
+    if download.proven:
+        lines.append("  proven by the hub's own root, piece by piece: its bytes leave as they come")
     if download.vouchers:
         lines.append(f"  vouched for by {download.vouchers}: {'its bytes leave' if download.vouched else 'not enough yet'}")
     for source in download.sources:

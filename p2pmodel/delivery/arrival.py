@@ -208,7 +208,7 @@ class FlightSink:
         if self._kind == "peer":
             self._arrivals.trial.landed(index, digest, NodeId(self._flight.source))
         elif grade.proves:
-            self._arrivals.trial.own_read(index, digest, replaced=replaces is not None)
+            self._arrivals.trial.proven(index, digest, replaced=replaces is not None)
         else:
             self._arrivals.trial.mirror_only = True
         self._arrivals.landed(index, len(data), self._flight.source, upgrade=upgrade)

@@ -17,6 +17,7 @@ from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.intake import Intake
 from p2pmodel.delivery.live import tell_download
 from p2pmodel.delivery.pace import Urgency
+from p2pmodel.delivery.piece_lists import PieceLists
 from p2pmodel.delivery.ports import Location, Part, Progress, Selection, Surroundings, WarmStep
 from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.delivery.publications import Publications
@@ -55,10 +56,20 @@ class Delivery:
         intake = Intake(around, self._disclosure)
         self._uploads = Uploads(around, self._catalog, intake)
         self._xorbs = Xorbs(around, intake)
-        self.downloads = Downloads(around, self._herald, self._court, sharing, self._disclosure, intake.settled)
+        self._lists = PieceLists(around, self._shelf, lambda: self.downloads.client_waits)
+        self.downloads = Downloads(around, self._herald, self._court, sharing, self._disclosure, intake.settled, self._lists)
         self._warming = Warming(around, self._catalog, self._prefetch)
         self.seeding = Seeding(
-            around, self.downloads, self._herald, self._shelf, self._warming, sharing, self._court, self.publications, boot
+            around,
+            self.downloads,
+            self._herald,
+            self._shelf,
+            self._warming,
+            sharing,
+            self._court,
+            self.publications,
+            self._lists,
+            boot,
         )
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -74,6 +85,7 @@ class Delivery:
                 nursery.start_soon(self._court.run)
                 nursery.start_soon(self._herald.run)
                 nursery.start_soon(self._shelf.run)
+                nursery.start_soon(self._lists.run)
                 nursery.start_soon(self.seeding.run)
                 task_status.started()
                 await trio.sleep_forever()

@@ -24,6 +24,7 @@ from p2pmodel.delivery.meter import Meter
 from p2pmodel.delivery.pace import Urgency
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
+from p2pmodel.delivery.proving import Proving
 from p2pmodel.delivery.vouching import Vouching
 from p2pmodel.errors import (
     P2pmodelError,
@@ -95,6 +96,16 @@ class Download:
         )
         self.vouching = Vouching(stored, self.trial, around, court, self._bells.tell)
         self.arrivals.vouched = self.vouching.covers
+        self.proving = Proving(
+            stored,
+            self.swarm,
+            self.trial,
+            around,
+            locations,
+            client_waits=lambda: self.users[Urgency.CLIENT] > 0,
+            change=self.change,
+            changed=self._bells.tell,
+        )
 
     # For those who wait
 
@@ -109,7 +120,7 @@ class Download:
 
     def settled(self, now: float) -> bool:
         """Whether it is known what the peers hold and want."""
-        return self.over or (self._started and self.swarm.settled(now) and self.vouching.settled)
+        return self.over or (self._started and self.swarm.settled(now) and self.vouching.settled and self.proving.settled)
 
     def wake(self) -> None:
         """Facts changed that concern everybody: whoever waits looks again."""
@@ -160,6 +171,8 @@ class Download:
             self._lanes.open_to_hub(nursery, self._around.upstreams.source(self.locations))
         if self.vouching.on:
             nursery.start_soon(self.vouching.run)
+        if self.proving.on:
+            nursery.start_soon(self.proving.run)
         for peer in self._around.neighbours.linked():
             self.peer_linked(peer)
         self._started = True
@@ -301,6 +314,7 @@ class Download:
         self.swarm.left(peer)
         self.audit.joined(peer, 0)
         self.vouching.gone(peer)
+        self.proving.gone(peer)
         self._followed -= {peer}
         self._others_changed()
 
@@ -314,6 +328,7 @@ class Download:
             self._around.neighbours.send(node, self.interest(on=False))
         self.swarm.left(node)
         self.vouching.gone(node)
+        self.proving.gone(node)
         self._followed -= {node}
         lost = self.trial.banned(node) if self._court.convicted(node) else []
         if lost and self._nursery is not None and not self._finishing and not self.audit.keeps(lost):
@@ -321,6 +336,8 @@ class Download:
         self._others_changed()
 
     async def _drop(self, chunks: list[int]) -> None:
+        if self._finishing or self.stored.sealed:
+            return  # what they were has been found right meanwhile
         await self._around.blocking(self.stored.drop, chunks)
         self.sealing.restart()
         self.wake()
@@ -373,6 +390,8 @@ class Download:
         chunks = ChunkMap.from_bytes(self.swarm.chunks, message.chunks)
         self.swarm.has(peer, chunks, sealed=message.sealed, wanted=message.wanted, now=now)
         testimony = self.trial.testimony
+        if message.sealed:
+            self.proving.met(peer)
         if message.sealed and self.vouching.on:
             self.vouching.met(peer)
         elif message.sealed and testimony.followed is None and testimony.wants(peer) and self._nursery is not None:

@@ -14,6 +14,7 @@ from p2pmodel.delivery.disclosure import Disclosure
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.pace import Urgency
+from p2pmodel.delivery.piece_lists import PieceLists
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.delivery.tasks import Tasks
@@ -32,6 +33,7 @@ class Downloads:
         sharing: PrivateSharing,
         disclosure: Disclosure,
         settled: Callable[[BlobId], Awaitable[None]],
+        lists: PieceLists,
     ) -> None:
         self.statistics = ArrivalStatistics({}, {})
         self._around = around
@@ -41,6 +43,7 @@ class Downloads:
         self._disclosure = disclosure
         disclosure.on_withdrawn = self._withdrawn
         self._settled = settled
+        self._lists = lists
         self._active: dict[BlobId, Download] = {}
         self._tasks = Tasks()
         self.run = self._tasks.run
@@ -96,6 +99,9 @@ class Downloads:
     async def _run(self, download: Download, stored: StoredBlob) -> None:
         try:
             await download.run()
+            if stored.sealed:
+                took_part = download.swarm.availability.peers
+                await self._lists.sealed(stored.blob, download.proving.pieces, download.locations, took_part)
         finally:
             self._forget(download)
             self._send_interest(download, on=False)
@@ -119,6 +125,11 @@ class Downloads:
         for peer in self._around.neighbours.linked():
             if download.may_join(peer):
                 self._around.neighbours.send(peer, download.interest(on=on))
+
+    @property
+    def client_waits(self) -> bool:
+        """For bytes that are not all here yet."""
+        return any(download.users[Urgency.CLIENT] for download in self.active)
 
     # What peers say
 

@@ -35,6 +35,7 @@ def tell_download(download: Download, around: Surroundings) -> Json:
         "holders": sum(bool(view.held) for view in swarm.availability.peers.values()),
         "vouchers": download.vouching.members,
         "vouched": download.vouching.agreed,
+        "proven": download.proving.pieces is not None,
         "orders": len(swarm.ledger.flights),
         "rate": round(rate),
         "eta_s": _eta(swarm.chunks - len(download.stored.held), rate),

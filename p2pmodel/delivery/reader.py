@@ -1,9 +1,9 @@
 """A range of a file on its way to a client: in order, and never a byte that may not leave yet (DESIGN §9.1).
 
-A sealed file's bytes may leave at once. Else the reader looks at what the swarm knows: where enough members vouch for the
-blob, the range streams in order as its chunks come; where nobody else holds or wants it, it streams from our own read of the
-hub; a small range of a large file is read from the hub by ourselves, unless peers bring the whole file about as soon;
-everything else waits, before the headers, until the range may leave.
+A sealed file's bytes may leave at once. Else the reader looks at what the swarm knows: where the hub's own root proves what
+peers give, or enough members vouch for the blob, the range streams in order as its chunks come; where nobody else holds or
+wants it, it streams from our own read of the hub; a small range of a large file is read from the hub by ourselves, unless
+peers bring the whole file about as soon; everything else waits, before the headers, until the range may leave.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.ports import Span, StoredBlob
 from p2pmodel.errors import StoreDamagedError, UnavailableError, WrongBytesError
-from p2pmodel.limits import CHUNK_BYTES, RANGE_WAIT_S, READER_WINDOW_CHUNKS, SMALL_RANGE_BYTES
+from p2pmodel.limits import CHUNK_BYTES, LARGE_BLOB_BYTES, RANGE_WAIT_S, READER_WINDOW_CHUNKS, SMALL_RANGE_BYTES
 
-_LARGE_BLOB_BYTES: Final = 4 * SMALL_RANGE_BYTES  # below, waiting for the whole file costs about what the range would
 _SPAN_CHUNKS_MAX: Final = 16  # 64 MiB: one thread hop and one fstat a chunk, then a long sendfile
 
 
@@ -57,7 +56,7 @@ class BlobReader:
         while not download.settled(trio.current_time()):
             await download.change(until=download.swarm.wake_at(trio.current_time()))
         self._began = trio.current_time()
-        self._small = self._stop - self._position <= SMALL_RANGE_BYTES and download.blob.size > _LARGE_BLOB_BYTES
+        self._small = self._stop - self._position <= SMALL_RANGE_BYTES and download.blob.size > LARGE_BLOB_BYTES
         self._choose(download)
         self._ask(download)
         while not self._may_leave(self._chunks[:1] if self._streams else self._chunks):
@@ -66,11 +65,12 @@ class BlobReader:
                 self._ask(download)
 
     def _choose(self, download: Download) -> bool:
-        """Whether the bytes will come in another way than was thought: as members vouch for them, or by our own read, once the
-        others are gone, or slower than it seemed."""
+        """Whether the bytes will come in another way than was thought: as they are proven or members vouch for them, or by our
+        own read, once the others are gone, or slower than it seemed."""
         before = self._streams, self._own_read
         last = download.swarm.chunks - 1  # which nobody's word lets leave
-        if not self._own_read and download.vouching.agreed and not (self._small and last in self._chunks):
+        vouched = download.vouching.agreed and not (self._small and last in self._chunks)
+        if not self._own_read and (download.proving.pieces is not None or vouched):
             self._streams = True
         elif download.swarm.solo or (self._small and not self._peers_will_do(download)):
             self._streams = self._own_read = True
@@ -85,7 +85,8 @@ class BlobReader:
         if self._own_read:
             download.swarm.reads.begin(id(self), first, own=True)
         else:
-            download.swarm.reads.begin(id(self), first[:READER_WINDOW_CHUNKS], own=False)
+            window = download.proving.needed(first[:READER_WINDOW_CHUNKS])
+            download.swarm.reads.begin(id(self), window, own=False)
         download.wake()
 
     async def next_span(self) -> Span | None:

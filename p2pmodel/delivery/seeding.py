@@ -29,6 +29,7 @@ from p2pmodel.delivery.evidence import Evidence
 from p2pmodel.delivery.herald import Herald, claims_of
 from p2pmodel.delivery.listings import hearsay_key, listing_pages, sign_listing
 from p2pmodel.delivery.manifests import manifest_pages
+from p2pmodel.delivery.piece_lists import PieceLists
 from p2pmodel.delivery.ports import BlobState, Span, StoredBlob, Surroundings
 from p2pmodel.delivery.private import PrivateSharing
 from p2pmodel.delivery.publications import Publications
@@ -39,6 +40,7 @@ from p2pmodel.limits import ENTRIES_PER_PAGE_MAX, INVENTORY_ENTRIES_MAX, SNAPSHO
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
+    AskPieces,
     AskPrivate,
     AskSnapshot,
     AskVoucher,
@@ -53,6 +55,7 @@ from p2pmodel.wire.messages import (
     Interest,
     Inventory,
     Message,
+    PiecesPage,
     Problem,
     VoucherPage,
 )
@@ -79,6 +82,7 @@ class Seeding:
         sharing: PrivateSharing,
         court: Court,
         publications: Publications,
+        lists: PieceLists,
         boot: bytes,
     ) -> None:
         self._around = around
@@ -89,6 +93,7 @@ class Seeding:
         self._sharing = sharing
         self._court = court
         self._publications = publications
+        self._lists = lists
         self._boot = boot
         self.first_link = trio.Event()
         self._evidence = Evidence(around, court, shelf)
@@ -186,6 +191,8 @@ class Seeding:
                 return await self._manifest(peer, question)
             case AskVoucher():
                 return [await self._voucher(peer, question)]
+            case AskPieces():
+                return [await self._pieces(peer, question)]
             case AskSnapshot():
                 return await self._snapshot(question)
             case AskWarm():
@@ -311,6 +318,12 @@ class Seeding:
             async with self._shelf.borrow(state.blob, private=state.private) as stored:
                 if (voucher := self._court.vouch(stored, peer)) is not None:
                     return VoucherPage(request=question.request, voucher=voucher.to_bytes())
+        return Problem(request=question.request, code="not_held")
+
+    async def _pieces(self, peer: NodeId, question: AskPieces) -> Message:
+        state = self._sharing.visible(peer, BlobId.from_bytes(question.blob))
+        if state is not None and state.sealed and (pieces := await self._lists.page(state, question.first)):
+            return PiecesPage(request=question.request, first=question.first, pieces=pieces)
         return Problem(request=question.request, code="not_held")
 
     async def _snapshot(self, question: AskSnapshot) -> Sequence[Message]:

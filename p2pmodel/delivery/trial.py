@@ -183,8 +183,8 @@ class Trial:
 
     # What is proven
 
-    def own_read(self, index: int, digest: bytes, *, replaced: bool) -> None:
-        """The hub itself gave us this chunk."""
+    def proven(self, index: int, digest: bytes, *, replaced: bool = False) -> None:
+        """The hub itself gave us this chunk, or its root proves it."""
         self.replaced += replaced
         for word in self.testimony.words_against(index, digest):
             self._court.convict(word, self._court.sign(self._stored, self._stored.blob, index))

@@ -12,7 +12,7 @@ from p2pmodel.swarm.availability import Availability, PeerView
 from p2pmodel.swarm.ledger import Flight, Ledger
 from p2pmodel.swarm.rates import Rates
 from p2pmodel.swarm.reasons import HubReason
-from p2pmodel.swarm.rendezvous import run_length, run_owners
+from p2pmodel.swarm.rendezvous import line_for, run_length, run_owners
 from p2pmodel.swarm.standing import Ban, Standing, Why
 from p2pmodel.swarm.swarm import CROSSING_S, HUB, SourceName, Swarm
 from p2pmodel.swarm.turns import HUB_STREAMS
@@ -32,6 +32,7 @@ __all__ = [
     "Standing",
     "Swarm",
     "Why",
+    "line_for",
     "run_length",
     "run_owners",
 ]

@@ -1,0 +1,129 @@
+"""How the files that are sealed here are cut (content/pieces.py): told to whoever asks, and found out in the background, one
+file at a time, behind everything else.
+
+A list is made where it will be of use: after a seal by one of those who brought the file in together, and by whoever is asked
+for one that is not here. It needs nobody's trust: who gets it holds its root against the hub's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import structlog
+import trio
+
+from p2pmodel.content import Blob, BlobId, Hub, NodeId, PieceList, chunk_count, chunk_size
+from p2pmodel.content.cutting import Cutter
+from p2pmodel.delivery.ports import BlobState, Location, StoredBlob, Surroundings
+from p2pmodel.delivery.shelf import Shelf
+from p2pmodel.errors import StoreError
+from p2pmodel.limits import LARGE_BLOB_BYTES, PIECE_LISTS_DUE_MAX, PIECES_MAX, PIECES_PER_PAGE_MAX
+from p2pmodel.swarm import line_for
+
+PIECES: Final = "pieces"  # the ability
+_LOOK_S: Final = 1.0  # between two looks at whether a client still waits
+
+log = structlog.get_logger()
+
+
+class PieceLists:
+    """`busy`: whether a client waits for bytes that are on their way in."""
+
+    def __init__(self, around: Surroundings, shelf: Shelf, busy: Callable[[], bool]) -> None:
+        self._around = around
+        self._shelf = shelf
+        self._busy = busy
+        self._due: dict[BlobId, Sequence[Location]] = {}  # where the hub can be asked for the root, if that is known
+        self._news = trio.Event()
+
+    async def page(self, state: BlobState, first: int) -> bytes:
+        """Of the list of a sealed blob; b"" if there is none, but then there will be. Raises StoreError."""
+        entries = await self._around.blocking(self._around.store.pieces, state.blob.id, first, PIECES_PER_PAGE_MAX)
+        if not entries and first == 0:
+            self._want(state.blob, ())
+        return entries
+
+    async def sealed(
+        self, blob: Blob, pieces: PieceList | None, locations: Sequence[Location], took_part: Iterable[NodeId]
+    ) -> None:
+        """A blob was brought in; `pieces` is the list by which it was proven, if it was."""
+        if pieces is not None:
+            await self._keep(blob.id, pieces)
+        elif cut_by_xet(locations) and self._is_first(blob, took_part):
+            self._want(blob, locations)
+
+    def _is_first(self, blob: Blob, others: Iterable[NodeId]) -> bool:
+        neighbours = self._around.neighbours
+        weights = {neighbours.weight(peer) for peer in others if neighbours.able(peer, PIECES)}
+        return line_for(blob.id, {neighbours.own_weight(), *weights})[0] == neighbours.own_weight()
+
+    def _want(self, blob: Blob, locations: Sequence[Location]) -> None:
+        if blob.size > LARGE_BLOB_BYTES and len(self._due) < PIECE_LISTS_DUE_MAX:
+            self._due.setdefault(blob.id, locations)
+            self._news.set()
+
+    # Making them
+
+    async def run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            while self._due:
+                blob, locations = next(iter(self._due.items()))
+                try:
+                    await self._make(blob, locations)
+                except StoreError as error:
+                    log.warning("pieces_not_listed", blob=str(blob), reason=str(error))
+                finally:
+                    del self._due[blob]
+
+    async def _make(self, blob: BlobId, locations: Sequence[Location]) -> None:
+        state = self._around.store.find(blob)
+        known = await self._around.blocking(self._around.store.pieces, blob, 0, 1)
+        if known or state is None or not state.sealed:
+            return
+        root = await self._around.upstreams.xet_root(locations, state.blob) if locations else None
+        if locations and root is None:
+            return  # the hub does not keep it by Xet
+        pieces = await self._cut(state)
+        if pieces is None or len(pieces) > PIECES_MAX:
+            return
+        if root is not None and await self._around.quiet(pieces.root) != root:
+            log.warning("pieces_unlike_the_hubs", blob=str(blob))  # it cuts otherwise than we do by now
+            return
+        await self._keep(blob, pieces)
+
+    async def _cut(self, state: BlobState) -> PieceList | None:
+        """None if it is found damaged meanwhile."""
+        cutter = Cutter()
+        async with self._shelf.borrow(state.blob, private=state.private) as stored:
+            for chunk in range(chunk_count(state.blob.size)):
+                while self._busy():  # noqa: ASYNC110  # nobody need be woken for this
+                    await trio.sleep(_LOOK_S)
+                async with self._around.buffers.take() as buffer:
+                    if not await self._around.quiet(_feed, cutter, stored, chunk, buffer):
+                        return None
+        return await self._around.quiet(cutter.finish)
+
+    async def _keep(self, blob: BlobId, pieces: PieceList) -> None:
+        try:
+            await self._around.blocking(self._around.store.keep_pieces, blob, pieces.entries)
+        except StoreError as error:
+            log.warning("pieces_not_kept", blob=str(blob), reason=str(error))
+        else:
+            log.info("pieces_listed", blob=str(blob), pieces=len(pieces))
+
+
+def cut_by_xet(locations: Iterable[Location]) -> bool:
+    """Whether there may be a root: one hub keeps its files so."""
+    return any(location.repo.hub is Hub.HUGGINGFACE for location in locations)
+
+
+def _feed(cutter: Cutter, stored: StoredBlob, chunk: int, buffer: memoryview) -> bool:
+    data = buffer[: chunk_size(stored.blob.size, chunk)]
+    if not stored.sealed or not stored.check(chunk):
+        return False
+    stored.read_into(chunk, data)
+    cutter.feed(data)
+    return True
