@@ -21,6 +21,7 @@ from p2pmodel import sd
 from p2pmodel.config_file import Lines, parse
 from p2pmodel.content.naming import Hub
 from p2pmodel.errors import ConfigError
+from p2pmodel.own_address import is_own
 from p2pmodel.settings import KEYS, SECTIONS, AliasSettings, GatewaySettings, HostPort, Settings, UpstreamSettings, keys_of, url
 
 __all__ = [
@@ -329,8 +330,8 @@ def _is_own_gateway(endpoint: str, gateway: GatewaySettings) -> bool:
     parts = urlsplit(endpoint)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     listening = [listen for listen in (gateway.listen, gateway.tls_listen) if listen]
-    hosts = _LOOPBACK | {socket.gethostname(), *gateway.allowed_hosts, *(listen.host for listen in listening)}
-    return parts.hostname in hosts and port in {listen.port for listen in listening}
+    hosts = {socket.gethostname(), *gateway.allowed_hosts, *(listen.host for listen in listening)}
+    return port in {listen.port for listen in listening} and (parts.hostname in hosts or is_own(parts.hostname or ""))
 
 
 # Settings that must fit each other

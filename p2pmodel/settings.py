@@ -203,7 +203,9 @@ class GatewaySettings:
     tls_listen: HostPort | None = setting(
         "", optional(host_port), "The same over TLS, for modelscope before 1.38 (`p2pmodel env` says how); empty is off"
     )
-    allowed_hosts: tuple[str, ...] = setting([], texts, "Host names that clients may use besides localhost")
+    allowed_hosts: tuple[str, ...] = setting(
+        [], texts, "Host names that clients may use besides localhost and this machine's addresses"
+    )
     token_file: Path | None = setting("", optional(path), "Clients must show this token; needed to listen beyond this machine")
     serve_anyone: bool = setting(
         False, flag, "Listen beyond this machine without a token: whoever reaches the port may use this node"

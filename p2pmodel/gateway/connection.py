@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -85,8 +85,9 @@ class Exchange:
 
 
 class ClientConnection:
-    def __init__(self, stream: Stream, desk: Desk) -> None:
+    def __init__(self, stream: Stream, desk: Desk, reached: frozenset[str] = frozenset()) -> None:
         self._stream = stream
+        self._reached = reached
         self._desk = desk
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX)
         self._returning = False  # a new client has something to say; one that had its answer may come back later
@@ -111,7 +112,7 @@ class ClientConnection:
             head = await self._receive_head()
             if head is None:
                 return False
-            request = _read(head, self._desk.scheme)
+            request = replace(_read(head), scheme=self._desk.scheme, reached=self._reached)
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint, "This is no HTTP request that we read.", head)
         except BadRequestError as error:
@@ -309,7 +310,7 @@ class _Sized:
         return self._length
 
 
-def _read(head: h11.Request, scheme: str) -> Request:
+def _read(head: h11.Request) -> Request:
     if sum(len(name) + len(value) for name, value in head.headers) + len(head.target) > REQUEST_HEAD_BYTES_MAX:
         # h11 bounds only what is incomplete, and a head may come in one piece.
         raise h11.RemoteProtocolError("The head of the request is too long", error_status_hint=431)
@@ -320,7 +321,7 @@ def _read(head: h11.Request, scheme: str) -> Request:
     if not target.startswith("/"):
         raise BadRequestError("The request target must be a path")
     headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers]
-    return Request(head.method.decode("ascii"), target, headers, head.http_version.decode("ascii"), scheme)
+    return Request(head.method.decode("ascii"), target, headers, head.http_version.decode("ascii"))
 
 
 def _has_body(head: h11.Request) -> bool:

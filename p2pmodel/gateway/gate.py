@@ -8,6 +8,12 @@ from a hostile page is told apart by three headers; each check has a shape that 
 * Sec-Fetch-Site: img, script, iframe and no-cors GET, which have no Origin
 
 No CORS header is ever sent.
+
+An address of ours is as good a Host as a configured name, if it is the very one at which the connection came in: rebinding
+needs a name in Host, and a page that has our address there is one that we served. But browsers send Sec-Fetch-Site to https
+and to loopback alone (so says its specification, so does Chromium 156): at http://ADDRESS the last four shapes bear no mark at
+all. So whoever names an address must show a mark or be no browser. Those begin User-Agent with Mozilla; a page cannot change
+that in these four, and where it can there is an Origin.
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import ipaddress
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -49,7 +57,7 @@ class Gate:
     def check(self, request: Request) -> Response | None:
         """The refusal, or None for a request that may pass."""
         host = (request.header("host") or "").lower()
-        if host not in self.hosts:
+        if host not in self.hosts and (host not in request.reached or _unmarked_page(request)):
             return refusal(421, "This is not a name of this gateway; gateway.allowed_hosts can add it.")
         origin = request.header("origin")
         if origin is not None and origin.lower() != f"{request.scheme}://{host}":
@@ -75,6 +83,25 @@ class Gate:
         if any(_equal(shown, self.token) for shown in _authorization_tokens(request)):
             kept = [(name, value) for name, value in kept if name != "authorization"]
         return replace(request, headers=kept)
+
+
+def names_of(sock: socket.socket, scheme: str) -> frozenset[str]:
+    """Values of Host that name the address at which this client reached us."""
+    try:
+        address, port, *_ = sock.getsockname()
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except (OSError, ValueError):  # it has left; a socket without addresses
+        return frozenset()
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip
+    name = str(ip) if isinstance(ip, ipaddress.IPv4Address) else f"[{ip}]"
+    return frozenset({f"{name}:{port}", *([name] if port == _OWN_PORTS[scheme] else [])})
+
+
+def _unmarked_page(request: Request) -> bool:
+    """Whether a browser asks, and does not say for whom."""
+    browser = (request.header("user-agent") or "").lower().startswith("mozilla/")
+    return browser and request.header("sec-fetch-site") is None
 
 
 def hosts_of(port: int, allowed: Collection[str] = (), *, scheme: str = "http") -> frozenset[str]:

@@ -18,13 +18,15 @@ class BadRequestError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """`target` is the raw path and query, `headers` have lower-case names."""
+    """`target` is the raw path and query, `headers` have lower-case names. `reached` are the values of Host that name the very
+    address at which this client reached us."""
 
     method: str
     target: str
     headers: Sequence[tuple[str, str]] = field(repr=False)  # credentials are among them
     http_version: str = "1.1"
     scheme: str = "http"
+    reached: frozenset[str] = frozenset()
 
     @cached_property
     def _first(self) -> Mapping[str, str]:

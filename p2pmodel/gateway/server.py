@@ -13,7 +13,7 @@ import trio
 
 from p2pmodel.delivery.ports import Delivery, Upstreams
 from p2pmodel.gateway.connection import ClientConnection, Desk
-from p2pmodel.gateway.gate import Gate, hosts_of
+from p2pmodel.gateway.gate import Gate, hosts_of, names_of
 from p2pmodel.gateway.listening import check_loopback
 from p2pmodel.gateway.reception import Reception
 from p2pmodel.gateway.request import Request
@@ -134,12 +134,13 @@ class Gateway:
         )
 
     async def _attend(self, sock: socket.socket, desk: Desk) -> None:
-        await ClientConnection(ClientStream(sock, self._senders), desk).run()
+        await ClientConnection(ClientStream(sock, self._senders), desk, names_of(sock, desk.scheme)).run()
 
     async def _attend_over_tls(self, sock: socket.socket, desk: Desk, context: ssl.SSLContext) -> None:
+        reached = names_of(sock, desk.scheme)
         stream = TlsStream(ClientStream(sock, self._senders), context, self._senders)
         if await self._shaken_hands(stream):
-            await ClientConnection(stream, desk).run()
+            await ClientConnection(stream, desk, reached).run()
         else:
             self.statistics.broken += 1
             stream.close()

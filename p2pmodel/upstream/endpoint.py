@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from p2pmodel.content import Access, Hub
 from p2pmodel.errors import ConfigError
+from p2pmodel.own_address import is_own
 from p2pmodel.upstream.url import Url
 
 OWN_HOSTS: Final = {
@@ -56,16 +56,8 @@ class Upstream:
     def refuse_own_gateway(self, ports: Collection[int]) -> None:
         """Raises ConfigError if the endpoint is our own gateway: asking ourselves for what we lack would never end."""
         home = self.home
-        if home.port in ports and _is_loopback(home.host):
+        if home.port in ports and is_own(home.host):
             raise ConfigError(
                 f"The endpoint of upstream {self.name} is this daemon's own gateway.",
                 next_step="Name the hub itself; HF_ENDPOINT is for clients.",
             )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return address.is_loopback or address.is_unspecified

@@ -9,7 +9,7 @@ FLOORS = {
     "__init__": 0, "errors": 0, "limits": 0,
     "content": 1,
     "wire": 2, "swarm": 2,
-    "network": 2.5, "certificates": 2.5, "whole_file": 2.5,
+    "network": 2.5, "certificates": 2.5, "whole_file": 2.5, "own_address": 2.5,
     "delivery": 3,
     "store": 4, "peering": 4, "discovery": 4, "upstream": 4, "gateway": 4,
     "settings": 4.5, "config_file": 4.5, "sd": 4.5, "quiet": 4.5, "metrics": 5, "config": 5, "log": 5,

@@ -4,6 +4,7 @@ The page comes from a server that then leaves its port to the daemon's gateway: 
 as after DNS rebinding. Needs Chromium (`apt-get install chromium`).
 """
 
+import http.client
 import http.server
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from daemons import House, Site, until
+from lan import Lan, address, inside, missing
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGE = Path(__file__).with_name("hostile.html")
@@ -68,8 +70,11 @@ class Evil(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(port=0):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Evil)
+def serving(port=0, *, namespace=""):
+    def make():
+        return http.server.ThreadingHTTPServer((address(1) if namespace else "127.0.0.1", port), Evil)
+
+    server = inside(namespace, make) if namespace else make()
     server.go, server.shown, server.report, server.page = threading.Event(), threading.Event(), None, b""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -82,13 +87,13 @@ def serving(port=0):
 
 
 @contextmanager
-def browsing(url, profile):
-    names = "MAP *.example 127.0.0.1"
+def browsing(url, profile, *, before=(), leads_to="127.0.0.1"):
+    names = f"MAP *.example {leads_to}"
     process = subprocess.Popen(
         [
-            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            f"--user-data-dir={profile}", f"--host-resolver-rules={names}", "--no-proxy-server",
-            "--remote-debugging-port=0", url,
+            *before, BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", f"--user-data-dir={profile}", f"--host-resolver-rules={names}",
+            "--no-proxy-server", "--remote-debugging-port=0", url,
         ],
         env={**os.environ, "HOME": str(profile)},
         stdout=subprocess.DEVNULL,
@@ -110,21 +115,54 @@ def test_a_hostile_page_in_a_browser_reaches_no_handler(tmp_path, figure):
     port = free_port()
     with Site() as site, House(tmp_path, site) as house, serving() as evil, ExitStack() as browser:
         site.hub.add_repo("model", "acme/tiny", {"config.json": b"{}"})
-        page = PAGE.read_bytes().replace(b"@EVIL@", b"%d" % evil.server_port).replace(b"@GATEWAY@", b"%d" % port)
         with serving(port) as rebinding:
-            rebinding.page = page
+            rebinding.page = page_for(evil, f"localhost:{port}")
             browser.enter_context(browsing(f"http://rebound.example:{port}/", tmp_path / "profile"))
             assert rebinding.shown.wait(40), "the browser does not show the page"
         node = house.daemon("node", gateway__listen=f"localhost:{port}")
-        before = handled(node)
-        evil.go.set()
-        until(lambda: evil.report is not None, "the page to have tried everything", 60)
-        after = handled(node)
-        refused = sum(node.metrics("p2pmodel_gateway_requests_total").values()) - sum(after.values())
+        refused = attacked(node, evil)
         with urllib.request.urlopen(f"http://localhost:{port}/acme/tiny/resolve/main/config.json") as answer:
             assert answer.read() == b"{}"
         assert node.ask("/-/api/status").status == 200
     figure(f"{len(evil.report)} shapes tried, {refused:.0f} requests refused at the gate; the page saw {evil.report}")
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(missing() is not None, reason=missing() or "")
+def test_a_hostile_page_reaches_no_handler_by_the_address_of_a_gateway_that_is_open_to_the_lan(tmp_path, figure):
+    """Over plain http and not at loopback a browser says less of what a page asks."""
+    port = 7276
+    with Lan(tmp_path, 1) as lan, ExitStack() as browser:
+        lan.hub.add_repo("model", "acme/tiny", {"config.json": b"{}"})
+        namespace, here = lan.namespace(1), f"{address(1)}:{port}"
+        evil = browser.enter_context(serving(namespace=namespace))
+        node = lan.daemon(1, gateway__listen=f"0.0.0.0:{port}", gateway__serve_anyone=True)
+        with serving(port, namespace=namespace) as rebinding:
+            rebinding.page = page_for(evil, here)
+            inside_it = {"before": ("ip", "netns", "exec", namespace), "leads_to": address(1)}
+            browser.enter_context(browsing(f"http://rebound.example:{port}/", tmp_path / "profile", **inside_it))
+            assert rebinding.shown.wait(40), "the browser does not show the page"
+        node.start()
+        refused = attacked(node, evil)
+        reached = http.client.HTTPConnection(here, timeout=20)
+        reached.sock = inside(namespace, lambda: socket.create_connection((address(1), port), 20))
+        reached.request("GET", "/acme/tiny/resolve/main/config.json")
+        assert reached.getresponse().read() == b"{}", "a client that is no browser needs no other name"
+        reached.close()
+    figure(f"by the LAN address: {len(evil.report)} shapes tried, {refused:.0f} requests refused at the gate")
+
+
+def page_for(evil, gateway):
+    return PAGE.read_bytes().replace(b"@EVIL@", b"%d" % evil.server_port).replace(b"@GATEWAY@", gateway.encode())
+
+
+def attacked(node, evil):
+    """Have the page try everything; how many requests the gate refused."""
+    before = handled(node)
+    evil.go.set()
+    until(lambda: evil.report is not None, "the page to have tried everything", 60)
+    after = handled(node)
+    refused = sum(node.metrics("p2pmodel_gateway_requests_total").values()) - sum(after.values())
     assert evil.report.keys() == SHAPES
     assert refused >= len(SHAPES) - 1  # they did arrive: it is not the browser that kept them back
     assert {route for route in after if after[route] != before.get(route)} <= {"metrics"}
@@ -133,6 +171,7 @@ def test_a_hostile_page_in_a_browser_reaches_no_handler(tmp_path, figure):
             assert answer["status"] in {0, 421}  # opaque, or the refusal to the rebound name
             assert not any(name.startswith("access-control") for name in answer["headers"])
             assert "node_id" not in answer["body"]
+    return refused
 
 
 def handled(node):

@@ -2,15 +2,15 @@ import base64
 
 import pytest
 
-from p2pmodel.gateway.gate import Gate, hosts_of
+from p2pmodel.gateway.gate import Gate, hosts_of, names_of
 from p2pmodel.gateway.request import Request
 
 HOSTS = hosts_of(7276, ["model-box.lan"])
 OWN = ("host", "localhost:7276")
 
 
-def verdict(*headers, token=None, method="GET"):
-    refused = Gate(HOSTS, token).check(Request(method, "/", list(headers)))
+def verdict(*headers, token=None, method="GET", **facts):
+    refused = Gate(HOSTS, token).check(Request(method, "/", list(headers), **facts))
     return refused.status if refused else None
 
 
@@ -56,6 +56,67 @@ HOSTILE = {
 @pytest.mark.parametrize("shape", HOSTILE)
 def test_what_a_web_page_sends_is_forbidden(shape):
     assert verdict(OWN, *HOSTILE[shape]) == 403
+
+
+BROWSER = (
+    "user-agent",
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+)
+ADDRESS = ("host", "192.0.2.7:7276")
+REACHED = {"reached": frozenset({"192.0.2.7:7276"})}
+
+
+@pytest.mark.parametrize("agent", ["curl/8.5.0", "unknown/None; hf_hub/2.4.0; python/3.11.7", "", None])
+def test_the_address_at_which_a_client_reached_us_names_us(agent):
+    headers = [("user-agent", agent)] if agent is not None else []
+    assert verdict(ADDRESS, *headers, **REACHED) is None
+    assert verdict(("host", "192.0.2.8:7276"), *headers, **REACHED) == 421
+    assert verdict(("host", "192.0.2.7"), *headers, **REACHED) == 421
+    assert verdict(("host", "192.0.2.7.nip.io:7276"), *headers, **REACHED) == 421
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_what_a_web_page_sends_to_our_address_over_plain_http_is_refused_though_browsers_mark_it_less(shape):
+    """As Chromium 156 sends it: Sec-Fetch-* goes to loopback and https alone."""
+    sent = [header for header in HOSTILE[shape] if not header[0].startswith("sec-fetch")]
+    assert verdict(ADDRESS, BROWSER, *sent, **REACHED) == 421
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_what_a_web_page_sends_to_our_address_over_tls_is_forbidden(shape):
+    assert verdict(ADDRESS, BROWSER, *HOSTILE[shape], scheme="https", **REACHED) in {403, 421}
+
+
+def test_a_browser_at_our_address_passes_where_it_says_who_asks():
+    assert verdict(ADDRESS, BROWSER, (SITE, "none"), scheme="https", **REACHED) is None
+    assert (
+        verdict(ADDRESS, BROWSER, ("origin", "https://192.0.2.7:7276"), (SITE, "same-origin"), scheme="https", **REACHED)
+        is None
+    )
+
+
+class Connected:
+    def __init__(self, *name):
+        self.name = name
+
+    def getsockname(self):
+        return self.name
+
+
+@pytest.mark.parametrize(
+    ("sock", "scheme", "names"),
+    [
+        (Connected("192.0.2.7", 7276), "http", {"192.0.2.7:7276"}),
+        (Connected("192.0.2.7", 80), "http", {"192.0.2.7:80", "192.0.2.7"}),
+        (Connected("192.0.2.7", 443), "https", {"192.0.2.7:443", "192.0.2.7"}),
+        (Connected("2001:db8::7", 7276, 0, 0), "http", {"[2001:db8::7]:7276"}),
+        (Connected("::ffff:192.0.2.7", 7276, 0, 0), "http", {"192.0.2.7:7276"}),
+        (Connected("fe80::7%eth0", 7276, 0, 2), "http", {"[fe80::7]:7276"}),
+        (Connected(), "http", set()),
+    ],
+)
+def test_an_address_is_named_as_clients_write_it(sock, scheme, names):
+    assert names_of(sock, scheme) == names
 
 
 def test_our_own_page_passes():

@@ -164,6 +164,7 @@ async def test_a_peers_word_rests_a_configured_hub_and_no_other(autojump_clock, 
         {"endpoint": "http://127.0.0.1:7276/"},
         {"endpoint": "http://[::1]:7276"},
         {"endpoint": "http://0.0.0.0:7276"},
+        {"endpoint": "http://127.3.2.1:7276"},
     ],
     ids=lambda settings: settings["endpoint"],
 )
