@@ -6,8 +6,8 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from p2pmodel.content.digest import Bytes
-from p2pmodel.content.pieces import PieceList, piece_entry
-from p2pmodel.limits import XET_CHUNK_BYTES_MAX
+from p2pmodel.content.pieces import PIECE_ENTRY_BYTES, PieceList, piece_entry
+from p2pmodel.limits import PIECES_MAX, XET_CHUNK_BYTES_MAX
 
 if TYPE_CHECKING:
     from p2pmodel.content.gear import Gear
@@ -24,12 +24,15 @@ class Cutter:
         self._open = bytearray()  # a piece that has not ended yet
 
     def feed(self, data: Bytes) -> None:
+        """Raises ValueError for a file of more pieces than a list may have."""
         view, places = memoryview(data), self._places(data)
         start = -len(self._open)
         while (stop := _end(places, start)) <= len(view):
             self._close(view[max(start, 0) : stop])
             start = stop
         self._open += view[max(start, 0) :]
+        if len(self._entries) > PIECES_MAX * PIECE_ENTRY_BYTES:
+            raise ValueError(f"a file of more than {PIECES_MAX} pieces")
 
     def finish(self) -> PieceList:
         """All of the file has come."""

@@ -18,7 +18,7 @@ from p2pmodel.content.cutting import Cutter
 from p2pmodel.delivery.ports import BlobState, Location, StoredBlob, Surroundings
 from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.errors import StoreError
-from p2pmodel.limits import LARGE_BLOB_BYTES, PIECE_LISTS_DUE_MAX, PIECES_MAX, PIECES_PER_PAGE_MAX
+from p2pmodel.limits import LARGE_BLOB_BYTES, PIECE_LISTS_DUE_MAX, PIECES_MAX, PIECES_PER_PAGE_MAX, XET_CHUNK_BYTES_MAX
 from p2pmodel.swarm import line_for
 
 PIECES: Final = "pieces"  # the ability
@@ -34,6 +34,7 @@ class PieceLists:
         self._around = around
         self._shelf = shelf
         self._busy = busy
+        self._vain: dict[BlobId, None] = {}  # files that were cut and have no list that is of use
         self._due: dict[BlobId, Sequence[Location]] = {}  # where the hub can be asked for the root, if that is known
         self._news = trio.Event()
 
@@ -59,7 +60,8 @@ class PieceLists:
         return line_for(blob.id, {neighbours.own_weight(), *weights})[0] == neighbours.own_weight()
 
     def _want(self, blob: Blob, locations: Sequence[Location]) -> None:
-        if blob.size > LARGE_BLOB_BYTES and len(self._due) < PIECE_LISTS_DUE_MAX:
+        listable = LARGE_BLOB_BYTES < blob.size <= PIECES_MAX * XET_CHUNK_BYTES_MAX and blob.id not in self._vain
+        if listable and len(self._due) < PIECE_LISTS_DUE_MAX:
             self._due.setdefault(blob.id, locations)
             self._news.set()
 
@@ -86,16 +88,23 @@ class PieceLists:
         root = await self._around.upstreams.xet_root(locations, state.blob) if locations else None
         if locations and root is None:
             return  # the hub does not keep it by Xet
-        pieces = await self._cut(state)
-        if pieces is None or len(pieces) > PIECES_MAX:
-            return
-        if root is not None and await self._around.quiet(pieces.root) != root:
-            log.warning("pieces_unlike_the_hubs", blob=str(blob))  # it cuts otherwise than we do by now
-            return
-        await self._keep(blob, pieces)
+        try:
+            pieces = await self._cut(state, root)
+        except ValueError as error:
+            log.warning("pieces_of_no_use", blob=str(blob), reason=str(error))
+            self._give_up(blob)
+        else:
+            if pieces is not None:
+                await self._keep(blob, pieces)
 
-    async def _cut(self, state: BlobState) -> PieceList | None:
-        """None if it is found damaged meanwhile."""
+    def _give_up(self, blob: BlobId) -> None:
+        """Whoever asks for it shall not have it cut again and again."""
+        self._vain[blob] = None
+        if len(self._vain) > PIECE_LISTS_DUE_MAX:
+            del self._vain[next(iter(self._vain))]
+
+    async def _cut(self, state: BlobState, root: bytes | None) -> PieceList | None:
+        """None if it is found damaged meanwhile. Raises ValueError for a list that would be of no use."""
         cutter = Cutter()
         async with self._shelf.borrow(state.blob, private=state.private) as stored:
             for chunk in range(chunk_count(state.blob.size)):
@@ -104,7 +113,10 @@ class PieceLists:
                 async with self._around.buffers.take() as buffer:
                     if not await self._around.quiet(_feed, cutter, stored, chunk, buffer):
                         return None
-        return await self._around.quiet(cutter.finish)
+        pieces = await self._around.quiet(cutter.finish)
+        if root is not None and await self._around.quiet(pieces.root) != root:
+            raise ValueError("the hub names another root")  # it cuts otherwise than we do by now
+        return pieces
 
     async def _keep(self, blob: BlobId, pieces: PieceList) -> None:
         try:

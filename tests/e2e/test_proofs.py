@@ -84,7 +84,7 @@ def test_where_the_hub_names_another_root_a_client_waits_for_the_whole_file(hous
     data = noise(10, 9 * CHUNK)
     site.hub.add_repo("model", OTHER, {"model.safetensors": data})
     holder.bring(OTHER)
-    until(lambda: "pieces_unlike_the_hubs" in holder.log, "the file to be cut in vain")
+    until(lambda: "pieces_of_no_use" in holder.log, "the file to be cut in vain")
     late = house.daemon("patient", [holder], **SLOW)
     connection, answer, downloads = begun(late, OTHER)
     with closing(connection):

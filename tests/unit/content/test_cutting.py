@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from noise import noise
 
+from p2pmodel.content import cutting
 from p2pmodel.content.cutting import Cutter
 from p2pmodel.content.gear import _TABLE
 from p2pmodel.content.xet import xet_text
@@ -82,6 +83,17 @@ def test_buffers_of_any_size_make_the_same_cut(steps, size):
 
 def test_an_empty_buffer_changes_nothing():
     assert cut(DATA, 100_000, 0) == cut(DATA, 100_000)
+
+
+def test_a_file_of_more_pieces_than_a_list_may_have_is_not_cut_to_its_end(monkeypatch):
+    pieces = cut(DATA, 100_000)
+    monkeypatch.setattr(cutting, "PIECES_MAX", len(pieces))
+    assert cut(DATA, 100_000) == pieces
+    monkeypatch.setattr(cutting, "PIECES_MAX", 2)
+    cutter = Cutter()
+    cutter.feed(DATA[:100_000])
+    with pytest.raises(ValueError, match="more than 2 pieces"):
+        cutter.feed(DATA[100_000:])
 
 
 def test_a_cut_file_is_found_right_and_a_changed_byte_is_found():

@@ -12,7 +12,7 @@ from fakes.node import Node, key_of
 from noise import noise
 from simulation.lies import false_bytes
 
-from p2pmodel.content import Attestation, Grade, Hub, Level, PieceList, Repo, RepoKind, chunk_digest, chunk_start
+from p2pmodel.content import Attestation, Grade, Hub, Level, PieceList, Repo, RepoKind, chunk_digest, chunk_start, cutting
 from p2pmodel.content.cutting import Cutter
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.content.pieces import PIECE_ENTRY_BYTES, piece_entry
@@ -318,6 +318,27 @@ async def test_a_hub_that_cuts_otherwise_than_we_do_gets_no_list(hub, autojump_c
         assert (here, data) == (CHUNKS, WEIGHTS)
         await trio.sleep(10)
         assert late.delivery.bans() == [], "an honest list is no crime"
+
+
+@pytest.mark.parametrize("why", ["too many pieces", "another root than the hub's"])
+async def test_a_file_that_was_cut_in_vain_is_not_cut_again_for_whoever_asks(hub, autojump_clock, monkeypatch, why):
+    class Counting(Cutter):
+        def feed(self, data):
+            fed.append(len(data))
+            super().feed(data)
+
+    fed = []
+    monkeypatch.setattr(piece_lists, "Cutter", Counting)
+    if why == "too many pieces":
+        monkeypatch.setattr(cutting, "PIECES_MAX", len(LIST) - 2)
+    else:
+        hub.roots[BLOB.id] = bytes(32)
+    async with cluster(hub, have_lists=False) as (lan, [peer], _):
+        for _ in range(3):
+            [answer] = await lan.nodes[peer.name].answer("late", AskPieces(request=1, blob=BLOB.id.to_bytes(), first=0))
+            assert answer.code == "not_held"
+            await trio.sleep(10)
+    assert sum(fed) == BLOB.size
 
 
 async def test_small_files_are_not_cut(hub, autojump_clock):
