@@ -29,6 +29,7 @@ _ROOT_KEY: Final = bytes(32)
 
 _HASH_BYTES: Final = 32
 _MERGED_MIN, _MERGED_MAX = 3, 9
+_LINES_AT_ONCE: Final = 4096
 _JUDGE: Final = 24  # the hash's lowest byte as the specification counts: if 4 divides it, those merged end with it
 _ENDS: Final = bytes(byte % 4 == 0 for byte in range(256))
 
@@ -95,25 +96,35 @@ class PieceList:
         """The file's Xet hash, if these are its pieces: 32 bytes. A second for a million pieces (64 GiB): for a thread."""
         if not self.entries:
             return bytes(_HASH_BYTES)
-        hashes = b"".join(hash_ for hash_, _ in _ENTRY.iter_unpack(self.entries))
-        sizes = [size for _, size in _ENTRY.iter_unpack(self.entries)]
+        hashes, sizes = bytearray(), array("Q")
+        for hash_, size in _ENTRY.iter_unpack(self.entries):
+            hashes += hash_
+            sizes.append(size)
         while len(sizes) > 1:
             hashes, sizes = _merged(hashes, sizes)
         return blake3.blake3(hashes, key=_ROOT_KEY).digest()
 
 
-def _merged(hashes: bytes, sizes: list[int]) -> tuple[bytes, list[int]]:
+def _merged(hashes: bytearray, sizes: array[int]) -> tuple[bytearray, array[int]]:
     """The next level of the tree."""
-    numbers = array("Q", hashes)
-    numbers.byteswap()
-    digits = numbers.tobytes().hex()  # as the specification writes hashes: four little-endian numbers
-    lines = [f"{digits[64 * n : 64 * n + 64]} : {size}\n" for n, size in enumerate(sizes)]
     ends = hashes[_JUDGE::_HASH_BYTES].translate(_ENDS)
-    merged, sums, start = [], [], 0
+    merged, sums = bytearray(), array("Q")
+    start = base = 0
+    lines: list[str] = []  # of some nodes, from `base` on: those of all would be 150 MB
     while start < len(sizes):
         last = ends.find(1, start + _MERGED_MIN - 1, start + _MERGED_MAX)
         stop = start + _MERGED_MAX if last < 0 else last + 1
-        merged.append(blake3.blake3("".join(lines[start:stop]).encode(), key=_NODE_KEY).digest())
+        if stop > base + len(lines):
+            base, lines = start, _lines(hashes, sizes, range(start, start + _LINES_AT_ONCE))
+        merged += blake3.blake3("".join(lines[start - base : stop - base]).encode(), key=_NODE_KEY).digest()
         sums.append(sum(sizes[start:stop]))
         start = stop
-    return b"".join(merged), sums
+    return merged, sums
+
+
+def _lines(hashes: bytearray, sizes: array[int], nodes: range) -> list[str]:
+    """Nodes as the specification writes them: a hash as four little-endian numbers, and its size."""
+    numbers = array("Q", hashes[_HASH_BYTES * nodes.start : _HASH_BYTES * nodes.stop])
+    numbers.byteswap()
+    digits = numbers.tobytes().hex()
+    return [f"{digits[64 * n : 64 * n + 64]} : {size}\n" for n, size in enumerate(sizes[nodes.start : nodes.stop])]

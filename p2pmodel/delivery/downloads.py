@@ -68,6 +68,7 @@ class Downloads:
         if location is not None:
             download.add_location(location)
         download.users[urgency] += 1
+        download.wake()
         try:
             yield download
         finally:

@@ -135,6 +135,18 @@ async def test_without_what_it_takes_all_is_as_before(hub, autojump_clock, witho
     assert hub.bytes_sent == 0
 
 
+async def test_a_client_that_joins_a_fetch_has_the_proof_looked_for_at_once(hub, autojump_clock):
+    async with cluster(hub) as (lan, _, late), trio.open_nursery() as nursery:
+        lan.rate = CHUNK_BYTES / 100  # nothing else happens for long
+        nursery.start_soon(late.fetch)
+        await trio.sleep(30)
+        assert hub.asked["xet_root"] == 0
+        nursery.start_soon(read, late)
+        await trio.sleep(0.5)
+        assert hub.asked["xet_root"] == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_hub_without_roots_is_not_asked_for_one(hub, autojump_clock):
     repo = Repo(Hub.MODELSCOPE, RepoKind.MODEL, "org/model")
     hub.publish({"w.bin": WEIGHTS}, repo=repo)
