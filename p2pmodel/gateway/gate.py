@@ -13,7 +13,8 @@ An address of ours is as good a Host as a configured name, if it is the very one
 needs a name in Host, and a page that has our address there is one that we served. But browsers send Sec-Fetch-Site to https
 and to loopback alone (so says its specification, so does Chromium 156): at http://ADDRESS the last four shapes bear no mark at
 all. So whoever names an address must show a mark or be no browser. Those begin User-Agent with Mozilla; a page cannot change
-that in these four, and where it can there is an Origin.
+that in these four, and where it can there is an Origin. A configured name is meant for browsers too: by it such a request may
+see what changes nothing, which a hostile page can ask for and not read; but have nothing brought here.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from p2pmodel.gateway.response import Header, Response, refusal
 
 TOKEN_HEADER: Final = "x-p2pmodel-token"  # noqa: S105  # its name
 
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _OWN_PORTS: Final = {"http": 80, "https": 443}  # clients leave them out
 
 #: On every answer: no sniffing, no use as another page's resource, nothing shown in place.
@@ -48,11 +50,12 @@ _NO_SECRET: Final = frozenset({"/healthz", "/readyz"})
 class Gate:
     """`hosts` are the values of Host that name us, in lower case; `token`, if any, is what every client must show. Links below
     `self_proving` paths were given to somebody who had shown it, and prove that themselves: who follows them has no place
-    for a token of ours."""
+    for a token of ours. Asking for one of the `harmless` paths changes nothing."""
 
     hosts: frozenset[str]
     token: str | None = field(default=None, repr=False)
     self_proving: tuple[str, ...] = ()
+    harmless: frozenset[str] = frozenset()
 
     def check(self, request: Request) -> Response | None:
         """The refusal, or None for a request that may pass."""
@@ -64,6 +67,8 @@ class Gate:
             return refusal(403, "Web pages may not ask this gateway.")
         if request.header("sec-fetch-site") not in {None, "none", "same-origin"}:
             return refusal(403, "Web pages may not use what this gateway serves.")
+        if origin is None and _unmarked_page(request) and not _is_loopback(host) and request.path not in self.harmless:
+            return refusal(403, "A browser does not say here which page asks: use localhost, https, or another program.")
         if self._asks(request) and not any(_equal(shown, self.token or "") for shown in _shown_tokens(request)):
             asked = ("WWW-Authenticate", 'Basic realm="p2pmodel"')
             return refusal(401, "This gateway wants its token: as X-P2pmodel-Token, or as the password in its URL.", asked)
@@ -98,6 +103,10 @@ def names_of(sock: socket.socket, scheme: str) -> frozenset[str]:
     return frozenset({f"{name}:{port}", *([name] if port == _OWN_PORTS[scheme] else [])})
 
 
+def _is_loopback(host: str) -> bool:
+    return host.rpartition(":")[0] in _LOOPBACK or host in _LOOPBACK
+
+
 def _unmarked_page(request: Request) -> bool:
     """Whether a browser asks, and does not say for whom."""
     browser = (request.header("user-agent") or "").lower().startswith("mozilla/")
@@ -106,10 +115,9 @@ def _unmarked_page(request: Request) -> bool:
 
 def hosts_of(port: int, allowed: Collection[str] = (), *, scheme: str = "http") -> frozenset[str]:
     """Values of Host for a listener on `port`: its loopback names, and the configured ones with and without the port."""
-    names = {"127.0.0.1", "localhost", "[::1]"}
     configured = {name.lower() for name in allowed}
-    hosts = {f"{name}:{port}" for name in names | configured} | configured
-    return frozenset(hosts | names if port == _OWN_PORTS[scheme] else hosts)
+    hosts = {f"{name}:{port}" for name in _LOOPBACK | configured} | configured
+    return frozenset(hosts | _LOOPBACK if port == _OWN_PORTS[scheme] else hosts)
 
 
 def _shown_tokens(request: Request) -> list[str]:

@@ -30,6 +30,9 @@ Page = Callable[[Mapping[str, str]], Awaitable[object]]  # gets the query; what 
 #: What clients of a hub mean when they name no revision.
 DEFAULT_REVISIONS: Final = {Hub.HUGGINGFACE: "main", Hub.MODELSCOPE: "master"}
 
+#: Besides the report's pages, what only tells.
+SHOWN_PATHS: Final = frozenset({"/-", "/-/", "/healthz", "/readyz", "/metrics"})
+
 _METRICS_TYPE: Final = ("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 LINES_TYPE: Final = ("Content-Type", "application/x-ndjson")
 

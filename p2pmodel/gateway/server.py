@@ -17,7 +17,7 @@ from p2pmodel.gateway.gate import Gate, hosts_of, names_of
 from p2pmodel.gateway.listening import check_loopback
 from p2pmodel.gateway.reception import Reception
 from p2pmodel.gateway.request import Request
-from p2pmodel.gateway.routes_admin import AdminRoutes, Page
+from p2pmodel.gateway.routes_admin import SHOWN_PATHS, AdminRoutes, Page
 from p2pmodel.gateway.routes_huggingface import HuggingFaceRoutes
 from p2pmodel.gateway.routes_modelscope import ModelScopeRoutes
 from p2pmodel.gateway.routes_xet import STORAGE_PATH, XetOffer, XetRoutes
@@ -72,6 +72,7 @@ class Gateway:
             ModelScopeRoutes(delivery, upstreams, links),
             PartRoutes(delivery, upstreams, links),
         )
+        self._harmless = SHOWN_PATHS | {f"/-/api/{name}" for name in report}
         self._allowed_hosts = allowed_hosts
         self._token = token
         self._serve_anyone = serve_anyone
@@ -125,7 +126,7 @@ class Gateway:
         ports = [listener.getsockname()[1] for listener in listeners]
         hosts = frozenset[str]().union(*(hosts_of(port, self._allowed_hosts, scheme=scheme) for port in ports))
         return Desk(
-            Gate(hosts, self._token, (PARTS_PATH, f"{STORAGE_PATH}/")),
+            Gate(hosts, self._token, (PARTS_PATH, f"{STORAGE_PATH}/"), self._harmless),
             self._routes,
             self._vigil,
             self._reception,

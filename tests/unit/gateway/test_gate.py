@@ -87,6 +87,29 @@ def test_what_a_web_page_sends_to_our_address_over_tls_is_forbidden(shape):
     assert verdict(ADDRESS, BROWSER, *HOSTILE[shape], scheme="https", **REACHED) in {403, 421}
 
 
+NAMED = ("host", "model-box.lan:7276")
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_what_a_web_page_sends_to_a_configured_name_over_plain_http_is_forbidden(shape):
+    sent = [header for header in HOSTILE[shape] if not header[0].startswith("sec-fetch")]
+    assert verdict(NAMED, BROWSER, *sent) == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/-/", None), ("/-/api/status", None), ("/-/api/fetch", 403), ("/a/b/resolve/main/c", 403)]
+)
+def test_by_a_configured_name_a_browser_sees_what_changes_nothing(path, status):
+    gate = Gate(HOSTS, harmless=frozenset({"/-/", "/-/api/status"}))
+    refused = gate.check(Request("GET", path, [NAMED, BROWSER]))
+    assert (refused and refused.status) == status
+    assert gate.check(Request("GET", path, [NAMED, ("user-agent", "curl/8.5.0")])) is None
+    assert gate.check(Request("GET", path, [OWN, BROWSER])) is None, (
+        "to loopback it marks what pages ask; old ones mark nothing"
+    )
+    assert gate.check(Request("GET", path, [NAMED, BROWSER, (SITE, "none")], scheme="https")) is None
+
+
 def test_a_browser_at_our_address_passes_where_it_says_who_asks():
     assert verdict(ADDRESS, BROWSER, (SITE, "none"), scheme="https", **REACHED) is None
     assert (
