@@ -16,7 +16,8 @@ _PIECE_BYTES_MIN: Final = 8 * 1024  # of all but a file's last
 
 
 class Cutter:
-    """Fed a file's bytes in order, in buffers of any size: those of a few MiB cost 4 s of a core for a GiB."""
+    """Fed a file's bytes in order, in buffers of any size: those of a few MiB cost 4 s of a core for a GiB. Raises ValueError
+    for a file of more pieces than a list may have."""
 
     def __init__(self) -> None:
         self._gear: Gear | None = None
@@ -24,15 +25,12 @@ class Cutter:
         self._open = bytearray()  # a piece that has not ended yet
 
     def feed(self, data: Bytes) -> None:
-        """Raises ValueError for a file of more pieces than a list may have."""
         view, places = memoryview(data), self._places(data)
         start = -len(self._open)
         while (stop := _end(places, start)) <= len(view):
             self._close(view[max(start, 0) : stop])
             start = stop
         self._open += view[max(start, 0) :]
-        if len(self._entries) > PIECES_MAX * PIECE_ENTRY_BYTES:
-            raise ValueError(f"a file of more than {PIECES_MAX} pieces")
 
     def finish(self) -> PieceList:
         """All of the file has come."""
@@ -51,6 +49,8 @@ class Cutter:
     def _close(self, rest: memoryview) -> None:
         self._entries += piece_entry(self._open + rest if self._open else rest)
         self._open.clear()
+        if len(self._entries) > PIECES_MAX * PIECE_ENTRY_BYTES:
+            raise ValueError(f"a file of more than {PIECES_MAX} pieces")
 
 
 def _end(places: list[int], start: int) -> int:

@@ -89,6 +89,9 @@ def test_a_file_of_more_pieces_than_a_list_may_have_is_not_cut_to_its_end(monkey
     pieces = cut(DATA, 100_000)
     monkeypatch.setattr(cutting, "PIECES_MAX", len(pieces))
     assert cut(DATA, 100_000) == pieces
+    monkeypatch.setattr(cutting, "PIECES_MAX", len(pieces) - 1)
+    with pytest.raises(ValueError, match="more than"):
+        cut(DATA, 100_000)
     monkeypatch.setattr(cutting, "PIECES_MAX", 2)
     cutter = Cutter()
     cutter.feed(DATA[:100_000])
