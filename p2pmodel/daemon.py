@@ -198,7 +198,6 @@ class _Rooms:
         return Upkeep(
             self._delivery,
             self._store,
-            let_go=self._delivery.let_go,
             blocking=in_thread,
             quiet=self._quiet.run,
             publications=self._delivery.publications,

@@ -74,24 +74,19 @@ class Delivery:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Owns all downloads; cancel it to end them. What was held is kept."""
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self._fetches.run)
-                await nursery.start(self.downloads.run)
-                await nursery.start(self._warming.run)
-                await nursery.start(self._uploads.run)
-                await nursery.start(self._xorbs.run)
-                await self._court.recall()
-                nursery.start_soon(self._court.run)
-                nursery.start_soon(self._herald.run)
-                nursery.start_soon(self._shelf.run)
-                nursery.start_soon(self._lists.run)
-                nursery.start_soon(self.seeding.run)
-                task_status.started()
-                await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._shelf.close()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._fetches.run)
+            await nursery.start(self.downloads.run)
+            await nursery.start(self._warming.run)
+            await nursery.start(self._uploads.run)
+            await nursery.start(self._xorbs.run)
+            await self._court.recall()
+            nursery.start_soon(self._court.run)
+            nursery.start_soon(self._herald.run)
+            nursery.start_soon(self._lists.run)
+            nursery.start_soon(self.seeding.run)
+            task_status.started()
+            await trio.sleep_forever()
 
     def _prefetch(
         self, repo: Repo, revision: str, selection: Selection
@@ -196,10 +191,6 @@ class Delivery:
 
     def committed(self, repo: Repo, commit: str, access: Access, files: Sequence[bytes]) -> None:
         self._uploads.committed(repo, commit, access, files)
-
-    async def let_go(self) -> None:
-        """Close the blobs that are open for nobody now."""
-        await self._shelf.close()
 
     def hub_busy(self, host: str, seconds: float) -> None:
         """A hub asked for patience: its budget is the cluster's, so the peers are told."""

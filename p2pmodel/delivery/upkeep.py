@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -66,14 +66,11 @@ class VerifyStep:
 
 
 class Upkeep:
-    """`let_go` closes what is only kept open for the next reader, as nothing that is open can be removed."""
-
     def __init__(
         self,
         delivery: Delivery,
         store: Keeper,
         *,
-        let_go: Callable[[], Awaitable[None]],
         blocking: Blocking,
         quiet: Blocking,
         publications: Publications,
@@ -83,7 +80,6 @@ class Upkeep:
         self._publications = publications
         self._delivery = delivery
         self._store = store
-        self._let_go = let_go
         self._blocking = blocking
         self._quiet = quiet
 
@@ -110,7 +106,6 @@ class Upkeep:
         commits = self._commits(repo, revision)
         if pinned := {commit for known, commit in self._store.pins() if known == repo}.intersection(commits):
             raise StoreError(f"{repo} at {min(pinned)[:12]} is pinned.", next_step="Unpin it first.")
-        await self._let_go()
         if repo.on_lan:
             await self._blocking(self._publications.forget, repo)
         return await self._blocking(self._remove, repo, commits)
@@ -118,7 +113,6 @@ class Upkeep:
     async def collect(self, *, dry_run: bool) -> Removed:
         """Remove what no snapshot names and nobody used lately (an upload's listing is on its way), then evict what is over
         the quota. Raises StoreFullError."""
-        await self._let_go()
         if not dry_run:
             for repo, commit in self._publications.over():
                 await self._blocking(self._store.forget_snapshot, repo, commit)

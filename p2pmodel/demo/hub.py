@@ -91,6 +91,10 @@ class Hub:
         """To add commits, branches and tags to. Raises KeyError."""
         return self.shelf.repos[RepoKind(kind), name]
 
+    def remove_repo(self, kind: RepoKind | str, name: str) -> None:
+        """Raises KeyError if there is none."""
+        del self.shelf.repos[RepoKind(kind), name]
+
     def rename(self, old: str, new: str, *, kind: RepoKind | str = RepoKind.MODEL) -> None:
         """The old name redirects from now on."""
         self.shelf.rename(RepoKind(kind), old, new)

@@ -64,7 +64,7 @@ class Keeper(Protocol):
     def damaged(self, chunks: int) -> None:
         """So many chunks were found not to be what they were."""
 
-    def released(self, stored: DiskBlob) -> None: ...
+    def released(self, stored: DiskBlob, *, keep_open: bool) -> None: ...
 
 
 class DiskBlob:
@@ -297,16 +297,17 @@ class DiskBlob:
             self.path = target
         self._shelf, self.private = shelf, shelf.private
 
-    def close(self) -> None:
-        """What is held is recorded, so that the next run may claim it; failing at that loses time, not truth."""
-        try:
-            self.commit()
-        except StoreError as error:
-            log.warning("chunks_not_recorded", blob=str(self.blob.id), reason=str(error))
-        self._keeper.released(self)
+    def close(self, *, keep_open: bool = False) -> None:
+        """The last user records what is held, so that the next run may claim it; failing at that loses time, not truth."""
+        if self.users == 1:
+            try:
+                self.commit()
+            except StoreError as error:
+                log.warning("chunks_not_recorded", blob=str(self.blob.id), reason=str(error))
+        self._keeper.released(self, keep_open=keep_open)
 
     def shut(self) -> None:
-        """The last user is gone: close the files. Called by the store, under its lock."""
+        """Close the files. Called by the store, under its lock, once nobody uses it."""
         with self._state:
             self._journal.close()
             os.close(self._fd)

@@ -32,7 +32,7 @@ class StoreStatistics:
 
 @dataclass(slots=True)
 class Entry:
-    """One blob. `held` and `bytes` hold while nobody has it open."""
+    """One blob. `live` while it is open: in use, or kept open for its next user. `held` and `bytes` hold while it is not."""
 
     blob: Blob
     private: bool
@@ -51,6 +51,10 @@ class Entry:
     def whole(cls, blob: Blob, fresh: Freshness, *, private: bool, used: int) -> Entry:
         count = chunk_count(blob.size)
         return cls(blob, private, sealed=True, held=count, bytes=blob.size, used=used, fresh=fresh)
+
+    @property
+    def in_use(self) -> bool:
+        return self.live is not None and self.live.users > 0
 
     @property
     def state(self) -> BlobState:

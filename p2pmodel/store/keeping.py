@@ -7,6 +7,7 @@ One lock guards the image, and nothing that takes long runs under it. `Keeping` 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Final
@@ -28,6 +29,9 @@ from p2pmodel.store.stock import open_blob, take_stock
 from p2pmodel.store.trees import Trees
 
 log = structlog.get_logger()
+
+_SPARE_MAX: Final = 128  # file descriptors; a model of 100 shards stays open as a whole
+_SPARE_S: Final = 30.0  # then its file is looked for by its name again: it may have been removed behind our back
 
 #: Why nothing more may come, and what its operator can do.
 _QUOTA_USED: Final = "The store's quota is used up", "Raise store.quota"
@@ -59,6 +63,7 @@ class Keeping:
         self._min_free_bytes = min_free_bytes
         self._clock = clock
         self._uses: dict[BlobId, int] = {}  # newer than the index knows
+        self._spare: OrderedDict[BlobId, float] = OrderedDict()  # open for nobody → since when; the longest so first
         for changed in adoptions.take_stock():
             self._unlink_from_trees(changed)
             image.forget_aliases(changed)
@@ -94,10 +99,12 @@ class Keeping:
 
     def open(self, blob: Blob, *, private: bool) -> DiskBlob:
         with self.lock:
+            self._shut_spare(since=self._clock() - _SPARE_S)
             entry = self._load(blob, private=private)
             stored = entry.live
             if stored is None:
                 raise AssertionError("a loaded entry is open")
+            self._spare.pop(entry.blob.id, None)
             stored.users += 1
             self._use(entry)
         return stored
@@ -125,7 +132,7 @@ class Keeping:
 
     def _drop_other_size(self, entry: Entry, blob: Blob) -> None:
         """Two sizes for one name: a sealed blob knows its own; a partial one may have been begun on a wrong word."""
-        if entry.sealed or entry.live is not None:
+        if entry.sealed or entry.in_use:
             raise StoreError(f"{blob.id} has {entry.blob.size} bytes here, not {blob.size}: a hub states a wrong size.")
         self.remove(entry)
 
@@ -137,7 +144,8 @@ class Keeping:
             self._uses.clear()
 
     def remove(self, entry: Entry) -> None:
-        """A blob that nobody has open, and our links to it. Under the lock."""
+        """A blob that nobody uses, and our links to it. Under the lock."""
+        self._shut(entry)
         blob, shelf = entry.blob, self._layout.shelf(private=entry.private)
         beside = shelf.record(blob.id), shelf.words(blob.id), self._layout.pieces(blob.id)
         for path in (shelf.sealed(blob.id), shelf.partial(blob.id), *beside):
@@ -200,7 +208,7 @@ class Keeping:
         return [
             Idle(entry.blob, entry.used)
             for blob, entry in self._image.entries.items()
-            if entry.live is None and self._may_go(blob, entry, pinned)
+            if not entry.in_use and self._may_go(blob, entry, pinned)
         ]
 
     def _may_go(self, blob: BlobId, entry: Entry, kept: Collection[BlobId]) -> bool:
@@ -252,7 +260,7 @@ class Keeping:
             self._image.entries[stored.blob.id].sealed = True
             self._image.announce(stored)
             half = self._image.entries.get(alias) if alias else None
-            if half is not None and half.live is None and not half.sealed:
+            if half is not None and not half.in_use and not half.sealed:
                 self.remove(half)
 
     def joined(self, stored: DiskBlob, twin: DiskBlob) -> None:
@@ -294,14 +302,31 @@ class Keeping:
         with self.lock:
             self._image.hide(stored.blob)
 
-    def released(self, stored: DiskBlob) -> None:
+    def released(self, stored: DiskBlob, *, keep_open: bool) -> None:
         with self.lock:
             stored.users -= 1
             if stored.users:
                 return
             entry = self._image.entries.get(stored.blob.id)
-            if entry is not None and entry.live is stored:
-                self._leave(entry, stored)
+            if entry is None or entry.live is not stored:
+                stored.shut()
+            elif keep_open and (stored.held or stored.claimed):
+                self._spare[entry.blob.id] = self._clock()
+                if len(self._spare) > _SPARE_MAX:
+                    self._shut(self._image.entries[next(iter(self._spare))])
+            else:
+                self._shut(entry)
+
+    def _shut_spare(self, *, since: float) -> None:
+        """What nobody has used since then."""
+        while self._spare and next(iter(self._spare.values())) <= since:
+            self._shut(self._image.entries[next(iter(self._spare))])
+
+    def _shut(self, entry: Entry) -> None:
+        """One that nobody uses."""
+        self._spare.pop(entry.blob.id, None)
+        if (stored := entry.live) is not None:
+            self._leave(entry, stored)
             stored.shut()
 
     def _leave(self, entry: Entry, stored: DiskBlob) -> None:

@@ -52,6 +52,10 @@ class _File:
     checked: set[int] = field(default_factory=set)
     live: MemoryBlob | None = None
 
+    @property
+    def in_use(self) -> bool:
+        return self.live is not None and self.live.users > 0
+
 
 class MemoryBlob:
     def __init__(self, store: MemoryStore, file: _File) -> None:
@@ -184,8 +188,8 @@ class MemoryBlob:
             self.private = self._file.private = True
             self._store.withdrawn(self._file)
 
-    def close(self) -> None:
-        self._store.released(self, self._file)
+    def close(self, *, keep_open: bool = False) -> None:
+        self._store.released(self, self._file, keep_open=keep_open)
 
     def _mark(self, index: int, claim: Claim) -> None:
         self._claims[index] = claim
@@ -282,7 +286,7 @@ class MemoryStore:
         self.may("open")
         file = self._file(blob.id)
         if file is not None and file.blob.size != blob.size:
-            if file.sealed or file.live is not None:
+            if file.sealed or file.in_use:
                 raise StoreError(f"{blob.id} has {file.blob.size} bytes here, not {blob.size}: a hub states a wrong size.")
             self._remove(file)
             file = None
@@ -353,7 +357,7 @@ class MemoryStore:
 
     def close(self) -> None:
         for file in self._files.values():
-            if file.live is None:
+            if not file.in_use:
                 os.close(file.fd)
         self._files.clear()
 
@@ -376,16 +380,17 @@ class MemoryStore:
             return
         if alias is not None:
             self._aliases[alias] = file.blob.id
-            if twin is not None and twin.live is None:
+            if twin is not None and not twin.in_use:
                 self._remove(twin)
         self.changed(file)
 
-    def released(self, stored: MemoryBlob, file: _File) -> None:
+    def released(self, stored: MemoryBlob, file: _File, *, keep_open: bool) -> None:
         stored.users -= 1
-        if file.live is not stored or stored.users:
+        here = self._files.get(file.blob.id) is file
+        if file.live is not stored or stored.users or (keep_open and here and (stored.held or stored.claimed)):
             return
         file.live = None
-        if self._files.get(file.blob.id) is not file:  # joined with another file, or closed with the store
+        if not here:  # joined with another file, or closed with the store
             os.close(file.fd)
         elif not file.sealed:
             with suppress(StoreError):  # what was recorded before still is
@@ -401,7 +406,7 @@ class MemoryStore:
         del self._files[file.blob.id]
         if not file.private:
             self._inventory.set(file.blob, REMOVED)
-        if file.live is None:
+        if not file.in_use:
             os.close(file.fd)
 
     def _state_of(self, file: _File) -> BlobState:

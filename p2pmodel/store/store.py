@@ -104,7 +104,7 @@ class Store:
             entry = self._image.find(blob)
             if entry is None:
                 return
-            if entry.live is not None:
+            if entry.in_use:
                 raise StoreError(f"{entry.blob.id} is in use.", next_step="Try again when its transfers are done.")
             self._keeping.remove(entry)
 
@@ -156,7 +156,7 @@ class Store:
         with self._lock:
             for name in (blob.id, alias):
                 entry = self._image.find(name) if name else None
-                if entry is not None and (entry.sealed or entry.live is not None):
+                if entry is not None and (entry.sealed or entry.in_use):
                     return False
                 if entry is not None:
                     self._keeping.remove(entry)

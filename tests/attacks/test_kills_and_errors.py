@@ -92,6 +92,7 @@ def test_kills_at_random_moments_of_a_fetch_cost_little_and_no_byte(site, house,
         again += site.sent - CHUNKS * CHUNK
         node.kill()
         shutil.rmtree(node.state)
+        site.hub.remove_repo("model", name)  # its bytes lie in memory
         models += 1
     killed = len(lives) - models
     starts = [life.started_in for life in lives if life.started_in]

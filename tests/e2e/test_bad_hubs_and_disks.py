@@ -192,6 +192,14 @@ def test_a_daemon_that_cannot_announce_itself_serves_all_the_same(house):
     assert node.stop() == 0
 
 
+def test_models_in_quick_succession_make_room_for_each_other(site, house):
+    node = house.daemon("one-after-the-other", store__quota="12MiB")
+    for number in range(4):
+        site.hub.add_repo("model", f"acme/next{number}", {"w.bin": noise(95 + number, 5 * MIB)})
+        node.fetch(f"acme/next{number}")
+        assert node.ask(f"/acme/next{number}/resolve/main/w.bin").status == 200  # so that it is kept open for the next reader
+
+
 def test_a_model_that_can_never_fit_costs_no_other_model(site, house):
     site.hub.add_repo("model", "acme/fits", {"w.bin": noise(90, 5 * MIB)})
     site.hub.add_repo("model", "acme/huge", {f"{number}.bin": noise(91 + number, 5 * MIB) for number in range(3)})

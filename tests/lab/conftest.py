@@ -1,5 +1,6 @@
 """What the lab's tests share. They run where network namespaces can be made (`make lab`), each file in a LAN of its own."""
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,14 +35,13 @@ class Model:
 @pytest.fixture
 def new_model(request) -> Callable[..., Model]:
     """A model that nobody has yet, named after its test."""
-    made = []
+    numbers = itertools.count()
 
     def make(lan: Lan, mib: int) -> Model:
-        name = f"acme/{re.sub('[^a-z0-9]+', '-', request.node.name)[:70]}-{len(made)}"
+        name = f"acme/{re.sub('[^a-z0-9]+', '-', request.node.name)[:70]}-{next(numbers)}"
         weights = noise(crc32(name.encode()), mib * MIB + 1)
         model = Model(name, {"config.json": name.encode(), "model.safetensors": weights})
         lan.hub.add_repo("model", name, model.files)
-        made.append(model)
         return model
 
     return make

@@ -22,6 +22,7 @@ from p2pmodel.store import Store
 
 CUTS = int(os.environ.get("P2PMODEL_CUTS", "12"))
 AT_ONCE = 4
+KEPT = 8  # acknowledged files that are looked at after each cut: the disk has room for no more of them in a long run
 MODEL_MIB = 64
 RATE = 30e6
 LATEST_S = 8.0  # longer than a fetch takes: some cuts come after an answer, soon or late
@@ -64,11 +65,17 @@ class Found:
             store.close()
 
 
+def let_go(state, model):
+    store = Store(state, fsync=True)
+    store.remove(blob_of(model).id)
+    store.close()
+
+
 def test_a_power_cut_leaves_no_wrong_byte_no_false_claim_and_loses_no_file_that_was_acknowledged(lan, disk, new_model, figure):
     dice, node = random.Random(1), lan.daemon(1, node__state_dir=f"{disk}/state")
     node.state = Path(disk) / "state"
     lan.hub.pace.rate = RATE
-    models, acknowledged, claims, wrong, lost = [new_model(lan, MODEL_MIB)], [], 0, 0, 0
+    models, acknowledged, claims, wrong, lost = [new_model(lan, MODEL_MIB)], 0, 0, 0, 0  # all but the last are acknowledged
     for _ in range(CUTS):
         node.start()
         answers = []
@@ -84,15 +91,18 @@ def test_a_power_cut_leaves_no_wrong_byte_no_false_claim_and_loses_no_file_that_
         client.join()
         node.wait()
         if any(answer["event"] == "done" for answer in answers):
-            acknowledged.append(models[-1])
+            acknowledged += 1
             models.append(new_model(lan, MODEL_MIB))
         for model in models:
             found = Found(node.state, model)
             claims += len(found.claimed)
             wrong += found.wrong
-            lost += model in acknowledged and not found.sealed
+            lost += model is not models[-1] and not found.sealed
+        if len(models) > KEPT:
+            let_go(node.state, models[0])
+            lan.hub.remove_repo("model", models.pop(0).name)
     done = node.start().bring(models[-1].name)
-    figure(f"{CUTS} cuts: {len(acknowledged)} files were acknowledged, {lost} lost; {claims} chunks claimed; {wrong} wrong")
+    figure(f"{CUTS} cuts: {acknowledged} files were acknowledged, {lost} lost; {claims} chunks claimed; {wrong} wrong")
     assert (wrong, lost) == (0, 0)
     assert acknowledged
     assert claims

@@ -91,7 +91,8 @@ class StoredBlob(Protocol):
     def withdraw(self) -> None:
         """It is private from now on, unless it was whole here as everybody's: then it stays."""
 
-    def close(self) -> None: ...
+    def close(self, *, keep_open: bool = False) -> None:
+        """`keep_open`: its files stay open for whoever opens it next, until it is removed or others need their place."""
 
 
 class Spool(Protocol):

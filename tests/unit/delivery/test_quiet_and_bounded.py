@@ -12,7 +12,6 @@ from p2pmodel.content import Access, BlobId, Hub, Repo, RepoKind, Snapshot
 from p2pmodel.delivery.herald import Herald
 from p2pmodel.delivery.listings import read_listing, sign_listing
 from p2pmodel.delivery.ports import Span
-from p2pmodel.delivery.shelf import SHELF_IDLE_S
 from p2pmodel.errors import P2pmodelError, StoreError, UnavailableError
 from p2pmodel.limits import CHUNK_BYTES, WATCHES_PER_PEER_MAX
 from p2pmodel.wire.messages import AskManifest, AskSnapshot, Have, Interest, Problem
@@ -105,13 +104,3 @@ async def test_whoever_comes_while_the_daemon_stops_is_told_so(hub, autojump_clo
     with pytest.raises(UnavailableError, match="stopping"):
         async with node.delivery.downloads.wanted(snapshot.files[0].blob, None, private=False, urgency=1):
             pass
-
-
-async def test_what_was_read_once_is_not_kept_open_for_ever_or_nothing_could_be_evicted(hub, autojump_clock):
-    async with cluster(hub, "a") as [a]:
-        await a.read("w.bin")
-        file = a.store._files[blob_of(b"public").id]
-        assert file.live is not None
-        await trio.sleep(3 * SHELF_IDLE_S)
-        assert file.live is None
-        assert (await a.read("w.bin"))[0] == b"public"

@@ -42,13 +42,9 @@ def upkeep(store, clock):
     async def inline(function, *arguments):
         return function(*arguments)
 
-    async def nothing():
-        pass
-
     return Upkeep(
         None,
         store,
-        let_go=nothing,
         blocking=inline,
         quiet=inline,
         publications=SimpleNamespace(over=list, forget=lambda _: None),

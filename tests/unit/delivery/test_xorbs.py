@@ -133,7 +133,6 @@ async def test_a_file_that_is_gone_gives_nothing(autojump_clock):
     async with cluster(MemoryHub(), "a") as [a]:
         await upload(a)
         await trio.sleep(3 * XET_SPENT_S)
-        await a.delivery._shelf.close()
         a.store._remove(a.store._files[BLOB.id])
         await send_newer(a)
         assert a.store.find(blob_of(NEWER).id) is None

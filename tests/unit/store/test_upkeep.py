@@ -4,6 +4,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 from fakes.stores import COMMIT, REPO, FaultyDisk, OnDisk, read, sample, seal_of
@@ -322,6 +323,54 @@ def test_pinned_and_open_blobs_are_never_evicted(tmp_path):
     new_stored.close()
     stored.close()
     house.close()
+
+
+def test_what_is_only_kept_open_for_its_next_reader_makes_room(tmp_path):
+    old, new = sample(5, 900), sample(6, 900)
+    house = OnDisk(tmp_path / "state", quota_bytes=1500)
+    old.put(house.store)
+    kept = house.store.open(old.blob, private=False)
+    kept.close(keep_open=True)
+    new.put(house.store)
+    assert house.store.find(old.blob.id) is None
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(kept.fileno())
+    house.close()
+
+
+def test_what_is_kept_open_goes_on_where_it_was_and_is_recorded_all_the_same(house):
+    half = sample(3)
+    stored = house.store.open(half.blob, private=False)
+    half.write(stored, [0])
+    stored.close(keep_open=True)
+    again = house.store.open(half.blob, private=False)
+    assert again is stored
+    assert 0 in again.held
+    again.close(keep_open=True)
+    house.crash()
+    assert house.store.find(half.blob.id).held == 1
+
+
+def test_what_is_kept_open_is_looked_for_anew_after_a_while_and_bounded_in_number(tmp_path):
+    now = [0.0]
+    house = OnDisk(tmp_path / "state", clock=lambda: now[0])
+    blobs = [sample(seed, 10) for seed in range(130)]
+    for blob in blobs:
+        blob.put(house.store)
+        house.store.open(blob.blob, private=False).close(keep_open=True)
+    paths = [house.store.layout.public.sealed(blob.blob.id) for blob in (blobs[0], blobs[-1])]
+    assert [is_open(path) for path in paths] == [False, True]
+    now[0] = 31.0
+    paths[1].unlink()
+    stored = house.store.open(blobs[-1].blob, private=False)
+    assert not stored.sealed
+    stored.close()
+    house.close()
+
+
+def is_open(path):
+    """By this process."""
+    return any(os.path.realpath(fd) == str(path) for fd in Path("/proc/self/fd").iterdir())
 
 
 def test_a_file_that_does_not_fit_anyway_evicts_nothing(tmp_path):
