@@ -71,8 +71,9 @@ class HubSource:
     """Reads a blob's chunks from where `locations` say it is, or `twins` of those repos have it. `limiter` is shared by all
     bulk reads of the daemon.
 
-    What a mirror gives is believed when the whole file's hash is right. A chunk that is asked for again was doubted, so it is
-    read from an upstream that vouches, where there is one, and the two answers show whether the mirror lied.
+    What a mirror gives is believed when the whole file's hash is right, and so is what a hub gives without naming it by that
+    very hash: the listing that sent us there may be a mirror's or a member's, and lie. A chunk that is asked for again was
+    doubted, so it is read from an upstream that vouches, where there is one, and the two answers show whether the mirror lied.
     """
 
     def __init__(
@@ -204,13 +205,14 @@ async def _read(choice: Choice, run: _Run, sink: Sink, gave: dict[int, tuple[Way
             raise dialect.refusal(what, answer.status, answer.headers, had_token=choice.token is not None)
         skip = _check(answer, run.blob, start, stop)
         sink.answered_by(client.upstream.name)
-        grade = Grade.OWN if client.upstream.vouches else Grade.MIRROR
+        own = client.upstream.vouches and answer.stated_hash == run.blob.id.hex
+        grade = Grade.OWN if own else Grade.MIRROR
         async with aclosing(answer.pieces()) as pieces:
             body = _Body(pieces, choice.way, others)
             await body.skip(skip)
             while not run.done:
                 digest = await _receive(body, run, sink, grade)
-                _compare(choice.way, gave, run.next, digest)
+                _compare(choice.way, gave, run.next, digest, own=own)
                 client.statistics.file_bytes[client.upstream.name] += chunk_size(run.blob.size, run.next)
                 run.next += 1
             if skip + stop - start == int(answer.headers.get("content-length", -1)):
@@ -254,11 +256,11 @@ async def _receive(body: _Body, run: _Run, sink: Sink, grade: Grade) -> bytes:
         return hasher.digest()
 
 
-def _compare(way: Way, gave: dict[int, tuple[Way, bytes]], chunk: int, digest: bytes) -> None:
+def _compare(way: Way, gave: dict[int, tuple[Way, bytes]], chunk: int, digest: bytes, *, own: bool) -> None:
     """Remember what a mirror gave; what the hub itself gives for the same chunk shows whether that was true."""
     if not way.client.upstream.vouches:
         gave[chunk] = (way, digest)
-    elif chunk in gave:
+    elif own and chunk in gave:
         mirror, given = gave.pop(chunk)
         if given != digest:
             log.warning("upstream_lied", upstream=mirror.client.upstream.name, rests_s=REST_S)

@@ -6,7 +6,8 @@ import pytest
 import trio
 from blake3 import blake3
 
-from p2pmodel.content import Grade, Hub
+from p2pmodel.content import Blob, BlobId, Grade, Hub
+from p2pmodel.delivery.ports import Order
 from p2pmodel.errors import (
     RateLimitedError,
     ShortAnswerError,
@@ -54,6 +55,20 @@ async def test_a_small_file_comes_from_the_hub_itself(on, hub, put, sink, router
     async with router() as opened:
         await opened.source([file.location]).fetch(file.order(), sink)
     assert sink.body == file.body
+
+
+async def test_bytes_that_the_hub_calls_otherwise_are_not_its_word_for_the_blob_that_a_listing_says_they_are(
+    hub, put, sink, router
+):
+    """Else a member whose listing leads to another file of that size has this node sign for false digests, and be banned."""
+    file = put(b'{"a": 1}', path="small.json")
+    claimed = Blob(BlobId("sha256", "ab" * 32), file.blob.size)
+    async with router() as opened:
+        await opened.source([file.location]).fetch(Order(claimed, 0, 1), sink)
+        assert sink.grades == {Grade.MIRROR}
+        sink.chunks.clear()
+        await opened.source([file.location]).fetch(file.order(), sink)
+    assert sink.grades == {Grade.MIRROR, Grade.OWN}
 
 
 async def test_connections_are_used_again(internet, hub, put, big, sink, router):
