@@ -189,7 +189,7 @@ PRIVATE_ADMISSIONS_MAX: Final = 50_000  # ~10 MB: 200 peers with a model of 250 
 DISCLOSURE_BYTES: Final = 1 * KIB  # of a blob that is private here, before a listing makes it everybody's: nobody guesses them
 DISCLOSURE_WAIT_S: Final = 20.0  # for a first chunk to compare with, where its fetch has just begun
 DISCLOSED_MAX: Final = 50_000  # blobs that the hub was seen to give to strangers, ~10 MB
-PRIVATE_NAMES_MAX: Final = 20_000  # hashed names of private blobs that are kept, ~5 MB
+PRIVATE_NAMES_S: Final = 1.0  # how old the list of private blobs may be that questions are held against: a scan takes ms
 
 # Upstream
 HUB_CONNECT_TIMEOUT_S: Final = 4.0  # "a clear error from us within 5 s"

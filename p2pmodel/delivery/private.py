@@ -26,12 +26,12 @@ import trio
 from p2pmodel.content import Blob, BlobId, ChunkMap, NodeId, chunks_covering
 from p2pmodel.content.access_proof import PROVABLE_BYTES_MIN, evidence_of, proof_ranges, prove, secret_name
 from p2pmodel.delivery.ports import BlobState, Location, StoredBlob, Surroundings
+from p2pmodel.delivery.private_names import PrivateNames
 from p2pmodel.delivery.shelf import Shelf
 from p2pmodel.errors import NotAuthorisedError, NotFoundError, P2pmodelError, SourceError, StoreError, first_error
 from p2pmodel.limits import (
     PRIVATE_ADMISSIONS_MAX,
     PRIVATE_ANSWER_S,
-    PRIVATE_NAMES_MAX,
     PRIVATE_OPENING_S,
     PRIVATE_ROUND_MAX_S,
     PRIVATE_ROUND_MIN_S,
@@ -75,7 +75,7 @@ class PrivateSharing:
         self._half_s = around.sharing.lasts_s / 2
         self._admitted: OrderedDict[tuple[NodeId, BlobId], float] = OrderedDict()  # until when
         self._parties: dict[BlobId, _Party] = {}
-        self._names: dict[tuple[BlobId, bytes], bytes] = {}
+        self._names = PrivateNames(around.store, lambda: around.sharing.accepted_keys().values())
 
     def admits(self, peer: NodeId, blob: BlobId) -> bool:
         """Whether this peer has shown lately that it may read this blob."""
@@ -92,11 +92,13 @@ class PrivateSharing:
             task_status.started()
             return
         party = self._parties[download.blob.id] = _Party(download)
+        self._names.changed()
         try:
             await self._take_part(party, task_status)
         except* _REFUSALS as group:
             self._shut_out(download, first_error(group))
         finally:
+            self._names.changed()
             if self._parties.get(download.blob.id) is party:
                 del self._parties[download.blob.id]
         await trio.sleep_forever()  # the download's end is this one's
@@ -224,7 +226,7 @@ class PrivateSharing:
 
     async def _judge(self, peer: NodeId, question: AskPrivate) -> bytes | None:
         """What to show in return; None if the peer is not let in, or there is nothing to be let into."""
-        if self._rules.policy == "off" or (found := self._named(question.name)) is None:
+        if self._rules.policy == "off" or (found := self._names.find(question.name)) is None:
             return None
         blob, key = found
         evidence = await self._evidence_here(blob, key)
@@ -233,22 +235,6 @@ class PrivateSharing:
             return None
         self._admit(peer, blob.id)
         return prove(evidence, blob.id, prover=self._rules.node, verifier=peer) if evidence else _MEMBER
-
-    def _named(self, name: bytes) -> tuple[Blob, bytes] | None:
-        found = None
-        for state in self._around.store.blobs():
-            if state.private and state.blob.size >= PROVABLE_BYTES_MIN:
-                for key in self._rules.accepted_keys().values():
-                    if hmac.compare_digest(self._name(state.blob.id, key), name):
-                        found = state.blob, key
-        return found
-
-    def _name(self, blob: BlobId, key: bytes) -> bytes:
-        if (blob, key) not in self._names:
-            if len(self._names) >= PRIVATE_NAMES_MAX:
-                self._names.clear()
-            self._names[blob, key] = secret_name(blob, key)
-        return self._names[blob, key]
 
     async def _evidence_here(self, blob: Blob, key: bytes) -> bytes:
         """From what a download of ours has shown itself, else from the store; empty where the ranges are not here yet."""

@@ -152,6 +152,42 @@ async def test_every_no_is_the_same_answer_after_the_same_time(hub, autojump_clo
         assert await a.delivery.seeding.seed("n", BLOB, 0) is None
 
 
+async def test_any_number_of_questions_costs_one_look_at_the_store_a_second(hub, autojump_clock, monkeypatch):
+    async with cluster(hub, "a") as [a]:
+        assert await read(a, ALICE) == WEIGHTS
+        looks, blobs = [], a.store.blobs
+        monkeypatch.setattr(a.store, "blobs", lambda: looks.append(trio.current_time()) or blobs())
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(500):
+                nursery.start_soon(timed, a, f"m{number}", question(bytes(32)))
+                await trio.sleep(0.01)
+        assert 1 <= len(looks) <= trio.current_time() - began + 1
+
+
+async def test_a_private_blob_is_found_as_soon_as_it_is_here_and_no_longer_than_it_is_private(hub, autojump_clock):
+    right = prove(evidence(), BLOB.id, prover="m", verifier="a")
+    async with cluster(hub, "a") as [a]:
+        assert (await timed(a, "m", question(right)))[0].code == "not_held"
+        assert await read(a, ALICE) == WEIGHTS
+        assert isinstance((await timed(a, "m", question(right)))[0], Private)
+        stored = a.store.open(BLOB, private=True)
+        stored.publish()
+        stored.close()
+        assert (await timed(a, "m", question(right)))[0].code == "not_held"
+
+
+async def test_under_a_new_key_a_blob_is_found_by_its_new_name_at_once(hub, autojump_clock):
+    async with cluster(hub, "a") as [a]:
+        assert await read(a, ALICE) == WEIGHTS
+        await timed(a, "m", question())
+        rotated(a, knows=[NEW_TAG], links={})
+        ranges = proof_ranges(BLOB, NEW_KEY)
+        shown = prove(evidence_of(WEIGHTS[start:stop] for start, stop in ranges), BLOB.id, prover="m", verifier="a")
+        asked = AskPrivate(request=1, name=secret_name(BLOB.id, NEW_KEY), proof=shown)
+        assert isinstance((await timed(a, "m", asked))[0], Private)
+
+
 async def test_entry_lasts_half_as_long_as_a_yes_is_believed_for_what_was_shown_may_be_half_as_old(hub, autojump_clock):
     async with cluster(hub, "a") as [a]:
         assert await read(a, ALICE) == WEIGHTS
