@@ -43,6 +43,7 @@ except ImportError:
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schema/messages.json").read_text())["$defs"]
 CHUNK = 4 << 20
+PIECE_MAX = 128 << 10
 PATIENCE_S = 5.0
 HANDSHAKE_S = 5.0  # what opening.md allows a silent connection
 CHUNKS_TO_GET = 4
@@ -586,6 +587,24 @@ def _(node: Node) -> None:
             Ed25519PublicKey.from_public_bytes(signer).verify(packed[-64:], b"p2pmodel voucher v1\0" + body)
         except InvalidSignature:
             raise Broken("the voucher's signature is wrong") from None
+        link.send(t="bye", reason="conformance")
+
+
+@case("a list of pieces has the file's length, and ends; without the ability there is none")
+def _(node: Node) -> None:
+    blob, size = sealed_blob(node)
+    with node.tls() as link:
+        able = "pieces" in greeting(link, "pieces")["abilities"]
+        first = covered = 0
+        while (answer := link.ask("ask_pieces", "pieces", blob=blob, first=first))["t"] == "pieces":
+            expect(able and answer["first"] == first and covered < size, f"answered {answer}")
+            entries = bytes(answer["pieces"])
+            lengths = [int.from_bytes(entries[at + 32 : at + 36], "little") for at in range(0, len(entries), 36)]
+            expect(
+                lengths and not len(entries) % 36 and all(0 < length <= PIECE_MAX for length in lengths), "no page of pieces"
+            )
+            first, covered = first + len(lengths), covered + sum(lengths)
+        expect(covered in {0, size}, f"a list of {covered} bytes for a file of {size}")
         link.send(t="bye", reason="conformance")
 
 

@@ -30,6 +30,8 @@ from p2pmodel.content import (
     chunk_size,
     chunk_start,
 )
+from p2pmodel.content.cutting import Cutter
+from p2pmodel.content.pieces import PIECE_ENTRY_BYTES
 from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import Span
 from p2pmodel.limits import CHUNK_BYTES
@@ -39,11 +41,13 @@ from p2pmodel.settings import PeeringSettings
 from p2pmodel.wire.messages import (
     AskInventory,
     AskManifest,
+    AskPieces,
     AskVoucher,
     Have,
     Interest,
     Inventory,
     Message,
+    PiecesPage,
     Problem,
     VoucherPage,
 )
@@ -66,6 +70,9 @@ class OneBlob:
         self.seal = Seal.sign(self.manifest, Ed25519PrivateKey.generate())
         file.write_bytes(data[:-1] + bytes([data[-1] ^ flip]))
         self.file = file
+        cutter = Cutter()
+        cutter.feed(data)
+        self.pieces = cutter.finish().entries
         self.neighbours: Peering
         self.voucher: Voucher | None = None
 
@@ -89,6 +96,10 @@ class OneBlob:
             return [Inventory(request=1, boot=BOOT, sequence=1, whole=True, entries=entries, last=True)]
         if isinstance(question, AskManifest) and question.blob == self.blob.id.to_bytes():
             return manifest_pages(1, self.manifest, self.seal)
+        if isinstance(question, AskPieces) and question.blob == self.blob.id.to_bytes():
+            start = question.first * PIECE_ENTRY_BYTES
+            some = self.pieces[start : start + 20 * PIECE_ENTRY_BYTES]
+            return [PiecesPage(request=1, first=question.first, pieces=some)] if some else [Problem(code="not_held")]
         if isinstance(question, AskVoucher) and self.voucher and question.blob == self.blob.id.to_bytes():
             return [VoucherPage(request=1, voucher=self.voucher.to_bytes())]
         return [Problem(code="not_held")]
@@ -121,7 +132,7 @@ async def node(events: OneBlob, token: str | None) -> AsyncIterator[int]:
         inventory=lambda: (1, bytes(16)),
         blocking=trio.to_thread.run_sync,
         dice=random.SystemRandom(),
-        abilities=("voucher",) if token else (),
+        abilities=("pieces", "voucher") if token else ("pieces",),
     )
     async with trio.open_nursery() as nursery:
         yield await nursery.start(events.neighbours.run, events)
