@@ -14,7 +14,7 @@ WEIGHTS = noise(9, 36 * MIB + 5)
 CHUNKS = 10
 REPO, OTHER = "acme/rooted", "acme/otherwise"
 LIAR = str(Path(__file__).with_name("lying_member.py"))
-SLOW = {"limits__peer_download": "8MB/s"}  # so that the file is on its way for seconds
+SLOW = {"limits__peer_download": "16MB/s"}  # so that the file is on its way for seconds
 
 
 def path(repo):
