@@ -129,6 +129,8 @@ SOURCES_REMEMBERED_MAX: Final = 4096  # ids are free to mint in an open cluster:
 
 # Words for digests
 ATTESTED_CHUNKS_MAX: Final = 16  # under one signature: 664 bytes go with a chunk, and a signature costs a hash of 0.2 MiB
+SIGNATURES_REMEMBERED_MAX: Final = 1024  # checked lately: under a megabyte; what many peers show is checked once
+SIGNERS_REMEMBERED_MAX: Final = 1024  # by their node ids: a hash for each look at a word
 ATTESTATIONS_KEPT_MAX: Final = 512  # our own, signed and not yet grown, of all blobs
 SIGNERS_PER_CHUNK_MAX: Final = 4  # words kept of one chunk: two that differ are a dispute, more are noise
 WORDS_KEPT_PER_CHUNK_MAX: Final = 2  # beside a partial blob: 1.3 kB a chunk; signed in full batches it is 42 bytes

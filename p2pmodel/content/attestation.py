@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from p2pmodel.content.digest import Blob, BlobId
 from p2pmodel.content.geometry import chunk_count
 from p2pmodel.content.naming import NodeId, node_id_of
+from p2pmodel.content.signature import is_signed
 from p2pmodel.limits import ATTESTED_CHUNKS_MAX
 
 if TYPE_CHECKING:
@@ -149,8 +147,4 @@ class Attestation:
             return Refusal.OTHER_BLOB
         if self.cluster not in circle.accepted:
             return Refusal.OLD_EPOCH if self.cluster in circle.past else Refusal.FOREIGN
-        try:
-            Ed25519PublicKey.from_public_bytes(self.signer).verify(self.signature, _PREFIX + self.signed)
-        except (InvalidSignature, ValueError):
-            return Refusal.FORGED
-        return None
+        return None if is_signed(self.signer, self.signature, _PREFIX + self.signed) else Refusal.FORGED

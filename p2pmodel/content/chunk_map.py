@@ -31,6 +31,14 @@ class ChunkMap:
         return cls._of(count, ((1 << len(chunks)) - 1) << chunks.start if chunks else 0)
 
     @classmethod
+    def union(cls, count: int, maps: Iterable[ChunkMap]) -> ChunkMap:
+        """Of any number of maps of one blob, at the cost of one."""
+        bits = 0
+        for each in maps:
+            bits |= each._bits  # noqa: SLF001  # its own class
+        return cls._of(count, bits)
+
+    @classmethod
     def _of(cls, count: int, bits: int) -> ChunkMap:
         made = cls.__new__(cls)  # half of what `|` costs would be a constructor that has nothing to do
         made.count = count
@@ -98,6 +106,24 @@ class ChunkMap:
 
     def __sub__(self, other: ChunkMap) -> ChunkMap:
         return self._of(self.count, self._bits & ~other._bits)
+
+    def rarest(self, offers: Iterable[ChunkMap], levels: int) -> ChunkMap:
+        """Those of these chunks that the fewest of the offers hold, at least one; from `levels` on all are alike.
+
+        Bitmaps are added up in unary (`held_by[k]`: by more than k offers), for a blob may have 36,000 chunks."""
+        held_by = [0] * levels
+        for offer in offers:
+            bits = offer._bits & self._bits  # noqa: SLF001  # its own class
+            for level, before in enumerate(held_by):
+                if not bits:
+                    break
+                held_by[level] = before | bits
+                bits &= before
+        for level, bits in enumerate(held_by):
+            more = held_by[level + 1] if level + 1 < levels else 0
+            if rare := bits & ~more:
+                return self._of(self.count, rare)
+        return self._of(self.count, 0)
 
     def holds(self, chunks: range) -> bool:
         """Whether every chunk of a (contiguous) range is here."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import blake3
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pmodel.content.digest import Blob
 from p2pmodel.content.geometry import chunk_count
 from p2pmodel.content.naming import NodeId, node_id_of
+from p2pmodel.content.signature import is_signed
 
 DIGEST_BYTES: Final = 32
 _ROOT_CONTEXT: Final = "p2pmodel manifest v1"
@@ -60,10 +60,4 @@ class Seal:
 
     def vouches_for(self, manifest: Manifest) -> bool:
         """Whether the signature is the signer's and the manifest is the one that was signed."""
-        if self.root != manifest.root:
-            return False
-        try:
-            Ed25519PublicKey.from_public_bytes(self.signer).verify(self.signature, _SEAL_PREFIX + self.root)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        return self.root == manifest.root and is_signed(self.signer, self.signature, _SEAL_PREFIX + self.root)

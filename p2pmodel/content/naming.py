@@ -6,9 +6,10 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NewType
 
-from p2pmodel.limits import PATH_CHARS_MAX, PATH_SEGMENT_BYTES_MAX
+from p2pmodel.limits import PATH_CHARS_MAX, PATH_SEGMENT_BYTES_MAX, SIGNERS_REMEMBERED_MAX
 
 NodeId = NewType("NodeId", str)  # 40 hex digits, derived from a node's Ed25519 public key
 
@@ -22,6 +23,7 @@ _LEADS_AWAY: Final = re.compile(
 _FORBIDDEN: Final = frozenset("\\") | {chr(code) for code in range(32)} | {"\x7f"}
 
 
+@lru_cache(SIGNERS_REMEMBERED_MAX)
 def node_id_of(public_key: bytes) -> NodeId:
     """The id of the node that owns this raw Ed25519 public key."""
     return NodeId(hashlib.sha256(b"p2pmodel node v1" + public_key).hexdigest()[:40])

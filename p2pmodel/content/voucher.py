@@ -10,12 +10,10 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from p2pmodel.content.attestation import Circle, Refusal
 from p2pmodel.content.digest import Blob, BlobId
 from p2pmodel.content.naming import NodeId, node_id_of
+from p2pmodel.content.signature import is_signed
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -68,8 +66,4 @@ class Voucher:
             return Refusal.NOT_ITS_OWN
         if self.cluster not in circle.accepted:
             return Refusal.OLD_EPOCH if self.cluster in circle.past else Refusal.FOREIGN
-        try:
-            Ed25519PublicKey.from_public_bytes(self.signer).verify(self.signature, _PREFIX + self.body)
-        except (InvalidSignature, ValueError):
-            return Refusal.FORGED
-        return None
+        return None if is_signed(self.signer, self.signature, _PREFIX + self.body) else Refusal.FORGED

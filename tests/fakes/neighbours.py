@@ -25,7 +25,8 @@ class Lan:
         self.unable = {}  # node → abilities that it lacks
         self.sent = {}  # bytes by node
         self.free_at = {}
-        self._post = {}  # messages under way by receiver: when due, from whom, what
+        self._delivering = False
+        self._post = deque()  # messages under way: when due, from whom, to whom, what
 
     def reach(self, here, there):
         return here in self.nodes and there in self.nodes and not {here, there} & self.cut
@@ -54,20 +55,22 @@ class Lan:
                 self.nodes[node].linked(other)
 
     def post(self, sender, receiver, message):
-        """In order, and what comes at one time by one task: twenty nodes that all talk would else be thousands of tasks."""
-        under_way = self._post.setdefault(receiver, deque())
-        under_way.append((trio.current_time() + self.delay, sender, message))
-        if len(under_way) == 1:
-            self.nursery.start_soon(self._deliver, receiver, under_way)
+        """In order, and all by one task: twenty nodes that all talk would else be thousands of tasks."""
+        self._post.append((trio.current_time() + self.delay, sender, receiver, message))
+        if not self._delivering:
+            self._delivering = True
+            self.nursery.start_soon(self._deliver)
 
-    async def _deliver(self, receiver, under_way):
-        while under_way:
-            due, sender, message = under_way[0]
-            if due > trio.current_time():
-                await trio.sleep_until(due)
-            if self.reach(sender, receiver):
-                self.nodes[receiver].received(sender, message)
-            under_way.popleft()
+    async def _deliver(self):
+        try:
+            while self._post:
+                due, sender, receiver, message = self._post.popleft()
+                if due > trio.current_time():
+                    await trio.sleep_until(due)
+                if self.reach(sender, receiver):
+                    self.nodes[receiver].received(sender, message)
+        finally:
+            self._delivering = False
 
     async def carry(self, sender, count):
         self.sent[sender] = self.sent.get(sender, 0) + count

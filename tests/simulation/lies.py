@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from functools import lru_cache
 
 from p2pmodel.content import Attestation, BlobId, Level, Manifest, Seal, Voucher, chunk_count, chunk_digest, chunk_size
 from p2pmodel.delivery.court import pack_words
@@ -36,9 +37,15 @@ class Lies:
 
 
 def falls_on(node, share, blob, index):
-    return random.Random(f"{node.world.plan.seed} {node.host} {blob.hex} {index}").random() < share
+    return _lot(node.world.plan.seed, node.host, blob.hex, index) < share
 
 
+@lru_cache(65536)
+def _lot(*what):
+    return random.Random(" ".join(map(str, what))).random()
+
+
+@lru_cache(4096)
 def false_bytes(blob, index, size):
     """The same for all liars."""
     word = hashlib.sha256(f"{blob.hex} {index}".encode()).digest()
@@ -159,7 +166,7 @@ class Events:
         digests = []
         for index in range(chunk_count(len(data))):
             false = any(node.lies.of(node, state.blob, index) for node in self._fellows())
-            false = false or random.Random(f"frame {self._node.host} {index}").random() < framed
+            false = false or _lot("frame", self._node.host, index) < framed
             true = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
             digests.append(chunk_digest(false_bytes(blob, index, chunk_size(len(data), index)) if false else true))
         return Manifest(state.blob, b"".join(digests))
