@@ -19,6 +19,7 @@ from p2pmodel.delivery.recorder import OK, FlightRecord
 from p2pmodel.delivery.sealing import Sealing, update
 from p2pmodel.delivery.trial import RefusedError, Trial
 from p2pmodel.errors import P2pmodelError, WrongBytesError
+from p2pmodel.limits import COMMIT_CHUNKS
 from p2pmodel.swarm import HUB, Flight, SourceName, Swarm
 from p2pmodel.wire.messages import BadChunk
 
@@ -60,6 +61,7 @@ class Arrivals:
         self.meter = Meter()  # what comes, by source
         self.upstream = ""  # the one that answered last
         self.uncommitted = 0  # chunks
+        self.many_uncommitted = trio.Event()  # enough for a group commit
         self.changed = changed
         self.vouched: Callable[[int], bool] = lambda _chunk: False  # such a chunk is not replaced by a mirror's bytes
         self._around = around
@@ -73,9 +75,15 @@ class Arrivals:
         else:
             self.received["peers"] += size
         self.uncommitted += 1
+        if self.uncommitted >= COMMIT_CHUNKS:
+            self.many_uncommitted.set()
         better = source == HUB  # who refused it for another's word will take it with ours
         if (better or not upgrade) and self.trial.may_serve(chunk):
             self._herald.arrived(self.stored.blob.id, chunk)
+
+    def commits(self) -> None:
+        """All that is here is about to become durable."""
+        self.uncommitted, self.many_uncommitted = 0, trio.Event()
 
     def blame(self, peer: SourceName, chunk: int) -> None:
         """A peer's bytes were not those of the digest it gave itself, or of one that we know is right."""

@@ -13,6 +13,7 @@ In this order (protocol/attestations.md), each time the hash has failed:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -254,8 +255,9 @@ class Audit:
         left, mine = ChunkMap(self._swarm.chunks), ChunkMap(self._swarm.chunks)
         weights = self._weights()
         for index in self._suspects():
-            called = [node for node in self._line(index, weights) if node != self._trial.signer(index)]
-            called = called[: 1 + int(waited_s / LEASE_S)]
+            signer = self._trial.signer(index)
+            others = (node for node in self._line(index, weights) if node != signer)
+            called = list(islice(others, 1 + int(waited_s / LEASE_S)))
             if not any(index in self._found.get(node, ()) for node in called):
                 left.add(index)
                 if self._court.node in called:

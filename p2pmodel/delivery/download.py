@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from math import inf
+from typing import Final
 
 import trio
 
@@ -34,11 +35,13 @@ from p2pmodel.errors import (
     WrongBytesError,
     first_error,
 )
-from p2pmodel.limits import CHUNK_BYTES, COMMIT_CHUNKS, COMMIT_INTERVAL_S
+from p2pmodel.limits import CHUNK_BYTES, COMMIT_INTERVAL_S
 from p2pmodel.swarm import HUB, Swarm
 from p2pmodel.wire.messages import Attest, Claims, Have, Held, Interest, Message
 from p2pmodel.wire.messages import Audit as AuditMessage
 from p2pmodel.wire.packed import unpack_indices, unpack_runs
+
+_FACTS_S: Final = 0.1  # they come in swarms, and what they set an alarm for is seconds away
 
 
 class Download:
@@ -61,7 +64,7 @@ class Download:
         self.intake = Meter()  # what comes to peers, as they tell
         self._around = around
         self._herald = herald
-        self._bells = Bells()
+        self._bells = Bells(lambda sources: self.swarm.ready(sources, trio.current_time()))
         self._sharing = sharing
         self._court = court
         self._followed: frozenset[NodeId] = frozenset()
@@ -200,9 +203,10 @@ class Download:
                 self.swarm.hub_rests(inf)
             if self.swarm.hopeless(now):
                 self.fail(self._why_hopeless())
-            with trio.move_on_at(self.swarm.wake_at(now)) as alarm:
-                await self._bells.change()
-            if alarm.cancelled_caught:
+            alarm = self.swarm.wake_at(now)
+            await self._bells.change(alarm)
+            await trio.sleep_until(min(alarm, trio.current_time() + _FACTS_S))
+            if trio.current_time() >= alarm:
                 self.wake()
 
     def _why_hopeless(self) -> P2pmodelError:
@@ -228,14 +232,13 @@ class Download:
 
     async def _commit_now_and_then(self) -> None:
         while True:
-            deadline = trio.current_time() + COMMIT_INTERVAL_S
-            while self.arrivals.uncommitted < COMMIT_CHUNKS and trio.current_time() < deadline:
-                await self.change(until=deadline)
+            with trio.move_on_after(COMMIT_INTERVAL_S):
+                await self.arrivals.many_uncommitted.wait()
             if self.arrivals.uncommitted:
                 await self._commit()
 
     async def _commit(self) -> None:
-        self.arrivals.uncommitted = 0
+        self.arrivals.commits()
         try:
             await self._around.blocking(self.stored.commit)
         except StoreError as error:
@@ -331,9 +334,16 @@ class Download:
         self.proving.gone(node)
         self._followed -= {node}
         lost = self.trial.banned(node) if self._court.convicted(node) else []
+        if lost:
+            self._herald.lost(self.blob.id, self._have)
         if lost and self._nursery is not None and not self._finishing and not self.audit.keeps(lost):
             self._nursery.start_soon(self._drop, lost)
         self._others_changed()
+
+    def _have(self) -> Have:
+        """What of it can be had here, before it is whole."""
+        chunks = self.trial.servable().to_bytes()
+        return Have(blob=self.blob.id.to_bytes(), size=self.blob.size, sealed=False, wanted=not self.over, chunks=chunks)
 
     async def _drop(self, chunks: list[int]) -> None:
         if self._finishing or self.stored.sealed:
@@ -378,12 +388,12 @@ class Download:
                 self.swarm.got(peer, came, now)
                 self.swarm.gives(peer, unpack_indices(message.given))
                 self.intake.count(peer, len(came) * CHUNK_BYTES, now)
-                self._lanes.give_way()
+                self._lanes.give_way(peer)
                 self._bells.ring(peer)
             case Claims():
                 runs, coming, firm = map(unpack_runs, (message.runs, message.coming, message.firm))
                 self.swarm.claims(peer, runs, coming, firm, now)
-                self._lanes.give_way()
+                self._lanes.give_way(peer)
                 self._bells.ring(HUB)
 
     def _told_all(self, peer: NodeId, message: Have, now: float) -> None:

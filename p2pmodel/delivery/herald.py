@@ -45,6 +45,7 @@ class Herald:
         self._given: dict[BlobId, set[int]] = {}  # to anybody, since somebody has watched
         self._giving: dict[BlobId, list[int]] = {}
         self._ordered: dict[BlobId, Swarm] = {}
+        self._lost: dict[BlobId, Callable[[], Have]] = {}
         self._news = trio.Event()
 
     def wants(self, blob: BlobId, peer: NodeId, *, watch: bool) -> None:
@@ -88,6 +89,12 @@ class Herald:
             self._arrived.setdefault(blob, []).append(chunk)
             self._news.set()
 
+    def lost(self, blob: BlobId, have: Callable[[], Have]) -> None:
+        """Some of it cannot be had here any more: with the next batch all is told that can."""
+        if self.watchers(blob):
+            self._lost[blob] = have
+            self._news.set()
+
     def gives(self, blob: BlobId, chunk: int) -> None:
         """We hold all of it and give this chunk to somebody; told once, with the next batch: others fetch others first."""
         if len(self.watchers(blob)) > 1 and chunk not in (given := self._given.setdefault(blob, set())):
@@ -117,13 +124,16 @@ class Herald:
         while True:
             await self._news.wait()
             self._news = trio.Event()
-            told = max((len(self.watchers(blob)) for blob in {*self._arrived, *self._giving, *self._ordered}), default=0)
+            blobs = {*self._arrived, *self._giving, *self._ordered, *self._lost}
+            told = max((len(self.watchers(blob)) for blob in blobs), default=0)
             self.flush()
             await trio.sleep(BATCH_S * max(1.0, told / _WATCHERS_PER_BATCH))
 
     def flush(self) -> None:
         for blob in list(self._arrived):
             self._tell_arrived(blob)
+        for blob in list(self._lost):
+            self.tell(blob, self._lost.pop(blob)())
         for blob in list(self._giving):
             for batch in _batches(self._giving.pop(blob)):
                 self.tell(blob, Held(blob=blob.to_bytes(), chunks=b"", given=batch))

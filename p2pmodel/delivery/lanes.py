@@ -66,9 +66,9 @@ class Lanes:
         if not self._of_peer[peer]:
             nursery.start_soon(self._peer_lane, nursery, peer)
 
-    def give_way(self) -> None:
-        """Orders to the hub that others make needless end."""
-        for flight in self._swarm.overtaken(trio.current_time()):
+    def give_way(self, to: NodeId | None = None) -> None:
+        """Orders to the hub that others make needless end; `to`: only this one has told anything."""
+        for flight in self._swarm.overtaken(trio.current_time(), to):
             self._scopes[flight.number].cancel()
 
     async def repeat_claims(self) -> None:
@@ -106,17 +106,20 @@ class Lanes:
             self._look_at_the_clock()
             flight = self._swarm.next_order(name, trio.current_time(), urgent=urgent)
             if flight is None:
-                await self._bells.rung(name)
-            elif await self._work(nursery, flight, source(), turn):
+                await self._bells.rung(name, last=urgent)
+                continue
+            self._bells.ring(name)  # there may be another one for the next lane
+            if await self._work(nursery, flight, source(), turn):
                 pause = PAUSE_MIN_S
             else:
                 await trio.sleep(pause * self._around.rng.uniform(0.8, 1.2))
                 pause = min(2 * pause, PAUSE_MAX_S)
+        self._bells.ring(name)  # the next lane of a source that is gone ends as well
 
     async def _work(self, nursery: trio.Nursery, flight: Flight, source: Source, turn: Turn) -> bool:
         """One order; false when the source failed and should pause."""
         hub = flight.source == HUB
-        self._tell_claims(hub=hub)
+        self._tell_claims(hub=hub, begun=True)
         self._bells.tell()  # it will have to be looked after
         order = Order(self._stored.blob, flight.first, flight.count, private=self._stored.private)
         sink = FlightSink(self._arrivals, self._around, flight, turn)
@@ -125,10 +128,9 @@ class Lanes:
             with scope, sink.recorded():
                 await source.fetch(order, sink)
         except WrongBytesError:
-            return True  # the chunk is refused there; the source's standing says whether it is asked for others
+            return hub  # the chunk is refused there; a peer has time to find out whose word it is that nobody hears
         except NotHeldError:
-            self._swarm.failed(flight, for_good=True)
-            return True
+            self._swarm.failed(flight, for_good=True)  # and it is about to say what else it lost
         except StoreError as error:
             self._fail(error)
         except P2pmodelError as error:
@@ -143,7 +145,7 @@ class Lanes:
         finally:
             del self._scopes[flight.number]
             self._swarm.ended(flight, trio.current_time())
-            self._tell_claims(hub=hub)
+            self._tell_claims(hub=hub, begun=False)
             if flight.left:
                 self._bells.ring_all()
         return False
@@ -154,8 +156,9 @@ class Lanes:
         if fast and self._of_peer[peer] < PEER_LANES:
             nursery.start_soon(self._peer_lane, nursery, peer)
 
-    def _tell_claims(self, *, hub: bool) -> None:
-        if hub:
+    def _tell_claims(self, *, hub: bool, begun: bool) -> None:
+        """Once an order is over there is time: mostly the next one begins at once, and tells the same."""
+        if hub and begun:
             self._herald.claims(self._swarm)
         else:
             self._herald.ordered(self._swarm)

@@ -256,10 +256,7 @@ class Member:
         self._tell_progress(work)
         self._swarm.ended(work.flight, self.world.clock.now)
         self._idle[work.flight.source] += 1
-        if work.giver is None:
-            self.telling.claims()
-        else:
-            self.telling.ordered()
+        self.telling.ordered()
         self.decide_soon()
 
     def _tell_progress(self, work: Work) -> None:

@@ -49,15 +49,11 @@ class Availability:
 
     def claimed(self, now: float) -> ChunkMap:
         """What peers are reading from the hub, with progress."""
-        union = ChunkMap(self.chunks)
-        for view in self.peers.values():
-            if view.claims_hold(now):
-                union = union | view.claims
-        return union
+        return ChunkMap.union(self.chunks, (view.claims for view in self.peers.values() if view.claims_hold(now)))
 
     def soon_held(self) -> list[ChunkMap]:
         """What each peer holds or is about to hold: a chunk that is on its way to others is not rare."""
-        return [view.held | view.claims | view.coming for view in self.peers.values()]
+        return [ChunkMap.union(self.chunks, (view.held, view.claims, view.coming)) for view in self.peers.values()]
 
     def next_lease_end(self, now: float) -> float | None:
         ends = [view.progress_at + LEASE_S for view in self.peers.values() if view.claims]

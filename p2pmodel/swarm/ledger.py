@@ -56,10 +56,7 @@ class Ledger:
         return self._owed(flight for flight in self.flights.values() if flight.source == source and flight.started_at < then)
 
     def _owed(self, flights: Iterable[Flight]) -> ChunkMap:
-        union = ChunkMap(self.chunks)
-        for flight in flights:
-            union = union | flight.left
-        return union
+        return ChunkMap.union(self.chunks, (flight.left for flight in flights))
 
     def progressed_since(self, source: str, then: float) -> bool:
         """Whether bytes came from this source."""
@@ -69,6 +66,11 @@ class Ledger:
         """When the next flight will be so old."""
         times = (flight.started_at + age_s for flight in self.flights.values())
         return min((at for at in times if at > now), default=None)
+
+    def moving(self, now: float, patience_s: float) -> ChunkMap:
+        """Chunks of which some flight has seen a byte lately: what is pending and not `stalled`."""
+        flights = self.flights.values()
+        return self._owed(flight for flight in flights if flight.held_back or now - flight.progress_at < patience_s)
 
     def stalled(self, now: float, patience_s: float) -> ChunkMap:
         """Chunks whose every flight has seen no byte for `patience_s`."""

@@ -32,23 +32,13 @@ def rarest_run(
     candidates: ChunkMap, offers: Sequence[ChunkMap], limit: int, window: range, rng: Random
 ) -> tuple[int, int] | None:
     """A run among the candidates that the fewest sources offer, from a place drawn by lot in the window, or the next larger
-    one that has any.
-
-    Bitmaps are added up in unary (`at_least[k]`: offered by more than k sources), for a blob may have 36,000 chunks.
-    """
-    at_least = [candidates - candidates for _ in range(_RARITY_LEVELS)]
-    for offer in offers:
-        for level in range(_RARITY_LEVELS - 1, 0, -1):
-            at_least[level] = at_least[level] | (at_least[level - 1] & offer)
-        at_least[0] = at_least[0] | offer
-    for level in range(_RARITY_LEVELS):
-        more = at_least[level + 1] if level + 1 < _RARITY_LEVELS else None
-        exactly = at_least[level] - more if more is not None else at_least[level]
-        if rare := candidates & exactly:
-            while not (within := rare & rare.span(rare.count, window)):
-                window = range(window.start, min(rare.count, window.stop + len(window)))
-            return first_run(within, limit, after=rng.choice(window))
-    return None
+    one that has any."""
+    rare = candidates.rarest(offers, _RARITY_LEVELS)
+    if not rare:
+        return None
+    while not (within := rare & rare.span(rare.count, window)):
+        window = range(window.start, min(rare.count, window.stop + len(window)))
+    return first_run(within, limit, after=rng.choice(window))
 
 
 def window_from(missing: ChunkMap, chunks_at_once: int) -> range:

@@ -146,24 +146,26 @@ class Swarm:
             view.claims, view.coming, view.firm = self._map_of(runs), self._map_of(coming), self._map_of(firm)
             view.progress_at = self._news_at = now
 
-    def overtaken(self, now: float) -> list[Flight]:
+    def overtaken(self, now: float, by: NodeId | None = None) -> list[Flight]:
         """Our orders to the hub that are to be given up: their next chunk is held by a peer by now, or another node reads it
-        as well and has the better right."""
+        as well and has the better right. By one peer that has told something, or by any."""
         to_hub = [flight for flight in self.ledger.flights.values() if flight.source == HUB and flight.reason in COLD]
         if not to_hub:
             return []
-        held = self._on_peers(now) - self._failed
-        return [flight for flight in to_hub if self._is_overtaken(flight, held, now)]
+        rivals = self._usable(now) if by is None else [by] if by in self.availability.peers else []
+        return [flight for flight in to_hub if self._is_overtaken(flight, rivals, now)]
 
-    def _is_overtaken(self, flight: Flight, held: ChunkMap, now: float) -> bool:
-        following = next(iter(flight.left), None)
-        if following is None or following in self.reads.wanted | self.reads.disputed:
+    def _is_overtaken(self, flight: Flight, rivals: list[NodeId], now: float) -> bool:
+        chunk = next(iter(flight.left), None)
+        if chunk is None or chunk in self.reads.wanted or chunk in self.reads.disputed:
             return False
-        return following in held or any(
-            following in view.claims and self._gives_way(flight, following, view, now)
-            for view in self.availability.peers.values()
-            if view.claims_hold(now)
-        )
+        return any(self._overtakes(peer, flight, chunk, now) for peer in rivals)
+
+    def _overtakes(self, peer: NodeId, flight: Flight, chunk: int, now: float) -> bool:
+        view = self.availability.peers[peer]
+        if chunk in view.held and chunk not in self._failed and chunk not in self._refused.get(peer, ()):
+            return True
+        return chunk in view.claims and view.claims_hold(now) and self._gives_way(flight, chunk, view, now)
 
     def _gives_way(self, flight: Flight, chunk: int, view: PeerView, now: float) -> bool:
         """Two nodes read one chunk. An order of which others have long heard goes before a young one; else the line decides."""
@@ -240,6 +242,23 @@ class Swarm:
         run = self._peer_run(NodeId(source), now)
         return None if run is None else self.ledger.begin(source, *run, now)
 
+    def ready(self, sources: Iterable[SourceName], now: float) -> list[SourceName]:
+        """Of these, those for which `next_order` may have something: most news give nobody anything to do, and deciding costs
+        more than this. A source that is gone is among them."""
+        ready: list[SourceName] = []
+        wanted: ChunkMap | None = None
+        for source in sources:
+            if source == HUB:
+                may = bool(self._own_reads()) or (bool(self.missing) and self._may_read_cold(now))
+            elif source not in self.availability.peers:
+                may = True
+            else:
+                wanted = self._wanted_of_peers(now) if wanted is None else wanted
+                may = bool(wanted & self._offers(NodeId(source)))
+            if may:
+                ready.append(source)
+        return ready
+
     def progress(self, flight: Flight, received: int, now: float) -> None:
         """So many more bytes came."""
         flight.progress_at = self._news_at = now
@@ -309,22 +328,25 @@ class Swarm:
         return held - refused if refused else held
 
     def _on_peers(self, now: float) -> ChunkMap:
-        union = ChunkMap(self.chunks)
-        for peer in self._usable(now):
-            union = union | self._offers(peer)
-        return union
+        return ChunkMap.union(self.chunks, map(self._offers, self._usable(now)))
 
     def _open(self, now: float) -> ChunkMap:
         """Missing chunks that nobody was asked for, or whose order stands still."""
-        pending = self.ledger.pending() - self.ledger.stalled(now, HEDGE_S)
-        return self.missing - self._unconfirmed - pending
+        return self.missing - self._unconfirmed - self.ledger.moving(now, HEDGE_S)
+
+    def _wanted_of_peers(self, now: float) -> ChunkMap:
+        """What a peer will do for."""
+        wanted = self._held.missing()
+        if not wanted:  # nearly always, for whoever has it all and finds out what of it was false
+            return wanted
+        wanted = wanted & self._open(now)
+        # while the hub rests a peer's is all there is, and waits for the blob's own hash
+        return wanted - self.reads.wanted if now >= self.hub_rests_until else wanted
 
     def _peer_run(self, peer: NodeId, now: float) -> Run | None:
         if not self._may_ask(peer, now):
             return None
-        candidates = (self._open(now) & self._held.missing() & self._offers(peer)) - self.ledger.pending(peer)
-        if now >= self.hub_rests_until:  # else a peer's is all there is, and waits for the blob's own hash
-            candidates = candidates - self.reads.wanted
+        candidates = (self._wanted_of_peers(now) & self._offers(peer)) - self.ledger.pending(peer)
         if not candidates:
             return None
         limit = peer_order_limit(self.chunks, len(self._usable(now)))
@@ -345,26 +367,20 @@ class Swarm:
 
     def _soon_from_others(self, giver: NodeId, now: float) -> ChunkMap:
         """What only one peer holds and is giving to another node already: asked of that one, when it has it."""
-        soon, held = ChunkMap(self.chunks), ChunkMap(self.chunks)
-        for peer, view in self.availability.peers.items():
-            if peer != giver and not view.quiet:
-                held = held | view.held
-                if peer in self.following.peers and now - view.progress_at < LEASE_S:
-                    soon = soon | view.coming
-        return soon - held
+        others = [(peer, view) for peer, view in self.availability.peers.items() if peer != giver and not view.quiet]
+        followed = [view for peer, view in others if peer in self.following.peers and now - view.progress_at < LEASE_S]
+        soon = ChunkMap.union(self.chunks, (view.coming for view in followed))
+        return soon - ChunkMap.union(self.chunks, (view.held for _, view in others)) if soon else soon
 
     def _hub_run(self, now: float, *, urgent: bool) -> tuple[tuple[int, int], HubReason] | None:
         """What to read from the hub, and why."""
         if now < self.hub_rests_until:
             return None
-        own = self.reads.due - self.ledger.pending(HUB)
-        if own:
+        if own := self._own_reads():
             run = first_run(own, max(self._turns.run_length, RUN_CHUNKS_MAX // 2))
             doubted = self.reads.distrusted | self.reads.disputed
             return run and (run, HubReason.DISTRUST if run[0] in doubted else HubReason.OWN_READ)
-        if urgent or self._turns.leaves_alone(self._news_at, now):  # asked at every claim of any reader
-            return None
-        if not self.settled(now) or self._orders_to_hub() >= self._turns.streams:
+        if urgent or not self._may_read_cold(now):
             return None
         cold = self._open(now) - (self._on_peers(now) - self._failed) - self.ledger.pending(HUB)
         stalled = self.ledger.stalled(now, LEASE_S) & self.missing  # peers hold it and do not give it
@@ -375,6 +391,16 @@ class Swarm:
         if run is None or run[0] in cold:
             return run and (run, self._why_cold(run[0]))
         return run, HubReason.STALLED if run[0] in stalled else HubReason.SLOW
+
+    def _own_reads(self) -> ChunkMap:
+        """What only our own read will do for, and no order to the hub is under way for."""
+        return self.reads.due - self.ledger.pending(HUB)
+
+    def _may_read_cold(self, now: float) -> bool:
+        """Whether one more order to the hub for what nobody holds would be ours to begin: asked at every claim of a reader."""
+        if self._turns.leaves_alone(self._news_at, now) or not self.settled(now):
+            return False
+        return self._orders_to_hub() < self._turns.streams
 
     def _too_slow(self, now: float) -> ChunkMap:
         """What peers hold, if they bring it more slowly than the hub would: first what they were not asked for."""
@@ -405,7 +431,4 @@ class Swarm:
         self.following.choose(self._turns.readers)
 
     def _map_of(self, runs: Iterable[Run]) -> ChunkMap:
-        union = ChunkMap(self.chunks)
-        for first, count in runs:
-            union = union | ChunkMap.span(self.chunks, range(first, first + count))
-        return union
+        return ChunkMap.union(self.chunks, (ChunkMap.span(self.chunks, range(first, first + count)) for first, count in runs))
