@@ -9,11 +9,13 @@ from daemons import MIB, House, Site, files_in, until
 from noise import noise
 
 from p2pmodel.demo.repos import Content
+from p2pmodel.limits import DISCLOSURE_BYTES
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
 
 TOKEN = "hf_aliceAliceAlice"
 PLAIN = {"HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+LOOKS = 8 * DISCLOSURE_BYTES  # whether the hub gives each file to strangers
 FILES = {"config.json": b'{"model_type": "bert"}', "weights.bin": noise(5, 3 * MIB), "large.safetensors": noise(6, 17 * MIB)}
 
 UPLOAD = """
@@ -61,7 +63,7 @@ def test_what_was_uploaded_is_at_a_second_node_without_a_byte_from_the_hub(site,
         until(lambda: len([path for path in public.rglob("*") if path.is_file()]) >= 4, "the files to be public")
         done = two.fetch("alice/new", "--exclude", ".gitattributes")
         assert (done["upstream"], done["files"]) == (0, 4)
-        assert site.sent == 0
+        assert site.sent <= LOOKS
 
 
 XET = {name: value for name, value in PLAIN.items() if name != "HF_HUB_DISABLE_XET"}
@@ -102,7 +104,7 @@ def test_an_upload_with_hf_xet_switched_on_is_at_a_second_node_without_a_byte_fr
         done = two.fetch("alice/xet", "--exclude", ".gitattributes")
         assert (done["upstream"], done["files"]) == (0, len(sent))
         assert {path: data for path, data in files_in(done["path"]).items() if path in sent} == sent
-        assert site.sent == 0
+        assert site.sent <= LOOKS
 
 
 @pytest.mark.parametrize("name", ["hub-2"])
@@ -145,7 +147,7 @@ def test_of_a_file_that_shares_bytes_with_an_earlier_one_the_rest_is_sent_and_th
             one.stop()
             one.config.write_text(one.config.read_text().replace("localhost:0", f"localhost:{one.port}"))
             one.start()  # at the address by which the client remembers
-        assert site.sent == 0
+        assert site.sent <= LOOKS
 
 
 @pytest.mark.parametrize("name", ["hub-2"])
@@ -159,7 +161,7 @@ def test_an_upload_by_xet_outlives_a_hub_that_fails_at_first(site, client, folde
         client.run(one.url, UPLOAD.format(repo="alice/hard", private=False, folder=str(folder)), **XET)
         until(lambda: len(files_in(one.state / "blobs")) >= 4, "the files to be public")
         assert site.hub.stats()["faults_played"] == 3
-        assert site.sent == 0
+        assert site.sent <= LOOKS
 
 
 MODELSCOPE = """
@@ -186,4 +188,4 @@ def test_what_was_uploaded_to_modelscope_is_at_a_second_node_without_a_byte_of_i
         until(lambda: len([path for path in (one.state / "blobs").rglob("*") if path.is_file()]) >= 4, "the files to be public")
         done = two.fetch("alice/scope", "--hub", "modelscope", "--exclude", ".gitattributes", "--exclude", "README.md")
         assert (done["upstream"], done["files"]) == (0, 4)
-        assert site.sent <= 4  # a byte a listing: whether its files are for everybody
+        assert site.sent <= LOOKS
