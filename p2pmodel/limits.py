@@ -187,6 +187,7 @@ PRIVATE_ROUND_S: Final = 10.0  # how often those who were not let in ask again
 PRIVATE_ROUND_MIN_S: Final = 1.0  # where a hub's yes is believed for seconds only
 PRIVATE_ROUND_MAX_S: Final = 80.0  # and how seldom in the end: 200 peers ask each other of each file
 PRIVATE_ANSWER_S: Final = 0.05  # a yes takes some ms (64 KiB of disk and hashing); every answer takes this long
+PRIVATE_EVIDENCE_MAX: Final = 20_000  # of what is sealed here, kept for the next question, ~5 MB
 PRIVATE_ADMISSIONS_MAX: Final = 50_000  # ~10 MB: 200 peers with a model of 250 files
 DISCLOSURE_BYTES: Final = 1 * KIB  # of a blob that is private here, before a listing makes it everybody's: nobody guesses them
 DISCLOSURE_WAIT_S: Final = 20.0  # for a first chunk to compare with, where its fetch has just begun

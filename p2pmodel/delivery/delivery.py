@@ -39,7 +39,7 @@ class Delivery:
         self._around = around
         self._fetches = Tasks()
         self._shelf = Shelf(around.store, around.blocking)
-        sharing = PrivateSharing(around, self._shelf)
+        self._sharing = sharing = PrivateSharing(around, self._shelf)
         self._herald = Herald(around.neighbours, self._private, sharing.admits)
         self._court = Court(around)
         self._court.on_ban = self._banned
@@ -77,6 +77,7 @@ class Delivery:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._fetches.run)
             await nursery.start(self.downloads.run)
+            await nursery.start(self._sharing.run)
             await nursery.start(self._warming.run)
             await nursery.start(self._uploads.run)
             await nursery.start(self._xorbs.run)

@@ -17,6 +17,7 @@ import math
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -28,10 +29,21 @@ from p2pmodel.content.access_proof import PROVABLE_BYTES_MIN, evidence_of, proof
 from p2pmodel.delivery.ports import BlobState, Location, StoredBlob, Surroundings
 from p2pmodel.delivery.private_names import PrivateNames
 from p2pmodel.delivery.shelf import Shelf
-from p2pmodel.errors import NotAuthorisedError, NotFoundError, P2pmodelError, SourceError, StoreError, first_error
+from p2pmodel.delivery.tasks import Tasks
+from p2pmodel.errors import (
+    NotAuthorisedError,
+    NotFoundError,
+    P2pmodelError,
+    SourceError,
+    StoreError,
+    UnavailableError,
+    first_error,
+)
 from p2pmodel.limits import (
+    ANSWERS_AT_ONCE_MAX,
     PRIVATE_ADMISSIONS_MAX,
     PRIVATE_ANSWER_S,
+    PRIVATE_EVIDENCE_MAX,
     PRIVATE_OPENING_S,
     PRIVATE_ROUND_MAX_S,
     PRIVATE_ROUND_MIN_S,
@@ -76,6 +88,10 @@ class PrivateSharing:
         self._admitted: OrderedDict[tuple[NodeId, BlobId], float] = OrderedDict()  # until when
         self._parties: dict[BlobId, _Party] = {}
         self._names = PrivateNames(around.store, lambda: around.sharing.accepted_keys().values())
+        self._evidence_of: dict[tuple[BlobId, bytes], bytes] = {}  # what is sealed here
+        self._judging = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
+        self._tasks = Tasks()
+        self.run = self._tasks.run
 
     def admits(self, peer: NodeId, blob: BlobId) -> bool:
         """Whether this peer has shown lately that it may read this blob."""
@@ -217,12 +233,25 @@ class PrivateSharing:
     # Answering
 
     async def answer(self, peer: NodeId, question: AskPrivate) -> Message:
+        """A yes and each kind of no take the same time. A judgement that takes longer, on a disk that is slow or busy, is a no
+        for now: whoever is not let in could else tell by it what is here. It is quick when it is asked for again."""
         answered_at = trio.current_time() + PRIVATE_ANSWER_S
-        proof = await self._judge(peer, question)
-        await trio.sleep_until(answered_at)  # a yes and each kind of no take the same time
-        if proof is None:
+        found: list[bytes] = []
+        with suppress(UnavailableError):  # we are stopping
+            self._tasks.start(self._judge_into, found, peer, question)
+        await trio.sleep_until(answered_at)
+        if not found:
             return Problem(request=question.request, code="not_held")
-        return Private(request=question.request, proof=proof)
+        return Private(request=question.request, proof=found[0])
+
+    async def _judge_into(self, found: list[bytes], peer: NodeId, question: AskPrivate) -> None:
+        with suppress(trio.WouldBlock):
+            self._judging.acquire_nowait()
+            try:
+                proof = await self._judge(peer, question)
+            finally:
+                self._judging.release()
+            found += [] if proof is None else [proof]
 
     async def _judge(self, peer: NodeId, question: AskPrivate) -> bytes | None:
         """What to show in return; None if the peer is not let in, or there is nothing to be let into."""
@@ -240,9 +269,16 @@ class PrivateSharing:
         """From what a download of ours has shown itself, else from the store; empty where the ranges are not here yet."""
         if (party := self._parties.get(blob.id)) is not None and key in party.evidence:
             return party.evidence[key][1]
+        if (blob.id, key) in self._evidence_of:
+            return self._evidence_of[blob.id, key]
         try:
             async with self._shelf.borrow(blob, private=True) as stored:
-                return await self._around.blocking(_read_here, stored, proof_ranges(stored.blob, key))
+                evidence = await self._around.blocking(_read_here, stored, proof_ranges(stored.blob, key))
+                if stored.sealed and evidence:
+                    if len(self._evidence_of) >= PRIVATE_EVIDENCE_MAX:
+                        self._evidence_of.clear()
+                    self._evidence_of[blob.id, key] = evidence
+                return evidence
         except StoreError:
             return b""
 

@@ -351,3 +351,21 @@ async def test_where_links_stand_under_both_keys_each_gets_its_own_proof(hub, au
         assert await read(c, BOB) == WEIGHTS
         assert hub.sent[BLOB.id] == 2 * SAMPLED
         assert min(c.lan.sent[node] for node in "ab") > 0
+
+
+@pytest.mark.parametrize("disk_s", [0.0, 0.2])
+async def test_a_slow_disk_does_not_tell_a_known_blob_from_an_unknown_one(hub, autojump_clock, disk_s):
+    async with cluster(hub, "a") as [a]:
+        assert await read(a, ALICE) == WEIGHTS
+        await trio.sleep(60)  # nothing is open any more
+        blocking = a.around.blocking
+
+        async def slowly(function, *args):
+            await trio.sleep(disk_s)
+            return await blocking(function, *args)
+
+        object.__setattr__(a.around, "blocking", slowly)
+        took = set()
+        for blob in (BLOB, blob_of(b"never heard of")):
+            took.add(round((await timed(a, "b", question(bytes(32), blob)))[1], 6))
+        assert len(took) == 1
