@@ -62,8 +62,8 @@ def file_entry(path: object, size: object, algorithm: str, digest: object) -> Fi
         return FileEntry(str(path), size, blob)
     except (TypeError, ValueError) as error:
         raise WrongAnswerError(
-            f"The hub lists a file that cannot be kept here: {error}",
-            next_step="Ask the owner of the repo to rename or mend it.",
+            f"The hub lists a file that cannot be kept here: {error}.",
+            next_step="Ask the owner of the repo to rename or mend it, or read the rest straight from the hub.",
         ) from None
 
 

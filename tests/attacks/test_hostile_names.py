@@ -74,6 +74,14 @@ def test_each_is_refused_wherever_a_hub_or_a_peer_can_say_it():
             modelscope_file({"Path": name, "Size": 1, "Sha256": "0" * 64})
 
 
+def test_the_refusal_names_the_file_and_the_way_out():
+    for path in ("a/../../evil", "src/aux.py"):
+        with pytest.raises(WrongAnswerError) as refused:
+            huggingface_file({"path": path, "size": 1, "oid": "0" * 40})
+        assert path in str(refused.value)
+        assert "straight from the hub" in refused.value.next_step
+
+
 def test_each_is_refused_once_more_where_files_are_made(place, figure):
     before = everything(place)
     tree = CacheTree(place / "tree", place / "aside", mode=0o755, disk=Disk(fsync=False))
