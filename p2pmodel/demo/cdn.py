@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -18,7 +19,7 @@ class Cdn:
         self.base_url: str | None = None  # where it listens
         self.lifetime_s = 120.0  # of a signed URL
         self._clock = clock
-        self._contents: dict[str, Content] = {}
+        self._contents: WeakValueDictionary[str, Content] = WeakValueDictionary()  # as long as a repo has them
         self.uploaded: dict[str, Content] = {}  # whole files that came, by sha256
         self._parts: dict[str, dict[str, bytes]] = {}  # by sha256, then by etag
         self._routes: Final = (
@@ -86,9 +87,12 @@ class Cdn:
         sha256, label, expires = parts["sha256"], request.asked("file"), request.asked("expires")
         if request.asked("signature") != _signature(sha256, label, expires) or self._clock() > int(expires):
             return json_answer(403, {"error": "the signed URL is wrong or too old"})
+        content = self._contents.get(sha256)
+        if content is None:
+            return json_answer(404, {"error": "there is no such blob any more"})
         # Storage has an etag of its own kind: not the name by which the hub vouches for the bytes.
         etag = hashlib.md5(sha256.encode(), usedforsecurity=False).hexdigest()
-        return file_answer(request, self._contents[sha256], label, {"ETag": f'"{etag}"'})
+        return file_answer(request, content, label, {"ETag": f'"{etag}"'})
 
 
 def _signature(sha256: str, label: str, expires: str) -> str:

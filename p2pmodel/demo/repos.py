@@ -29,7 +29,7 @@ _FIRST_COMMIT: Final = datetime(2024, 1, 1, tzinfo=UTC)
 _ONE_NAME: Final = {"main": "master", "master": "main"}  # Hugging Face's and ModelScope's word for the default branch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Content:
     """The bytes of one file, in memory or on disk, and the names that hubs give them.
 

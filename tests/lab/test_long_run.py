@@ -109,11 +109,10 @@ def test_a_cluster_with_a_sick_a_lost_and_a_full_node_goes_on_for_ever(lan, node
         while time.monotonic() < ends:
             name, files = f"acme/round{rounds}", {"model.safetensors": noise(rounds, MODEL_MIB * MIB)}
             lan.hub.add_repo("model", name, files)
-            repo = lan.hub.repo("model", name)
             fetches = {number: together.submit(bring, node, name) for number, node in nodes.items()}
             for number, fetch in fetches.items():
                 judge(number, *fetch.result(), files, tally)
-            del lan.hub.shelf.repos[repo.kind, repo.name]
+            lan.hub.remove_repo("model", name)
             rounds += 1
             marks.append((time.monotonic(), [(nodes[number].memory, nodes[number].descriptors) for number in GOOD]))
     early, late = marks[len(marks) // 3], marks[-1]

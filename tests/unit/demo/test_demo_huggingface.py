@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from urllib.parse import quote, quote_plus
@@ -223,3 +224,11 @@ async def test_storage_refuses_credentials_old_urls_and_forged_ones(hub, client,
     assert (await client.ask(location.replace("signature=", "signature=0"))).status == 403
     await trio.sleep(hub.storage.lifetime_s + 2)
     assert (await client.ask(location)).status == 403
+
+
+async def test_a_repo_that_is_removed_takes_its_bytes_along(hub, client):
+    moved = await client.ask(FILE)
+    hub.remove_repo("model", "acme/tiny")
+    gc.collect()
+    assert (await client.ask(FILE)).status == 401
+    assert (await client.fetch(moved.headers["location"])).status == 404
