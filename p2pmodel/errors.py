@@ -114,6 +114,10 @@ class PeerProtocolError(SourceError):
     """A peer broke the wire protocol; its connection is closed."""
 
 
+class OtherVersionError(PeerProtocolError):
+    """A node speaks no version of the protocol that we do. No blame: one of the two is to be upgraded."""
+
+
 # This machine's disk.
 
 

@@ -80,6 +80,10 @@ TICKET_S: Final = 10.0
 DATA_IDLE_S: Final = 30.0  # a data connection is kept for the next order for so long; the seeder waits twice that
 SEED_PROGRESS_TIMEOUT_S: Final = 30.0  # a peer that does not take a chunk in so long is cut
 
+OTHER_VERSIONS_MAX: Final = 64  # hosts with nodes of another version of which is told
+OTHER_VERSION_S: Final = 2 * REDIAL_SILENT_S  # one that has not tried for so long was upgraded, or is gone
+OTHER_VERSION_AGAIN_S: Final = 3600.0  # how often the log says so of a host
+
 DENY_LIST_RETRY_S: Final = 60.0  # a peer whose deny list was none is not asked for it again for so long
 MEMBERSHIP_CHECK_S: Final = 5.0  # how often key and deny list are read again: a denied node is out within a minute
 DIAL_TURNS_MAX: Final = 1024  # addresses of which is remembered under which of two keys they answered

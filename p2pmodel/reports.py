@@ -80,6 +80,7 @@ class Reports:
             "peering": f"{settings.peering.listen.host}:{self.peering_port}",
             "peers": len(self._peering.linked()) if self._peering else 0,
             "banned": len(self._delivery.bans()),
+            "other_versions": self._peering.other_versions.hosts if self._peering else [],
             "vouchers": settings.gateway.vouchers,
             "store": {"bytes": held.bytes_sealed + held.bytes_partial, "quota": settings.store.quota},
             **self._delivery.status(),

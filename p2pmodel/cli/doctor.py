@@ -25,7 +25,7 @@ import click
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount, count
-from p2pmodel.cli.report import print_json, print_table
+from p2pmodel.cli.report import of_another_version, print_json, print_table
 from p2pmodel.errors import NoDaemonError, P2pmodelError, StoreError
 from p2pmodel.limits import DESCRIPTORS_MAX, MIB
 from p2pmodel.settings import HostPort, Settings, UpstreamSettings
@@ -77,10 +77,14 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
         yield from _ports(settings)
         return
     yield Finding("daemon", "ok", f"version {status['version']} serves at {daemon.endpoint}")
-    peers = status["peers"]
+    peers, strange = status["peers"], status.get("other_versions", [])
+    if strange:
+        yield Finding(
+            "peers", "note", of_another_version(strange), "`p2pmodel --version` on each tells which are the older ones."
+        )
     if peers or status["mode"] == "off":
         yield Finding("peers", "ok", f"{peers} linked")
-    else:
+    elif not strange:
         yield Finding(
             "peers",
             "note",

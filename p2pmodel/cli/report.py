@@ -78,6 +78,7 @@ class StatusReport(msgspec.Struct, kw_only=True):
     denied: int = 0
     denied_itself: bool = False
     banned: int = 0
+    other_versions: list[str] = []  # hosts of nodes with which no version of the protocol is shared
     clients: str = "here"
     offline: bool = False
     peers: int = 0
@@ -301,6 +302,12 @@ class LimitsReport(msgspec.Struct, kw_only=True):
     """`/-/api/limits`, by key of [limits]: bytes/s or connections; a rate of 0 is no limit."""
 
     limits: dict[str, LimitReport]
+
+
+def of_another_version(hosts: Sequence[str]) -> str:
+    """What a person is told of nodes there."""
+    who = f"A node at {hosts[0]} speaks" if len(hosts) == 1 else f"Nodes at {', '.join(hosts)} speak"
+    return f"{who} another version of the protocol: nothing is shared until the older ones are upgraded."
 
 
 def where(repo: str, hub: str) -> str:

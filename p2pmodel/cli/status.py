@@ -12,7 +12,7 @@ import msgspec
 from p2pmodel.cli import local_daemon
 from p2pmodel.cli.options import json_option, settings_options
 from p2pmodel.cli.progress import amount, count, seconds
-from p2pmodel.cli.report import ClusterReport, DownloadReport, StatusReport, print_json
+from p2pmodel.cli.report import ClusterReport, DownloadReport, StatusReport, of_another_version, print_json
 from p2pmodel.settings import Settings
 
 _WHO: Final = {
@@ -85,6 +85,8 @@ def _ends(status: StatusReport) -> Iterator[str]:
         yield "This node's own certificate is among them: no member links with it until it has a new one."
     if status.banned:
         yield f"{count(status.banned, 'node')} banned by this one: `p2pmodel peers` says why."
+    if status.other_versions:
+        yield of_another_version(status.other_versions)
 
 
 def _moment(unix: float) -> str:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import trio
 
 from p2pmodel.delivery.ports import Span
-from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceBusyError, SourceError
+from p2pmodel.errors import OtherVersionError, PeerProtocolError, ShortAnswerError, SourceBusyError, SourceError
 from p2pmodel.limits import CHUNK_TIME_MAX_S
 from p2pmodel.network import ByteStream
 from p2pmodel.peering.statistics import Traffic
@@ -66,7 +66,7 @@ class Connection:
         """The next message; a Problem, a Bye or the end of the stream is raised."""
         message = await self.receive()
         if isinstance(message, Problem):
-            raise error_of(message)
+            raise OtherVersionError("the peer speaks none of our versions") if message.code == "version" else error_of(message)
         if message is None or isinstance(message, Bye):
             raise ShortAnswerError("the peer closed the connection")
         return message

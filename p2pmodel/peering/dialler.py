@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import trio
 
 from p2pmodel.content import NodeId
-from p2pmodel.errors import PeerProtocolError, SourceError, StrangerError
+from p2pmodel.errors import OtherVersionError, PeerProtocolError, SourceError, StrangerError
 from p2pmodel.limits import DIALS_AT_ONCE_MAX, DIALS_PER_S_MAX, HANDSHAKE_TIMEOUT_S, LINKS_MAX
 from p2pmodel.network import Address, Network
 from p2pmodel.peering.connection import Connection, patience
@@ -36,6 +36,7 @@ class Dialler:
         hello: Callable[[], Hello],
         live: Callable[[Connection, NodeId, Hello, Address], Awaitable[None]],
         statistics: PeeringStatistics,
+        other_version: Callable[[str], None],
     ) -> None:
         self.static_hosts: set[str] = set()  # what the configured names turned out to be
         self._own = own
@@ -46,6 +47,7 @@ class Dialler:
         self._hello = hello
         self._live = live
         self._statistics = statistics
+        self._other_version = other_version
         self._stirred = trio.Event()
         self._dialling = 0
 
@@ -82,6 +84,8 @@ class Dialler:
                 connection, peer, hello = await self._greet(entry, leaving)
             except SourceError as error:
                 self._count(error)
+                if isinstance(error, OtherVersionError):
+                    self._other_version(entry.address.host)
                 self._directory.failed(entry, trio.current_time())
                 return
             finally:

@@ -15,7 +15,7 @@ from functools import partial
 import trio
 
 from p2pmodel.content import NodeId
-from p2pmodel.errors import PeerProtocolError, ShortAnswerError, SourceError, StrangerError
+from p2pmodel.errors import OtherVersionError, PeerProtocolError, ShortAnswerError, SourceError, StrangerError
 from p2pmodel.limits import HANDSHAKE_TIMEOUT_S
 from p2pmodel.network import ByteStream
 from p2pmodel.peering.antechamber import Antechamber, Place
@@ -36,6 +36,7 @@ class Reception:
     spend: Callable[[bytes], NodeId | None]  # whose ticket
     link: Callable[[Connection, NodeId, Hello], Awaitable[None]]
     seed: Callable[[Connection, NodeId], Awaitable[None]]
+    other_version: Callable[[str], None]  # a node at this host shares none with us
 
 
 class Listener:
@@ -57,10 +58,14 @@ class Listener:
                 self._statistics.refused += 1
                 return
             with failed_openings_counted(self._statistics):
-                with patience(HANDSHAKE_TIMEOUT_S) as scope, antechamber.place(host, scope) as place:
-                    connection, peer = await self._identify(stream, place)
-                    leaving.push_async_callback(connection.aclose)
-                    onward = await self._open(connection, peer)
+                try:
+                    with patience(HANDSHAKE_TIMEOUT_S) as scope, antechamber.place(host, scope) as place:
+                        connection, peer = await self._identify(stream, place)
+                        leaving.push_async_callback(connection.aclose)
+                        onward = await self._open(connection, peer)
+                except OtherVersionError:
+                    self._reception.other_version(host)
+                    raise
                 await onward()
 
     async def _identify(self, stream: ByteStream, place: Place) -> tuple[Connection, NodeId | None]:

@@ -31,6 +31,7 @@ from p2pmodel.peering.inventories import Inventories
 from p2pmodel.peering.link import Attention, Link, Question
 from p2pmodel.peering.links import Links, Neighbour
 from p2pmodel.peering.listener import Listener, Reception
+from p2pmodel.peering.other_versions import OtherVersions
 from p2pmodel.peering.report import PeerReport, report_peers
 from p2pmodel.peering.secure import Secure
 from p2pmodel.peering.seeder import Seeder
@@ -110,6 +111,7 @@ class Peering:
     ) -> None:
         self.statistics = PeeringStatistics()
         self.inventories = Inventories()
+        self.other_versions = OtherVersions()
         self.port = 0  # once it listens
         self._settings = settings
         self._node = node
@@ -136,6 +138,7 @@ class Peering:
             hello=self._hello,
             live=self._dialled_link,
             statistics=self.statistics,
+            other_version=self.other_versions.met,
         )
         self._tickets = Tickets(dice)
         self._answering = trio.CapacityLimiter(ANSWERS_AT_ONCE_MAX)
@@ -267,6 +270,7 @@ class Peering:
             spend=self._spend,
             link=self._accepted_link,
             seed=self._seed,
+            other_version=self.other_versions.met,
         )
         door = Listener(secure=self._secure, plain=self._plain, reception=reception, statistics=self.statistics)
         with self._doors:

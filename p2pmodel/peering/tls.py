@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from p2pmodel.content import NodeId
-from p2pmodel.errors import StrangerError
+from p2pmodel.errors import OtherVersionError, StrangerError
 from p2pmodel.limits import DIAL_TURNS_MAX, HANDSHAKE_TIMEOUT_S, MIB
 from p2pmodel.network import Address, ByteStream
 from p2pmodel.peering.live_membership import Memberships
@@ -142,7 +142,8 @@ class TlsStream(ByteStream):
         return bytes.fromhex(self.issuer.tag)
 
     async def handshake(self, answering: Callable[[], None] = lambda: None) -> NodeId:
-        """Returns whose certificate the other end proved. Raises BrokenResourceError, or ValueError for an odd certificate."""
+        """Returns whose certificate the other end proved. Raises BrokenResourceError, OtherVersionError, or ValueError for an
+        odd certificate."""
         done = False
         while not done:
             try:
@@ -158,7 +159,7 @@ class TlsStream(ByteStream):
                 raise _broken(error) from error
         await self._flush()
         if self._tls.selected_alpn_protocol() != ALPN:
-            raise ValueError(f"the other end does not speak {ALPN}")
+            raise OtherVersionError(f"the other end does not speak {ALPN}")
         certificate = self._tls.getpeercert(binary_form=True)
         assert certificate is not None  # CERT_REQUIRED
         self.certificate, node = read_certificate(certificate)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from p2pmodel.errors import PeerProtocolError
+from p2pmodel.errors import OtherVersionError, PeerProtocolError
 from p2pmodel.limits import FRAME_BYTES_MAX
 from p2pmodel.wire.codec import LENGTH, LocalProtocolError, Unknown, decode, encode, frame_length, tag_of
 from p2pmodel.wire.messages import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Chunk, Hello, Message, Problem
@@ -130,7 +130,7 @@ class Session:
             self._received(event)
         except (ValueError, PeerProtocolError) as error:
             self._break(error)
-            raise PeerProtocolError(str(error)) from None
+            raise (error if isinstance(error, PeerProtocolError) else PeerProtocolError(str(error))) from None
         return event
 
     def take_body(self, buffer: memoryview) -> int:
@@ -184,7 +184,7 @@ class Session:
         lowest, highest = self._versions
         version = min(highest, hello.version)
         if version < max(lowest, hello.version_min):
-            raise _NoCommonVersionError(f"we speak {lowest} to {highest}, the peer {hello.version_min} to {hello.version}")
+            raise OtherVersionError(f"we speak {lowest} to {highest}, the peer {hello.version_min} to {hello.version}")
         self.version = version
         self._peer_abilities = frozenset(hello.abilities)
         self._agree_on_abilities()
@@ -198,12 +198,8 @@ class Session:
         self.state = State.CLOSED
         self._buffer.clear()
         if not self.body_to_send:
-            code = "version" if isinstance(offence, _NoCommonVersionError) else "bad_request"
+            code = "version" if isinstance(offence, OtherVersionError) else "bad_request"
             self.farewell = encode(Problem(code=code, text=_printable(str(offence))))
-
-
-class _NoCommonVersionError(ValueError):
-    """An offence with a code of its own."""
 
 
 def _note(message: Message, *, questions: Questions, answers: Questions) -> None:

@@ -56,6 +56,11 @@ def test_a_version_that_does_not_is_no_peer_and_both_go_on_alone(site, house, mo
     time.sleep(LINKED_S)
     for node in (today, stranger):
         assert node.ask("/-/api/peers").json["peers"] == []
+        assert node.command("status").out.count("at 127.0.0.1 speaks another version of the protocol") == 1
+        found = node.command("doctor").out
+        assert "at 127.0.0.1 speaks another version" in found
+        assert "none is linked" not in found
+        assert node.log.count("peer_of_another_version") == 1, "however often it tries"
         done = node.bring(model)
         assert (done["peers"], done["upstream"]) == (0, SIZE)
         assert files_in(done["path"]) == FILES

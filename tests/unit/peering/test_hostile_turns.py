@@ -92,6 +92,7 @@ async def test_a_dialler_whose_hands_are_full_waits_for_one_to_be_free(autojump_
         hello=None,
         live=None,
         statistics=PeeringStatistics(),
+        other_version=None,
     )
     for number in range(200):
         directory.heard(Candidate(Address(f"10.0.0.{number}", 7277), None, "mdns"), trio.current_time())

@@ -271,7 +271,8 @@ async def test_a_peer_without_a_common_version_is_told_so(autojump_clock, memory
     await stream.send_all(session.farewell)
     await trio.sleep(1)
     assert one.peering.linked() == []
-    assert one.peering.statistics.handshakes_failed == 1
+    assert one.peering.statistics.protocol_errors["opening"] == 1
+    assert one.peering.other_versions.hosts == ["10.0.0.99"]
 
 
 async def test_a_peer_that_asks_and_asks_gets_its_answers_one_at_a_time(autojump_clock, memory_node, by_hand):
