@@ -1,5 +1,6 @@
 """Worlds from seeds: `python -m tests.simulation --seeds 500 --processes 2`; one again, told line by line: `--seed N --trace`.
-With `--deceit one` or `half` some of the nodes lie (deceit.py); with `--vouch` some vouch falsely (vouching.py).
+With `--deceit one` or `half` some of the nodes lie (deceit.py); with `--vouch` some vouch falsely (vouching.py); with `--prove`
+some lie while others read by the hub's own root (proving.py).
 With `--nodes` it is a cluster at flow level (cluster.py): `--nodes 1000 --size 140GB --link 25Gbit --uplink 2Gbit`."""
 
 import argparse
@@ -18,7 +19,7 @@ if "--nodes" in sys.argv:  # chunks keep their size there, so before `scale`
 
 import simulation.scale  # isort: skip  # noqa: F401  # before anything of p2pmodel
 
-from simulation import crowd, deceit, vouching
+from simulation import crowd, deceit, proving, vouching
 from simulation.checks import deceit as deceived
 from simulation.checks import endings, finish_time, honest_peers, hub_bytes, leaks, wrong_bytes
 from simulation.plan import draw
@@ -28,6 +29,7 @@ from simulation.world import simulate
 CHECKS = (wrong_bytes, hub_bytes, endings, leaks, honest_peers)
 OF_DECEIT = (wrong_bytes, endings, honest_peers, deceived)
 OF_VOUCHING = (wrong_bytes, endings, leaks, honest_peers)
+OF_PROVING = OF_VOUCHING
 
 
 def main():
@@ -43,7 +45,7 @@ def main():
                 break
     if options.record:
         finish_time.record(results)
-    slow = [] if options.deceit or options.vouch else list(finish_time.check_all(results))
+    slow = [] if options.deceit or options.vouch or options.prove else list(finish_time.check_all(results))
     broken = sum(bool(result.complaints) for result in results)
     hub = f"; {deceit.summary([result.hub_ratio for result in results])}" if options.deceit else ""
     print("\n".join([*slow, f"{len(results)} worlds, {broken} broken{hub}"]), file=sys.stderr)
@@ -64,6 +66,8 @@ def one_world(seed, options):
 
 def world_of(seed, options):
     """Its plan, and what is to hold in it."""
+    if options.prove:
+        return proving.draw(seed), OF_PROVING
     if options.vouch:
         return vouching.draw(seed), OF_VOUCHING
     if options.deceit:
@@ -80,6 +84,7 @@ def arguments():
     parser.add_argument("--twice", type=int, default=0, help="simulate the first so many worlds again, and compare (0)")
     parser.add_argument("--deceit", choices=deceit.FILES_MAX, help="one liar among several, or half of them")
     parser.add_argument("--vouch", action="store_true", help="late nodes that believe members, of which some lie")
+    parser.add_argument("--prove", action="store_true", help="late nodes that prove what peers give, of whom some lie")
     parser.add_argument("--of", type=int, default=8, help="how many nodes there are where some lie (8)")
     parser.add_argument("--trace", action="store_true", help="tell all that happens")
     parser.add_argument("--json", action="store_true", help="one line of JSON a world")

@@ -30,7 +30,7 @@ def main(options):
     missing = options.seeds + options.twice - len(once) - len(twice)
     complaints = ["\n  ".join([f"seed {world['seed']} is broken:", *world["complaints"]]) for world in broken]
     complaints += [f"seed {seed} is another world in another process" for seed in differing]
-    if not (options.deceit or options.vouch):
+    if not (options.deceit or options.vouch or options.prove):
         complaints += finish_time.check_all([SimpleNamespace(**world) for world in once])
     summary = (
         f"{len(once)} worlds in {time.monotonic() - began:.0f} s, {len(broken)} broken, {missing} never ended; "
@@ -54,6 +54,8 @@ def worlds(options, seeds, hash_seed):
         command += ["--plant", options.plant]
     if options.vouch:
         command += ["--vouch"]
+    if options.prove:
+        command += ["--prove"]
     if options.deceit:
         command += ["--deceit", options.deceit, "--of", str(options.of)]
     environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}

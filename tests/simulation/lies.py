@@ -4,13 +4,16 @@ import hashlib
 import random
 from functools import lru_cache
 
+import msgspec
+
 from p2pmodel.content import Attestation, BlobId, Level, Manifest, Seal, Voucher, chunk_count, chunk_digest, chunk_size
+from p2pmodel.content.pieces import PIECE_ENTRY_BYTES
 from p2pmodel.delivery.court import pack_words
 from p2pmodel.delivery.manifests import manifest_pages
 from p2pmodel.delivery.ports import Span
 from p2pmodel.errors import NotHeldError
 from p2pmodel.limits import ATTESTED_CHUNKS_MAX, CHUNK_BYTES
-from p2pmodel.wire.messages import AskManifest, AskVoucher, Attest, Audit, Problem, VoucherPage
+from p2pmodel.wire.messages import AskManifest, AskPieces, AskVoucher, Attest, Audit, PiecesPage, Problem, VoucherPage
 
 FRAMED = 0.2  # of the chunks for which it answers an audit, so many are said to be others although they are right
 
@@ -82,6 +85,14 @@ class Noting:
         await self._sink.arrived(index, data, digest, **vouched)
 
 
+def _false_list(answer):
+    """The last piece's hash is another."""
+    if not isinstance(answer, PiecesPage):
+        return answer
+    at = len(answer.pieces) - PIECE_ENTRY_BYTES
+    return msgspec.structs.replace(answer, pieces=answer.pieces[:at] + bytes(4) + answer.pieces[at + 4 :])
+
+
 class Events:
     """A node's `PeerEvents`, with the lies."""
 
@@ -105,6 +116,8 @@ class Events:
             if lies is None:
                 return [Problem(request=question.request, code="not_held")]
             return manifest_pages(question.request, lies, Seal.sign(lies, self._node.key))
+        if self._lies.frames and isinstance(question, AskPieces):  # the true ones would show the lie
+            return [_false_list(answer) for answer in await self._seeding.answer(peer, question)]
         if self._lies.conspires and isinstance(question, AskVoucher):
             lies = self._false_digests(BlobId.from_bytes(question.blob))
             if lies is not None:

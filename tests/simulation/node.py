@@ -13,6 +13,7 @@ from simulation.secure import PlainSecure
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.delivery import Delivery
 from p2pmodel.delivery.court import ATTEST
+from p2pmodel.delivery.piece_lists import PIECES
 from p2pmodel.delivery.vouching import VOUCHER
 from p2pmodel.network import Address, Candidate
 from p2pmodel.peering import Peering
@@ -96,7 +97,7 @@ class Node(Desk):
         self.world.trace("boot", self)
         self.peering = Peering(
             PeeringSettings(),
-            abilities=(ATTEST, VOUCHER),
+            abilities=(ATTEST, PIECES, VOUCHER) if plan.rooted else (ATTEST, VOUCHER),
             node=self.id,
             boot=boot,
             closed=plan.closed,

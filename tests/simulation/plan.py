@@ -71,6 +71,7 @@ class Plan:
     jobs: tuple[Job, ...]
     faults: tuple[Fault, ...]
     vouchers: int = 0  # how many members' word lets bytes leave
+    rooted: bool = False  # whether the hub tells the roots of its files (Xet), and nodes prove by them what peers give
     direct: bool = False  # nodes hear each other without links and frames (direct.py)
     lingers: bool = True  # whether it goes on once all jobs are done, until everything was given back
 

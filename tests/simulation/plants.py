@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from unittest.mock import patch
 
+from p2pmodel.content import PieceList
 from p2pmodel.delivery.audit import Audit
 from p2pmodel.delivery.download import Download
 from p2pmodel.delivery.herald import Herald
@@ -63,6 +64,10 @@ async def _nobody_gathered(self):
     return False
 
 
+def _nothing_is_wrong(self, first, data):
+    """Bytes are taken for what is listed."""
+
+
 PLANTS = {
     "audited-alone": Plant(Audit, "_gathered", _nobody_gathered),
     "lost-wake-up": Plant(Download, "told", _told_asleep),
@@ -70,6 +75,7 @@ PLANTS = {
     "hearsay-served": Plant(BlobReader, "_may_leave", _held_is_enough),
     "sealed-unseen": Plant(Sealing, "right", True),
     "never-awake": Plant(Swarm, "wake_at", lambda self, now: inf),
+    "unlisted-proven": Plant(PieceList, "check", _nothing_is_wrong),
     "first-believed": Plant(Vouching, "_agreement", _the_first_is_believed),
     "honest-blamed": Plant(Swarm, "failed", _blamed_for_breaking_off),
     "watchers-kept": Plant(Herald, "wants_no_more", lambda self, blob, peer: None),

@@ -9,8 +9,11 @@ import sys
 from p2pmodel import limits
 
 SHRINK = 1024
-_SIZES = ("MIB", "CHUNK_BYTES", "TWO_NAMES_BYTES_MAX", "SMALL_RANGE_BYTES")
+_SIZES = ("MIB", "CHUNK_BYTES", "TWO_NAMES_BYTES_MAX", "SMALL_RANGE_BYTES", "LARGE_BLOB_BYTES", "XET_CHUNK_BYTES_MAX")
 
 assert "p2pmodel.content" not in sys.modules, "the simulation needs a process of its own: python -m tests.simulation"
 for _name in _SIZES:
     setattr(limits, _name, getattr(limits, _name) // SHRINK)
+limits.XET_CHUNK_BYTES_MAX -= (
+    28  # nothing in so little says where to cut, so all pieces have it: they are to reach across chunks
+)

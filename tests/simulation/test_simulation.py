@@ -16,6 +16,7 @@ LONG = {  # they run with the houses
     "sealed-unseen-wrong_bytes",
     "claims-ignored-deceit",
     "first-believed-wrong_bytes",
+    "unlisted-proven-wrong_bytes",
 }
 PLANTED = [  # a bug, the check that finds it, and in which worlds
     ("lost-wake-up", "finish_time", range(8)),
@@ -26,6 +27,7 @@ PLANTED = [  # a bug, the check that finds it, and in which worlds
     ("never-awake", "endings", range(26, 80)),
     ("honest-blamed", "honest_peers", range(2, 40)),
     ("first-believed", "wrong_bytes", range(40), "--vouch"),
+    ("unlisted-proven", "wrong_bytes", range(8, 40), "--prove"),
     ("audited-alone", "deceit", range(1, 4), "--deceit", "one"),
 ]
 
@@ -78,6 +80,11 @@ def test_liars_cost_the_hub_little_and_no_honest_node_is_banned(liars, seed):
 
 def test_fewer_liars_than_vouchers_are_asked_for_make_no_wrong_byte_leave():
     run = simulate("--vouch", "--seeds", 4)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_by_the_hubs_root_no_wrong_byte_leaves_however_many_lie():
+    run = simulate("--prove", "--seeds", 4)
     assert run.returncode == 0, run.stdout + run.stderr
 
 

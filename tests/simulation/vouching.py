@@ -33,13 +33,13 @@ def draw(seed):
         lan_rate=rnd.choice((20, 400)) * CHUNK_BYTES,
         sizes={"weights": size},
         repos=(("weights",),),
-        jobs=fetches + tuple(_reads(rnd, range(sealers, sealers + late), size)),
-        faults=(*([lies] if liars else []), *_faults(rnd, sealers + late)),
+        jobs=fetches + tuple(reads(rnd, range(sealers, sealers + late), size)),
+        faults=(*([lies] if liars else []), *faults(rnd, sealers + late)),
         vouchers=vouchers,
     )
 
 
-def _reads(rnd, nodes, size):
+def reads(rnd, nodes, size):
     for node in nodes:
         for _ in range(READS):
             start = rnd.choice((0, 0, rnd.randrange(size)))
@@ -47,7 +47,7 @@ def _reads(rnd, nodes, size):
             yield Job(node, LATE_S + rnd.uniform(0.0, 3.0), 0, "weights", start, stop)
 
 
-def _faults(rnd, nodes):
+def faults(rnd, nodes):
     for kind in rnd.sample(KINDS, rnd.choice((0, 0, 1, 2))):
         at = LATE_S + rnd.uniform(0.0, 4.0)
         target = () if kind == "hub_down" else tuple(rnd.sample(range(nodes), 2 if kind in {"cut", "silence"} else 1))

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 import trio
 import trio.testing
-from fakes.hub import NOBODY, MemoryHub
+from fakes.hub import NOBODY, MemoryHub, blob_of
 from fakes.neighbours import Lan
 from simulation.direct import DirectNode
 from simulation.faults import FAULTS
@@ -26,6 +26,7 @@ from simulation.plan import content_of
 from trio._core import _run as scheduler
 
 from p2pmodel.content import Hub, Repo, RepoKind, chunk_count
+from p2pmodel.content.cutting import Cutter
 from p2pmodel.errors import P2pmodelError
 from p2pmodel.limits import DATA_IDLE_S, REANNOUNCE_S
 
@@ -73,6 +74,8 @@ class World:
         self.network = SimulatedNetwork(delay=DELAY_S, trace=trace)
         self.hub = MemoryHub(rate=plan.hub_rate, trusted=plan.trusted)
         self.contents = {name: content_of(plan.seed, name, size) for name, size in plan.sizes.items()}
+        if plan.rooted:
+            self.hub.roots = {blob_of(content).id: _root(content) for content in self.contents.values()}
         self.repos = [Repo(Hub.HUGGINGFACE, RepoKind.MODEL, f"org/model-{number}") for number in range(len(plan.repos))]
         self.snapshots = [
             self.hub.publish({name: self.contents[name] for name in names}, repo=repo)
@@ -236,6 +239,12 @@ def simulate(plan, checks, show=None):
         virtual_s,
         {who: round(count / max(1, distinct), 3) for who, count in _asked(world)},
     )
+
+
+def _root(content):
+    cutter = Cutter()
+    cutter.feed(content)
+    return cutter.finish().root()
 
 
 def _asked(world):
