@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from p2pmodel import config, limits
+from p2pmodel.cli import port_owner
 from p2pmodel.cli.outcome import failure
 from p2pmodel.errors import ConfigError, NoDaemonError, NotAuthorisedError, NotFoundError, P2pmodelError
 from p2pmodel.settings import HostPort, Settings, host_port
@@ -205,7 +206,7 @@ def find(settings: Settings) -> LocalDaemon:
 def _announced(file: Path, settings: Settings) -> LocalDaemon | None:
     """What a daemon wrote about itself, if it still lives."""
     try:
-        written = file.read_bytes()
+        written, owner = file.read_bytes(), file.stat().st_uid
     except OSError:  # not there, or not for this user to know
         return None
     try:
@@ -214,7 +215,7 @@ def _announced(file: Path, settings: Settings) -> LocalDaemon | None:
         gateway_tls = host_port(announcement.gateway_tls) if announcement.gateway_tls else None
     except ValueError:
         raise P2pmodelError(f"{file} is damaged.", next_step="Restart the daemon: it writes the file anew.") from None
-    if not (_alive(announcement.pid) and _listens(gateway)):
+    if not (_alive(announcement.pid) and _listens(gateway, owner)):
         return None
     token = _gateway_token(settings)
     return LocalDaemon(announcement.node_id, gateway, token, file.parent, gateway_tls, announcement.ca_bundle)
@@ -230,15 +231,17 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _listens(gateway: HostPort) -> bool:
-    """After a crash or a power cut the pid in the file may be anybody's by now."""
+def _listens(gateway: HostPort, owner: int) -> bool:
+    """After a crash or a power cut the pid in the file may be anybody's by now, and so may the port. (Under systemd its socket
+    is root's.)"""
     try:
         socket.create_connection(here(gateway), timeout=limits.API_ANSWER_TIMEOUT_S).close()
     except ConnectionRefusedError:
         return False
     except OSError:  # it is said by whoever asks
         return True
-    return True
+    host = here(gateway).host
+    return host not in _LOOPBACK or port_owner.listeners(host, gateway.port) <= {0, owner}
 
 
 def _gateway_token(settings: Settings) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -295,3 +296,18 @@ def test_token_without_a_cluster_says_how_to_make_one(run):
     code, _, err = run("cluster", "token")
     assert code == 2
     assert "p2pmodel cluster init" in err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_another_user_who_took_a_dead_daemons_port_is_not_taken_for_it(run, daemon, host):
+    """It would be sent the user's token for the hub."""
+    daemon.stop()
+    os.seteuid(65534)
+    try:
+        squatter = socket.create_server((host, daemon.port))
+    finally:
+        os.seteuid(0)
+    with squatter:
+        code, _, err = run("status")
+    assert (code, "No p2pmodel daemon runs" in err) == (6, True)
