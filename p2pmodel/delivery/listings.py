@@ -23,11 +23,11 @@ from p2pmodel.content import Blob, BlobId, FileEntry, Hub, NodeId, Repo, RepoKin
 from p2pmodel.delivery.ports import Surroundings
 from p2pmodel.delivery.signed import read_document, sign_document
 from p2pmodel.errors import SourceError, UnavailableError
-from p2pmodel.limits import LISTING_WITNESSES, MEMBERS_LISTING_S
+from p2pmodel.limits import LISTING_WITNESSES, MEMBERS_LISTING_S, SNAPSHOT_PAGE_BYTES_MAX
 from p2pmodel.wire.messages import AskSnapshot, Message, SnapshotPage
+from p2pmodel.wire.packed import pages
 
 _PREFIX: Final = b"p2pmodel listing v1\0"
-_PAGE_BYTES: Final = 60_000
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
@@ -61,11 +61,7 @@ def read_listing(document: bytes, repo: Repo, revision: str) -> Snapshot:
 
 
 def listing_pages(request: int, document: bytes) -> list[SnapshotPage]:
-    starts = range(0, len(document), _PAGE_BYTES)
-    return [
-        SnapshotPage(request=request, data=document[start : start + _PAGE_BYTES], last=start + _PAGE_BYTES >= len(document))
-        for start in starts
-    ]
+    return [SnapshotPage(request=request, data=page, last=last) for _, page, last in pages(document, SNAPSHOT_PAGE_BYTES_MAX)]
 
 
 def hearsay_key(snapshot: Snapshot) -> str:
@@ -97,8 +93,8 @@ async def ask_members(around: Surroundings, repo: Repo, revision: str) -> Told |
                 while waiting:
                     peer = waiting.popleft()
                     try:
-                        pages = await around.neighbours.ask(peer, question)
-                        found.append(Told(read_listing(_joined(pages), repo, revision), peer))
+                        answer = await around.neighbours.ask(peer, question)
+                        found.append(Told(read_listing(_joined(answer), repo, revision), peer))
                     except (SourceError, ValueError):
                         continue
                     if len(found) >= LISTING_WITNESSES:
@@ -125,5 +121,5 @@ def _agreed(found: Sequence[Told]) -> Told | None:
     return first
 
 
-def _joined(pages: Sequence[Message]) -> bytes:
-    return b"".join(page.data for page in pages if isinstance(page, SnapshotPage))
+def _joined(answer: Sequence[Message]) -> bytes:
+    return b"".join(page.data for page in answer if isinstance(page, SnapshotPage))

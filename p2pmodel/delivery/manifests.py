@@ -8,32 +8,31 @@ from p2pmodel.content import Blob, Manifest, Seal
 from p2pmodel.content.manifest import DIGEST_BYTES
 from p2pmodel.limits import DIGESTS_PER_PAGE_MAX
 from p2pmodel.wire.messages import ManifestPage, Message
+from p2pmodel.wire.packed import pages
 
 
 def manifest_pages(request: int, manifest: Manifest, seal: Seal) -> list[ManifestPage]:
-    step = DIGESTS_PER_PAGE_MAX * DIGEST_BYTES
-    starts = range(0, max(1, len(manifest.digests)), step)
     return [
         ManifestPage(
             request=request,
             blob=manifest.blob.id.to_bytes(),
             size=manifest.blob.size,
             first=start // DIGEST_BYTES,
-            digests=manifest.digests[start : start + step],
+            digests=digests,
             root=seal.root,
             signer=seal.signer,
             signature=seal.signature,
-            last=start + step >= len(manifest.digests),
+            last=last,
         )
-        for start in starts
+        for start, digests, last in pages(manifest.digests, DIGESTS_PER_PAGE_MAX * DIGEST_BYTES)
     ]
 
 
-def assemble_manifest(blob: Blob, pages: Sequence[Message]) -> tuple[Manifest, Seal]:
+def assemble_manifest(blob: Blob, answer: Sequence[Message]) -> tuple[Manifest, Seal]:
     """Raises ValueError unless the pages are a whole manifest of this blob with a seal that vouches for it."""
     digests = bytearray()
     seal = None
-    for page in pages:
+    for page in answer:
         if not isinstance(page, ManifestPage) or page.size != blob.size or page.first * DIGEST_BYTES != len(digests):
             raise ValueError("pages of a manifest that do not follow each other")
         digests += page.digests

@@ -59,7 +59,7 @@ from p2pmodel.wire.messages import (
     Problem,
     VoucherPage,
 )
-from p2pmodel.wire.packed import PARTIAL, SEALED, InventoryEntry, pack_entries
+from p2pmodel.wire.packed import PARTIAL, SEALED, InventoryEntry, pack_entries, pages
 
 _RECHECKS_MAX: Final = 16  # chunks re-hashed on peers' complaints at a time
 _OFFERS_MAX: Final = 256  # answers that wait for a look at the disk; whoever gets none believes after SETTLE_S that it is empty
@@ -287,17 +287,16 @@ class Seeding:
         sequence, _ = self._around.store.inventory()
         changed = self._around.store.inventory_since(question.since) if question.boot == self._boot else None
         entries = (self._everything() if changed is None else list(changed))[:INVENTORY_ENTRIES_MAX]
-        starts = range(0, max(1, len(entries)), ENTRIES_PER_PAGE_MAX)
         return [
             Inventory(
                 request=question.request,
                 boot=self._boot,
                 sequence=sequence,
                 whole=changed is None,
-                entries=pack_entries(entries[start : start + ENTRIES_PER_PAGE_MAX]),
-                last=start + ENTRIES_PER_PAGE_MAX >= len(entries),
+                entries=pack_entries(page),
+                last=last,
             )
-            for start in starts
+            for _, page, last in pages(entries, ENTRIES_PER_PAGE_MAX)
         ]
 
     def _everything(self) -> list[InventoryEntry]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
@@ -36,11 +36,11 @@ class XetStorage:
         self._xorbs: dict[str, list[bytes]] = {}  # their chunks, unpacked
         self._came: dict[str, bytes] = {}  # to a signed place, not yet committed
         self.routes: Final = (
-            Route.of("xet grant", "POST", rf"/cas/v1/xorb-grants/default/{_HASH}", self._grant),
+            Route.of("xet grant", "POST", rf"/cas/v1/xorb-grants/default/{_HASH}", _with_token(self._grant)),
             Route.of("xet granted", "PUT", rf"/cas/granted/{_HASH}", self._take_granted),
-            Route.of("xet commit", "POST", rf"/cas/v1/xorb-commits/default/{_HASH}/grant/g-1", self._commit),
-            Route.of("xet xorb", "POST", rf"/cas(?:/v1)?/xorbs?/default/{_HASH}", self._take_xorb),
-            Route.of("xet shard", "POST", r"/cas(?:/v(?P<version>[12]))?/shards?(?:/.*)?", self._take_shard),
+            Route.of("xet commit", "POST", rf"/cas/v1/xorb-commits/default/{_HASH}/grant/g-1", _with_token(self._commit)),
+            Route.of("xet xorb", "POST", rf"/cas(?:/v1)?/xorbs?/default/{_HASH}", _with_token(self._take_xorb)),
+            Route.of("xet shard", "POST", r"/cas(?:/v(?P<version>[12]))?/shards?(?:/.*)?", _with_token(self._take_shard)),
         )
 
     def token(self, request: Request, user: str) -> Answer:
@@ -53,8 +53,6 @@ class XetStorage:
         """A signed place; nothing to send where the xorb is here."""
         if not self.grants:
             return json_answer(404, {"error": "no such thing here"})
-        if not (request.token or "").startswith(XET_TOKEN):
-            return json_answer(401, {"error": "no token of this storage"})
         if parts["hash"] in self._xorbs:
             return json_answer(200, {})
         url = f"{self._storage.base_url or request.base_url}/cas/granted/{parts['hash']}?X-Amz-Signature={_signature(parts)}"
@@ -68,16 +66,12 @@ class XetStorage:
         self._came[parts["hash"]] = request.body
         return Answer(200)
 
-    def _commit(self, request: Request, parts: dict[str, str]) -> Answer:
-        if not (request.token or "").startswith(XET_TOKEN):
-            return json_answer(401, {"error": "no token of this storage"})
+    def _commit(self, _request: Request, parts: dict[str, str]) -> Answer:
         if parts["hash"] not in self._came:
             return json_answer(404, {"error": "nothing came"})
         return self._take(parts["hash"], self._came.pop(parts["hash"]))
 
     def _take_xorb(self, request: Request, parts: dict[str, str]) -> Answer:
-        if not (request.token or "").startswith(XET_TOKEN):
-            return json_answer(401, {"error": "no token of this storage"})
         return self._take(parts["hash"], request.body)
 
     def _take(self, name: str, data: bytes) -> Answer:
@@ -91,8 +85,6 @@ class XetStorage:
         return json_answer(200, {"was_inserted": inserted})
 
     def _take_shard(self, request: Request, parts: dict[str, str]) -> Answer:
-        if not (request.token or "").startswith(XET_TOKEN):
-            return json_answer(401, {"error": "no token of this storage"})
         try:
             for root, terms in _files(request.body):
                 whole = b"".join(b"".join(self._xorbs[xorb][first:stop]) for xorb, first, stop in terms)
@@ -110,6 +102,17 @@ class XetStorage:
                 200, {"Content-Type": "application/x-ndjson"}, b"".join(json.dumps(line).encode() + b"\n" for line in lines)
             )
         return Answer(200, {"Content-Type": "application/json"}, json.dumps({"result": 1}).encode())
+
+
+def _with_token(answer: Callable[[Request, dict[str, str]], Answer]) -> Callable[[Request, dict[str, str]], Answer]:
+    """For those who show a token of this storage."""
+
+    def checked(request: Request, parts: dict[str, str]) -> Answer:
+        if not (request.token or "").startswith(XET_TOKEN):
+            return json_answer(401, {"error": "no token of this storage"})
+        return answer(request, parts)
+
+    return checked
 
 
 def _signature(parts: dict[str, str]) -> str:

@@ -25,6 +25,7 @@ from p2pmodel.limits import (
 from p2pmodel.peering.deny_list import DenyList
 from p2pmodel.peering.link import Link
 from p2pmodel.wire.messages import AskDenyList, DenyListPage, Message, Problem
+from p2pmodel.wire.packed import pages
 
 log = structlog.get_logger()
 
@@ -70,8 +71,8 @@ class Denials:
                 return
             try:
                 with trio.fail_after(ANSWER_TIMEOUT_S):
-                    pages = await link.ask(AskDenyList(request=1))
-                if await self._judge.learn(b"".join(page.data for page in pages if isinstance(page, DenyListPage))):
+                    answer = await link.ask(AskDenyList(request=1))
+                if await self._judge.learn(b"".join(page.data for page in answer if isinstance(page, DenyListPage))):
                     self._not_before.pop(link.peer, None)
             except (SourceError, ValueError, trio.TooSlowError) as error:
                 log.info("deny_list.not_learnt", peer=link.peer, why=str(error))
@@ -80,12 +81,7 @@ class Denials:
         document = self._judge.deny_list.document if self._judge else b""
         if not document:
             return [Problem(request=question.request, code="not_held")]
-        starts = range(0, len(document), DENY_LIST_PAGE_BYTES_MAX)
         return [
-            DenyListPage(
-                request=question.request,
-                data=document[start : start + DENY_LIST_PAGE_BYTES_MAX],
-                last=start + DENY_LIST_PAGE_BYTES_MAX >= len(document),
-            )
-            for start in starts
+            DenyListPage(request=question.request, data=page, last=last)
+            for _, page, last in pages(document, DENY_LIST_PAGE_BYTES_MAX)
         ]

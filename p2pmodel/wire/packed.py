@@ -1,14 +1,16 @@
-"""Lists that can grow, packed into one field of a message: inventory entries, runs of chunks, single chunks."""
+"""Lists that can grow, packed into one field of a message: inventory entries, runs of chunks, single chunks. Pages of them."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from p2pmodel.content import Blob, BlobId
+
+S = TypeVar("S", bytes, "list[InventoryEntry]")
 
 REMOVED, PARTIAL, SEALED = 0, 1, 2  # InventoryEntry.state
 
@@ -64,3 +66,9 @@ def _records(record: struct.Struct, data: bytes) -> list[tuple[Any, ...]]:
         return list(record.iter_unpack(data))
     except struct.error:
         raise ValueError(f"a packed list of {len(data)} bytes is no multiple of {record.size}") from None
+
+
+def pages(items: S, step: int) -> Iterator[tuple[int, S, bool]]:
+    """Of an answer that comes in pages: where each begins, what is on it, whether it is the last. One is empty if all is."""
+    for start in range(0, max(1, len(items)), step):
+        yield start, items[start : start + step], start + step >= len(items)

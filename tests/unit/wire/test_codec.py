@@ -17,7 +17,7 @@ from msgspec import inspect
 from p2pmodel.errors import PeerProtocolError
 from p2pmodel.wire import LocalProtocolError, Unknown, decode, encode
 from p2pmodel.wire.messages import MESSAGES, Bye, Get, Held, Message, Ping, Pong, Problem
-from p2pmodel.wire.packed import pack_indices
+from p2pmodel.wire.packed import pack_indices, pages
 
 VECTORS = json.loads((Path(__file__).parents[3] / "protocol/vectors/messages.json").read_text())
 BODIES = [bytes.fromhex(vector["frame"])[4:] for vector in VECTORS["good"] + VECTORS["bad"] + VECTORS["tolerated"]]
@@ -211,3 +211,16 @@ def test_every_field_is_bounded():
             assert isinstance(info, inspect.BoolType) or {"le", "lt", "max_length"} & {
                 name for name in info.__struct_fields__ if getattr(info, name) is not None
             }, (kind, field.name)
+
+
+@pytest.mark.parametrize(
+    ("items", "cut"),
+    [
+        (b"", [(0, b"", True)]),
+        (b"ab", [(0, b"ab", True)]),
+        (b"abc", [(0, b"abc", True)]),
+        (b"abcd", [(0, b"abc", False), (3, b"d", True)]),
+    ],
+)
+def test_an_answer_has_at_least_one_page_and_says_which_is_the_last(items, cut):
+    assert list(pages(items, 3)) == cut
