@@ -68,6 +68,7 @@ def test_a_peer_that_shares_a_cold_start_and_dies_costs_the_other_nothing(site, 
     assert files_in(done.json["path"]) == files
 
 
+@pytest.mark.houses
 def test_what_a_killed_node_had_from_a_peer_that_left_goes_on_to_another_with_that_peers_signature(site, house, model):
     """It never signs for it itself: without the word that it kept it could not give a byte of it."""
     name, files = model
