@@ -119,13 +119,18 @@ class Court:
     def handed_on(self, stored: StoredBlob, index: int) -> Attestation | None:
         """The word of somebody else that goes with a chunk of a blob that nobody here is fetching."""
         word = stored.word(index)
-        heard = word is not None and word.cluster in self._around.circle().accepted and not self.convicted(word.node)
-        return word if heard else None
+        return word if word is not None and self._goes_on(word) else None
+
+    def _goes_on(self, word: Attestation) -> bool:
+        return word.cluster in self._around.circle().accepted and not self.convicted(word.node)
 
     def servable(self, stored: StoredBlob) -> ChunkMap:
         """What of such a blob may be handed to peers."""
-        signed = (chunk for chunk in stored.held if _level(stored, chunk) is not None or self.handed_on(stored, chunk))
-        return ChunkMap(stored.held.count, signed)
+        words = {chunk: word for chunk in stored.held if (word := stored.word(chunk)) is not None}
+        several = {word.signature: word for word in words.values()}  # each covers many chunks, and two hundred peers may ask
+        going = {signature for signature, word in several.items() if self._goes_on(word)}
+        signed = [chunk for chunk in stored.held if _level(stored, chunk) is not None]
+        return ChunkMap(stored.held.count, [*signed, *(chunk for chunk, word in words.items() if word.signature in going)])
 
     def vouch(self, stored: StoredBlob, peer: NodeId) -> Voucher | None:
         """Our own voucher, for a peer who asks, of a blob that is sealed here."""
