@@ -143,6 +143,7 @@ VOUCHERS_SPARE: Final = 2  # members that are asked to vouch beyond as many as h
 VOUCHER_S: Final = 3.0  # for one member's voucher and manifest: a client waits for it
 PROOF_S: Final = 3.0  # how long a client waits for a list of pieces, and the hub's root; then it waits as if there were none
 PIECE_LIST_S: Final = 30.0  # for one peer's list: the longest is some 650 questions and 36 MiB
+PIECE_LISTS_ASKED_MAX: Final = 4  # peers, for one download: each that is asked in vain cuts the file
 PIECES_MAX: Final = 1 << 20  # of a list: 36 MiB, of a file of 64 GiB and more. Beyond, hubs want files in parts anyhow
 PIECES_PER_PAGE_MAX: Final = 1600  # × 36 bytes: a page fits a frame
 PIECE_LISTS_DUE_MAX: Final = 256  # files that wait to be cut, one after the other; what is forgotten is asked for again

@@ -4,7 +4,8 @@ it lists them, and each chunk whose pieces are as listed may leave at once, whoe
 What must be known to change this file:
 - Nobody is believed: a list counts if its root is the one that the hub named to us. Then it proves bytes as our own read does.
 - A chunk's first and last piece reach into the chunks beside it, so it is looked at once these are here as well.
-- Of a chunk that is not as listed nobody is convicted here: our own read of the hub settles what it is (trial.py).
+- Of a chunk that is not as listed nobody is convicted here: if our own disk is not to blame, our own read of the hub settles
+  what it is (trial.py).
 - It is looked for only when a client waits for a large file: everything else can wait for the file's own hash.
 """
 
@@ -22,8 +23,8 @@ from p2pmodel.delivery.piece_lists import PIECES, cut_by_xet
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
 from p2pmodel.delivery.trial import Trial
 from p2pmodel.errors import SourceError, StoreError
-from p2pmodel.limits import LARGE_BLOB_BYTES, PIECE_LIST_S, PIECES_MAX, PROOF_S
-from p2pmodel.swarm import Swarm
+from p2pmodel.limits import LARGE_BLOB_BYTES, PIECE_LIST_S, PIECE_LISTS_ASKED_MAX, PIECES_MAX, PROOF_S
+from p2pmodel.swarm import Swarm, line_for
 from p2pmodel.wire.messages import AskPieces, PiecesPage
 
 _PIECES_AT_ONCE: Final = 16  # read and hashed: at most 2 MiB
@@ -60,6 +61,7 @@ class Proving:
         self._changed = changed
         self._untried: dict[NodeId, None] = {}  # peers that hold the blob sealed
         self._asking = False
+        self._asked = 0
         self._late = False  # whoever waits need not wait for this any more
         self._no_root = False
         self._root: bytes | None = None  # the hub's
@@ -82,7 +84,7 @@ class Proving:
 
     @property
     def _worth_asking(self) -> bool:
-        wanted = self.pieces is None and not self._no_root and self._client_waits()
+        wanted = self.pieces is None and not self._no_root and self._asked < PIECE_LISTS_ASKED_MAX and self._client_waits()
         return wanted and bool(self._untried) and cut_by_xet(self._locations)
 
     async def run(self) -> None:
@@ -104,9 +106,15 @@ class Proving:
         self._changed()
 
     async def _try_next(self) -> None:
+        """The first in line: it is likely to have listed them, and whoever is asked in vain will cut the file."""
+        weight = self._around.neighbours.weight
+        line = line_for(self._stored.blob.id, set(map(weight, self._untried)))
+        peer = min(self._untried, key=lambda peer: line.index(weight(peer)))
+        del self._untried[peer]
         self._asking = True
+        self._asked += 1
         try:
-            await self._try(self._untried.popitem()[0])
+            await self._try(peer)
         finally:
             self._asking = False
             self._changed()
@@ -163,8 +171,9 @@ class Proving:
                 continue  # it was replaced meanwhile
             digest = self._stored.digest(chunk) or b""
             if wrong is not None:
-                log.warning("chunk_not_as_listed", blob=self._name, chunk=chunk)
-                self._false[chunk] = seen, wrong
+                if await self._intact(self._sharing(pieces, wrong)):
+                    log.warning("chunk_not_as_listed", blob=self._name, chunk=chunk)
+                    self._false[chunk] = seen, wrong
             elif self._stored.prove(chunk, digest):
                 self._trial.proven(chunk, digest)
             self._changed()
@@ -202,6 +211,17 @@ class Proving:
             raise StoreError(f"A chunk of {self._stored.blob.id} cannot be read: {error.strerror}.") from error
         return data.ljust(stop - start, b"\0")  # a file that was cut short is not as listed
 
+    async def _intact(self, chunks: range) -> bool:
+        """Whether it is not our own disk that is wrong: what is damaged is fetched again, and nobody is blamed."""
+        damaged = [chunk for chunk in chunks if not await self._around.blocking(self._stored.confirm, chunk)]
+        if damaged:
+            self._trial.changed()
+        return not damaged
+
+    def _sharing(self, pieces: PieceList, piece: int) -> range:
+        """The chunks that have some of it."""
+        return chunks_covering(pieces.starts[piece], pieces.starts[piece + 1])
+
     def _dispute(self, pieces: PieceList) -> None:
         """What is not as listed, until it is replaced. Of two chunks that share a piece one is enough: which of them was false
         is known when it has been read."""
@@ -210,8 +230,7 @@ class Proving:
             if chunk in own or seen != self._seen(chunk):
                 del self._false[chunk]
                 continue
-            sharing = chunks_covering(pieces.starts[wrong], pieces.starts[wrong + 1])
-            self._trial.dispute(max(each for each in sharing if each not in own))
+            self._trial.dispute(max(each for each in self._sharing(pieces, wrong) if each not in own))
         if len(self._swarm.reads.disputed) > disputed:
             self._trial.changed()
 

@@ -195,7 +195,8 @@ class Trial:
         if giver is not None and replaced:
             self._around.standing.doubt(giver, trio.current_time())
         self._leans.pop(index, None)
-        self._settled(index)
+        self._disputes.pop(index, None)
+        self._swarm.reads.spare(index)
 
     def signer(self, index: int) -> NodeId | None:
         """Who answers for a held chunk."""

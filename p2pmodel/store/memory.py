@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from p2pmodel.content import (
@@ -94,7 +94,7 @@ class MemoryBlob:
             return
         if index in self.held and self.digest(index) == digest:
             if grade is Grade.OWN:
-                self._mark(index, Claim(digest, grade))
+                self._raise_to(index, grade)
             return
         if index in self.own:
             raise WrongBytesError(f"Chunk {index} of {self.blob.id} is not what we have from the hub.")
@@ -108,7 +108,7 @@ class MemoryBlob:
     def prove(self, index: int, digest: bytes) -> bool:
         same = not self.sealed and index in self.held and self.digest(index) == digest
         if same and self.grade(index) is not Grade.OWN:
-            self._mark(index, Claim(digest, Grade.ROOT))
+            self._raise_to(index, Grade.ROOT)
         return same
 
     def commit(self) -> None:
@@ -198,6 +198,11 @@ class MemoryBlob:
         self._file.checked.add(index)
         if claim.grade.may_leave:
             self.own.add(index)
+
+    def _raise_to(self, index: int, grade: Grade) -> None:
+        """Its digest is right; whether the bytes on disk still have it is another question."""
+        self._claims[index] = replace(self._claims[index], grade=grade)
+        self.own.add(index)
 
     def _forget(self, index: int) -> None:
         for chunks in (self.held, self.own, self.claimed):

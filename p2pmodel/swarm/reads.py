@@ -50,6 +50,10 @@ class Reads:
     def came(self, chunk: int) -> None:
         """What the hub gave is as much our own as it will get, mirror or not."""
         self._came.add(chunk)
+        self.spare(chunk)
+
+    def spare(self, chunk: int) -> None:
+        """Nobody need read it any more: it came, or it is proven."""
         for chunks in (self.wanted, self.distrusted, self.disputed):
             chunks.discard(chunk)
 

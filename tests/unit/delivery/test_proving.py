@@ -246,6 +246,20 @@ async def test_a_false_chunk_never_leaves_and_its_signer_is_convicted(hub, autoj
         assert {ban.why for ban in late.delivery.bans()} == {"false_digest"}
 
 
+async def test_a_chunk_that_our_own_disk_damaged_is_fetched_again_and_nobody_is_blamed(hub, autojump_clock):
+    async with cluster(hub) as (_, _, late):
+        stored = late.store.open(BLOB, private=False)
+        for chunk in (0, 1):
+            data = memoryview(WEIGHTS)[chunk_start(chunk) : chunk_start(chunk + 1)]
+            stored.write(chunk, data, chunk_digest(data), Grade.SINGLE)
+        late.store.damage(BLOB.id, 0)
+        here, data = await read(late)
+        assert (here < CHUNKS, data == WEIGHTS) == (True, True)
+        assert late.delivery.bans() == []
+        stored.close()
+    assert hub.bytes_sent == 0
+
+
 def other_root():
     """A list that could be one, of another file."""
     return LIST.entries[PIECE_ENTRY_BYTES:] + LIST.entries[:PIECE_ENTRY_BYTES]

@@ -522,6 +522,13 @@ def test_distrusted_chunks_are_read_again_from_the_hub_alone():
     assert not node.swarm.reads.distrusted
 
 
+def test_a_distrusted_chunk_that_is_proven_meanwhile_is_not_waited_for():
+    node = Node()
+    node.swarm.reads.distrust(ChunkMap(CHUNKS, [1, 2]))
+    node.swarm.reads.spare(1)
+    assert set(node.swarm.reads.distrusted) == set(node.swarm.reads.due) == {2}
+
+
 def test_when_a_node_leaves_only_its_runs_move():
     before = {run: run_owners(BLOB.id, run, ["a", "b", "c", "d"])[0] for run in range(200)}
     after = {run: run_owners(BLOB.id, run, ["a", "b", "c"])[0] for run in range(200)}
