@@ -120,6 +120,8 @@ class Audit:
             partners = await self._gathered()
             if self._changed_since(hashed):
                 return
+            if not partners and await self._new_seal():
+                return
             if not partners:
                 break
             if await self._audit():
@@ -196,10 +198,19 @@ class Audit:
     async def _gathered(self) -> bool:
         """Whether others whose hash failed are there."""
         self._tell(self._audit_of(self._round))
-        end = trio.current_time() + AUDIT_GATHER_S
-        while trio.current_time() < end and not self._everybody_joined():
+        began = trio.current_time()
+        while trio.current_time() < (end := self._gathers_until(began)):
             await self._change(end)
         return bool(self._partners())
+
+    def _gathers_until(self, began: float) -> float:
+        """Who is the first to have it all waits for those who are about to: they will audit with us, or seal what is right."""
+        peers, now = self._swarm.availability.peers.values(), trio.current_time()
+        if self._everybody_joined():
+            return began
+        coming = any(view.wanted and not view.sealed and now - view.progress_at < LEASE_S for view in peers)
+        alone = not self._partners() and not self._seal_to_ask_for()
+        return began + (LEASE_S if alone and coming else AUDIT_GATHER_S)
 
     def _everybody_joined(self) -> bool:
         wanting = {peer for peer, view in self._swarm.availability.peers.items() if view.wanted and not view.sealed}
@@ -216,6 +227,8 @@ class Audit:
         self._trial.leave_to_others(self._patience_s())
         while not self._trial.mirror_only:
             self._settle_disputes()
+            if contradicted := self._trial.contradicted():
+                await self._around.blocking(self._stored.drop, contradicted)
             self._tell_findings()
             now = trio.current_time()
             left, mine = self._turns(now - began)
@@ -237,10 +250,12 @@ class Audit:
         self._swarm.reads.trust_again()
         return self._trial.replaced > replaced or not self._stored.held.complete
 
-    async def _new_seal(self) -> bool:
+    def _seal_to_ask_for(self) -> bool:
         wants = self._trial.testimony.wants
-        peers = self._swarm.availability.peers.items()
-        return any(view.sealed and wants(peer) for peer, view in peers) and await self._follow_a_seal()
+        return any(view.sealed and wants(peer) for peer, view in self._swarm.availability.peers.items())
+
+    async def _new_seal(self) -> bool:
+        return self._seal_to_ask_for() and await self._follow_a_seal()
 
     def _settle_disputes(self) -> None:
         """Words that say otherwise than what we hold."""
@@ -334,8 +349,9 @@ class Audit:
         if self._solo == 1 and suspects:
             self._swarm.reads.distrust(suspects)
             self._trial.changed()
-            while self._swarm.reads.distrusted:
+            while self._swarm.reads.distrusted and not await self._new_seal():
                 await self._change(trio.current_time() + LEASE_S)
+            self._swarm.reads.trust_again()
         elif self._solo <= _SOLO_MAX:
             await self._around.blocking(self._stored.drop, list(self._stored.held))
             self._trial.changed()

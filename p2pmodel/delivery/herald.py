@@ -79,7 +79,7 @@ class Herald:
         return wanted
 
     def complete(self, blob: BlobId, have: Have) -> None:
-        """It is all here: told to whoever wants it."""
+        """It is all here, or some of it no more: told to whoever wants it."""
         for peer in self._who_want(blob):
             self._neighbours.send(peer, have)
 
@@ -90,8 +90,9 @@ class Herald:
             self._news.set()
 
     def lost(self, blob: BlobId, have: Callable[[], Have]) -> None:
-        """Some of it cannot be had here any more: with the next batch all is told that can."""
-        if self.watchers(blob):
+        """Some of it cannot be had here any more: with the next batch whoever wants it is told what can. Who does not watch may
+        have heard of it all the same, and would wait for it."""
+        if self._who_want(blob):
             self._lost[blob] = have
             self._news.set()
 
@@ -133,7 +134,7 @@ class Herald:
         for blob in list(self._arrived):
             self._tell_arrived(blob)
         for blob in list(self._lost):
-            self.tell(blob, self._lost.pop(blob)())
+            self.complete(blob, self._lost.pop(blob)())
         for blob in list(self._giving):
             for batch in _batches(self._giving.pop(blob)):
                 self.tell(blob, Held(blob=blob.to_bytes(), chunks=b"", given=batch))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
+from typing import Final
+
+import trio
 
 from p2pmodel.content import Attestation, Blob, Manifest, NodeId
 from p2pmodel.delivery.manifests import assemble_manifest
@@ -12,6 +16,8 @@ from p2pmodel.limits import SEALS_PER_BLOB_MAX, SIGNERS_PER_CHUNK_MAX
 from p2pmodel.wire.messages import AskManifest
 
 Contradiction = tuple[Attestation, Attestation]
+
+_MUTE_S: Final = 1.0  # an audit looks around twenty times a second
 
 
 class Testimony:
@@ -24,7 +30,7 @@ class Testimony:
         self._seals: dict[NodeId, Manifest] = {}
         self._by_root: dict[bytes, Manifest] = {}
         self._forgotten: set[NodeId] = set()
-        self._asked: set[NodeId] = set()
+        self._asked: dict[NodeId, float] = {}  # for its manifest: until when it is not asked again
         self.followed: NodeId | None = None
 
     # Seals
@@ -37,12 +43,12 @@ class Testimony:
 
     def wants(self, peer: NodeId) -> bool:
         """Whether its manifest is worth asking for."""
-        return peer not in self._asked and len(self._by_root) < SEALS_PER_BLOB_MAX
+        return self._asked.get(peer, -inf) <= trio.current_time() and len(self._by_root) < SEALS_PER_BLOB_MAX
 
     async def ask(self, peer: NodeId) -> bool:
         """So that a chunk from anybody else is held against a signer's word on arrival. Without it chunks are checked
         against the words that come with them, and the blob's hash in the end. Whether there is a new one."""
-        self._asked.add(peer)
+        self._asked[peer] = inf
         answered = False
         try:
             pages = await self._neighbours.ask(peer, AskManifest(request=0, blob=self._blob.id.to_bytes()))
@@ -52,7 +58,7 @@ class Testimony:
             return False
         finally:
             if not answered:
-                self._asked.discard(peer)  # it may be there the next time
+                self._asked[peer] = trio.current_time() + _MUTE_S  # it may be there the next time; a liar never will
         manifest = self._by_root.setdefault(seal.root, manifest)
         if seal.node in self._forgotten or seal.node in self._seals:
             return False

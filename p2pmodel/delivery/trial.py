@@ -47,6 +47,7 @@ class Trial:
         self._leans: dict[int, NodeId] = {}  # chunk → who answers for it; the giver itself where nobody does
         self._disputes: dict[int, frozenset[NodeId]] = {}  # chunk → who differs over it
         self._givers: dict[int, NodeId] = {}  # of chunks for which nobody answers
+        self._void: set[int] = set()  # chunks whose only signers were banned since
 
     # From an earlier run
 
@@ -127,6 +128,7 @@ class Trial:
 
     def landed(self, index: int, digest: bytes, peer: NodeId) -> None:
         """A peer's chunk was written."""
+        self._void.discard(index)
         word = self.testimony.word_for(index, digest)
         if self._answers(word):
             assert word is not None
@@ -137,6 +139,8 @@ class Trial:
 
     def dispute(self, index: int) -> bool:
         """Have our own read of the hub settle what a chunk's digest is. False if that cannot be now."""
+        if index in self._void and index in self._stored.held:
+            return True  # nobody stands behind what is here: nothing to settle
         if self.mirror_only or not self.can_read() or len(self._swarm.reads.disputed) >= DISPUTES_MAX:
             return False
         if self._others_settle():
@@ -195,6 +199,7 @@ class Trial:
         if giver is not None and replaced:
             self._around.standing.doubt(giver, trio.current_time())
         self._leans.pop(index, None)
+        self._void.discard(index)
         self._disputes.pop(index, None)
         self._swarm.reads.spare(index)
 
@@ -269,7 +274,13 @@ class Trial:
             else:
                 lost.append(index)
         self.replaced += len(lost)
+        self._void |= set(lost)
         return lost
+
+    def contradicted(self) -> list[int]:
+        """What is held on a banned node's word alone, and others signed otherwise: they give it, and the hub need not."""
+        held = [(index, self._stored.digest(index)) for index in self._void if index in self._stored.held]
+        return [index for index, digest in held if digest and self.testimony.words_against(index, digest)]
 
     # Handing on
 
