@@ -12,7 +12,7 @@ from simulation import deceit
 from simulation.checks import finish_time
 
 AT_A_TIME = 20  # worlds of a process: so that the last ones are shared out as well
-LIARS_AT_A_TIME = 3  # one of twenty nodes takes seconds
+LIARS_AT_A_TIME = 10  # one of twenty nodes takes seconds
 
 
 def main(options):

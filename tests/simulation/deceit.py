@@ -19,7 +19,7 @@ from p2pmodel.swarm.turns import READERS
 
 FILE = "weights"
 
-CHUNKS_PER_NODE = 6  # what each node finds out for itself costs the hub a chunk: small beside the file
+CHUNKS_PER_NODE = {"one": 6, "half": 3, "flips": 6}  # the fewer, the more a chunk weighs that each node reads for itself
 SHARES = (0.01, 0.05, 1.0)
 FILES_MAX = {"one": 2.1, "half": 6.0, "flips": 2.1}  # hub bytes of the whole swarm, in files; whoever is banned reads its own
 
@@ -28,7 +28,7 @@ def draw(kind, nodes, seed):
     rnd = Random(f"deceit {kind} {seed}")
     sly = kind != "flips" and seed % 2 == 1
     frames = kind != "flips" and seed % 4 > 1
-    size = CHUNKS_PER_NODE * nodes * CHUNK_BYTES
+    size = CHUNKS_PER_NODE[kind] * nodes * CHUNK_BYTES
     among = _readers(seed, nodes, size) if sly and kind == "one" else range(nodes)
     liars = tuple(sorted(rnd.sample(among, nodes // 2 if kind == "half" else 1)))
     share = rnd.choice((0.2, 1.0)) if kind == "half" else SHARES[seed % len(SHARES)]
