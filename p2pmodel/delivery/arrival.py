@@ -89,6 +89,9 @@ class Arrivals:
         """A peer's bytes were not those of the digest it gave itself, or of one that we know is right."""
         self._court.strike(NodeId(peer), self.stored.blob)
         self.swarm.refuse(peer, chunk)
+        self.complain(peer, chunk)
+
+    def complain(self, peer: SourceName, chunk: int) -> None:
         self._around.neighbours.send(NodeId(peer), BadChunk(blob=self.stored.blob.id.to_bytes(), chunk=chunk))
 
 
@@ -102,6 +105,7 @@ class FlightSink:
         self._statistics = arrivals.statistics
         self._turn = turn
         self._kind = "upstream" if flight.source == HUB else "peer"
+        self._plain = False  # how the last chunk came
         self.chunks = 0  # that came, in order from the flight's first
         self.bytes = 0
         self.place = "" if flight.source == HUB else around.neighbours.address(NodeId(flight.source))
@@ -128,9 +132,18 @@ class FlightSink:
         self.place = self._arrivals.upstream = upstream
 
     async def arrived(
-        self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade, word: bytes = b""
+        self,
+        index: int,
+        data: memoryview,
+        digest: bytes,
+        *,
+        claimed: bytes | None,
+        grade: Grade,
+        word: bytes = b"",
+        plain: bool = False,
     ) -> None:
         arrivals, stored = self._arrivals, self._arrivals.stored
+        self._plain = plain
         if claimed is not None and claimed != digest:
             self._wrong(index, "do not have the digest that came with them")
         if self._kind == "peer":
@@ -223,7 +236,10 @@ class FlightSink:
 
     def _wrong(self, index: int, why: str) -> None:
         self._statistics.count(self._kind, "wrong")
-        self._arrivals.blame(self._flight.source, index)
+        if self._plain:  # it may have been changed on the way: it comes over TLS the next time, and then we know
+            self._arrivals.complain(self._flight.source, index)
+        else:
+            self._arrivals.blame(self._flight.source, index)
         raise self._wrong_bytes(index, why)
 
     def _wrong_bytes(self, index: int, why: str) -> WrongBytesError:

@@ -17,7 +17,7 @@ from p2pmodel.delivery.blocking import Blocking
 from p2pmodel.delivery.pace import Pace
 from p2pmodel.delivery.ports import PeerEvents, Source
 from p2pmodel.errors import ConfigError, SourceError
-from p2pmodel.limits import ANSWERS_AT_ONCE_MAX, DATA_IDLE_S, PEER_EXCHANGE_S, PEERS_PER_MESSAGE_MAX
+from p2pmodel.limits import ANSWERS_AT_ONCE_MAX, DATA_IDLE_S, PEER_EXCHANGE_S, PEERS_PER_MESSAGE_MAX, SOURCES_REMEMBERED_MAX
 from p2pmodel.network import Address, ByteStream, Candidate, Network
 from p2pmodel.network import Listener as NetworkListener
 from p2pmodel.peering import remembered
@@ -147,6 +147,7 @@ class Peering:
         self._discovery_s = discovery_s
         self._met_at = 0.0
         self._outcasts: set[NodeId] = set()  # whose links were cut; as many as there are certificates
+        self._spoilt: set[NodeId] = set()  # on whose plain connections wrong bytes came
         self._denials = Denials(judge)
         self._attention = Attention(self._heard, self._quiet, self._answer, inventory, self._denials.number, self.statistics)
         self._events: PeerEvents
@@ -333,7 +334,14 @@ class Peering:
             self.statistics.refused += refusal != "duplicate"
             await connection.aclose(refusal)
             return
-        source = PeerSource(link, network=self._network, secure=self._secure, plain=self._plain, statistics=self.statistics)
+        source = PeerSource(
+            link,
+            network=self._network,
+            secure=self._secure,
+            plain=self._plain and peer not in self._spoilt,
+            statistics=self.statistics,
+            on_spoilt=self._spoil,
+        )
         neighbour = Neighbour(link, source)
         self._appear(neighbour)
         try:
@@ -341,6 +349,11 @@ class Peering:
         finally:
             self._vanish(neighbour)
             await source.aclose()
+
+    def _spoil(self, peer: NodeId) -> None:
+        if len(self._spoilt) >= SOURCES_REMEMBERED_MAX:
+            self._spoilt.clear()
+        self._spoilt.add(peer)
 
     def _appear(self, neighbour: Neighbour) -> None:
         link = neighbour.link

@@ -5,15 +5,16 @@ Each chunk is hashed piece by piece as it arrives, by the thread that received t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import blake3
 import trio
 
-from p2pmodel.content import Grade
+from p2pmodel.content import Grade, NodeId
 from p2pmodel.delivery.ports import Order, Sink
-from p2pmodel.errors import NotHeldError, PeerProtocolError, ShortAnswerError, SourceError, StrangerError
+from p2pmodel.errors import NotHeldError, PeerProtocolError, ShortAnswerError, SourceError, StrangerError, WrongBytesError
 from p2pmodel.limits import (
     CHUNK_PROGRESS_TIMEOUT_S,
     CHUNKS_PER_GET_MAX,
@@ -47,9 +48,20 @@ class _Idle:
 
 
 class PeerSource:
-    """The `Source` that is one peer, for as long as the link to it."""
+    """The `Source` that is one peer, for as long as the link to it. `on_spoilt` is told when wrong bytes came on a plain
+    connection: from then on all comes over TLS."""
 
-    def __init__(self, link: Link, *, network: Network, secure: Secure, plain: bool, statistics: PeeringStatistics) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        network: Network,
+        secure: Secure,
+        plain: bool,
+        statistics: PeeringStatistics,
+        on_spoilt: Callable[[NodeId], None] = lambda _peer: None,
+    ) -> None:
+        self._on_spoilt = on_spoilt
         self._link = link
         self._network = network
         self._secure = secure
@@ -62,7 +74,7 @@ class PeerSource:
     async def fetch(self, order: Order, sink: Sink) -> None:
         """Deliver the order's chunks. Raises SourceError; what `sink` raises passes through."""
         async with self._free:
-            if (kept := self._take_idle(private=order.private)) is not None:
+            if (kept := self._take_idle(secret=order.private or not self._plain)) is not None:
                 before = kept.received
                 try:
                     return await self._fetch_over(kept, order, sink)
@@ -83,10 +95,10 @@ class PeerSource:
         self._closed = True
         await self._close_idle()
 
-    def _take_idle(self, *, private: bool) -> Connection | None:
+    def _take_idle(self, *, secret: bool) -> Connection | None:
         """The last used that will do."""
         for idle in reversed(self._idle):
-            if not private or idle.connection.session.secrecy is Secrecy.TLS:
+            if not secret or idle.connection.session.secrecy is Secrecy.TLS:
                 self._idle.remove(idle)
                 return idle.connection
         return None
@@ -179,6 +191,19 @@ class PeerSource:
             hasher = blake3.blake3()
             await connection.receive_body(data, sink.allow, sink.progress, hasher.update)
             self._statistics.chunks_received += 1
-            await sink.arrived(
-                chunk.index, data, hasher.digest(), claimed=chunk.digest, grade=Grade.SINGLE, word=chunk.attestation
-            )
+            plain = connection.session.secrecy is Secrecy.PLAIN
+            try:
+                await sink.arrived(
+                    chunk.index,
+                    data,
+                    hasher.digest(),
+                    claimed=chunk.digest,
+                    grade=Grade.SINGLE,
+                    word=chunk.attestation,
+                    plain=plain,
+                )
+            except WrongBytesError:
+                if plain:
+                    self._plain = False
+                    self._on_spoilt(self._link.peer)
+                raise

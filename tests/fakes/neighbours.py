@@ -20,6 +20,7 @@ class Lan:
         self.cut = set()  # nodes off the LAN
         self.liars = set()
         self.flippers = set()  # nodes whose bytes do not have the digest that they claim
+        self.tapped = {}  # node → how many chunks somebody on the wire changes yet: they come on plain connections
         self.mute = set()  # nodes that do not answer questions (so their lies are not held against their own seals)
         self.silent = set()  # nodes that take orders and never answer
         self.unable = {}  # node → abilities that it lacks
@@ -164,4 +165,9 @@ class MemoryPeerSource:
                 count = await sink.allow(left)
                 sink.progress(count)
                 left -= count
-            await sink.arrived(index, buffer[: len(data)], chunk_digest(data), claimed=digest, grade=Grade.SINGLE, word=word)
+            plain = self.lan.tapped.get(self.peer, 0) > 0
+            if plain:
+                self.lan.tapped[self.peer] -= 1
+                buffer[0] ^= 1
+            taken = buffer[: len(data)]
+            await sink.arrived(index, taken, chunk_digest(taken), claimed=digest, grade=Grade.SINGLE, word=word, plain=plain)

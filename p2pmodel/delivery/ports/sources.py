@@ -36,11 +36,20 @@ class Sink(Protocol):
         """Which upstream answers, where a hub's source has several."""
 
     async def arrived(
-        self, index: int, data: memoryview, digest: bytes, *, claimed: bytes | None, grade: Grade, word: bytes = b""
+        self,
+        index: int,
+        data: memoryview,
+        digest: bytes,
+        *,
+        claimed: bytes | None,
+        grade: Grade,
+        word: bytes = b"",
+        plain: bool = False,
     ) -> None:
         """A whole chunk is in `data`. `digest` is what the source's code computed over it while it was hot, `claimed` what
-        the sender said it would be (None from a hub), `word` the attestation that came with it. Raises WrongBytesError;
-        returns when the buffer may be used again."""
+        the sender said it would be (None from a hub), `word` the attestation that came with it. `plain`: on a connection
+        that others can write to, so that nobody answers for what is wrong. Raises WrongBytesError; returns when the buffer
+        may be used again."""
 
 
 class Source(Protocol):

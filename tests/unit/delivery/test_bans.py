@@ -9,7 +9,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes.hub import MemoryHub, blob_of
 from fakes.neighbours import Lan
-from fakes.node import Node
+from fakes.node import Node, cluster
 
 from p2pmodel.content import Attestation, Circle, Level, NodeId
 from p2pmodel.content.naming import node_id_of
@@ -23,6 +23,7 @@ KEY = Ed25519PrivateKey.generate()
 LIAR = node_id_of(KEY.public_key().public_bytes_raw())
 SICK, OTHER = NodeId("5c" * 20), NodeId("5d" * 20)
 DATA = bytes(CHUNK_BYTES + 5)
+BLOB = blob_of(DATA)
 START = 1_800_000_000.0  # unix
 
 
@@ -191,3 +192,16 @@ async def test_a_clock_that_was_set_makes_no_pardon_longer_than_a_day(hub, autoj
     clock.set_by = set_by
     async with booted(hub, store, clock) as node:
         assert await banned_on_evidence(node, PARDON_S)
+
+
+@pytest.mark.parametrize("changed", [0, 5])
+async def test_bytes_that_were_changed_on_a_plain_connection_are_held_against_nobody(hub, autojump_clock, changed):
+    lan = Lan()
+    async with cluster(hub, "a", "b", lan=lan) as [a, b]:
+        await b.fetch()
+        hub.sent.clear()
+        lan.tapped["b"] = changed
+        assert (await a.read("w.bin"))[0] == DATA
+        assert not hub.bytes_sent
+        assert not a.delivery.bans()
+        assert not a.around.standing.strike("b", trio.current_time(), str(BLOB.id))  # the first one

@@ -81,6 +81,7 @@ class Taken:
 
     def __init__(self):
         self.chunks = {}
+        self.plain = []  # how each came
         self.pieces = 0
         self.on_progress = lambda: None
         self.on_arrived = None
@@ -98,8 +99,9 @@ class Taken:
         self.pieces += received
         self.on_progress()
 
-    async def arrived(self, index, data, digest, *, claimed, grade, word=b""):
+    async def arrived(self, index, data, digest, *, claimed, grade, word=b"", plain=False):
         await trio.lowlevel.checkpoint()
+        self.plain.append(plain)
         assert digest == chunk_digest(data)
         if self.on_arrived:
             self.on_arrived(index)

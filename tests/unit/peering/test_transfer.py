@@ -63,7 +63,7 @@ async def test_a_chunk_comes_with_its_digest_and_as_hearsay(pair, order, sink):
     one, two = await pair()
     graded = []
 
-    async def arrived(index, data, digest, *, claimed, grade, word=b""):
+    async def arrived(index, data, digest, *, claimed, grade, word=b"", plain=False):
         await trio.lowlevel.checkpoint()
         graded.append((digest == claimed, grade))
 
@@ -132,6 +132,32 @@ async def test_wrong_bytes_pass_through_and_the_next_order_is_unharmed(pair, ord
     assert whole(sink) == blob_file[2]
 
 
+async def test_after_wrong_bytes_on_a_plain_connection_all_comes_over_tls_and_nobody_is_blamed_for_the_first(
+    pair, order, sink, blob_file
+):
+    """Whoever can write on the wire could have honest nodes ban each other."""
+    one, two = await pair()
+    source = one.peering.source(two.id)
+    await source.fetch(order, sink)
+
+    def refuse(index):
+        raise WrongBytesError("not what the manifest says")
+
+    sink.on_arrived = refuse
+    for plain in (True, False, False):
+        sink.plain.clear()
+        with pytest.raises(WrongBytesError):
+            await source.fetch(order, sink)
+        assert sink.plain == [plain]
+    two.peering._links.find(one.id).link.cut("silent")
+    await one.events.until_linked(2)
+    sink.plain.clear()
+    sink.on_arrived = None
+    await one.peering.source(two.id).fetch(order, sink)
+    assert sink.plain == [False] * order.count
+    assert whole(sink) == blob_file[2]
+
+
 async def test_an_order_cancelled_in_the_middle_of_a_chunk_does_not_harm_the_next(pair, order, sink, blob_file):
     one, two = await pair()
     with trio.CancelScope() as scope:
@@ -180,7 +206,7 @@ async def test_a_data_connection_does_not_outlive_its_link(pair, order, sink):
     one, two = await pair()
     source = one.peering.source(two.id)
     await source.fetch(order, sink)
-    kept = source._take_idle(private=False)
+    kept = source._take_idle(secret=False)
     two.peering.cut_untrusted(lambda _stream: False)
     await two.events.until_unlinked()
     seeded = len(two.events.seeded)
