@@ -29,6 +29,7 @@ T = TypeVar("T")
 ATTEST: Final = "attest"  # the ability
 _BANS: Final = "bans"  # the document in which they are kept
 _PARDONS: Final = "pardons"  # and in which those whom the operator forgave lately, with the unix time until when it counts
+_PROOFS: Final = "proofs"  # and what is shown of those who are banned for good
 _ALL: Final = "all"
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ class Court:
         self._news = trio.Event()
 
     async def run(self) -> None:
-        """Keeps bans and pardons for the next run. Without its disk a node forgets, and has to find out again."""
+        """Keeps bans, their proofs and pardons for the next run. Without its disk a node forgets, and has to find out again."""
         while True:
             await self._news.wait()
             self._news = trio.Event()
@@ -61,7 +62,7 @@ class Court:
             bans = [self._to_keep(ban) for ban in standing.bans(now)]
             pardons = {source: self._unix(until) for source, until in standing.pardons(now).items()}
             try:
-                for key, kept in ((_BANS, bans), (_PARDONS, pardons)):
+                for key, kept in ((_BANS, bans), (_PARDONS, pardons), (_PROOFS, self._proofs)):
                     await self._around.blocking(self._around.store.put_document, key, msgspec.json.encode(kept))
             except StoreError as error:
                 log.warning("bans_not_kept", reason=str(error))
@@ -75,6 +76,9 @@ class Court:
                 standing.recall(Ban(kept.source, kept.why, now + left_s), kept.next_length)
         for source, ends in (await self._kept(_PARDONS, dict[str, float]) or {}).items():
             standing.recall_pardon(source, now + min(self._left_s(ends), PARDON_S))
+        for source, proof in (await self._kept(_PROOFS, dict[str, Attest]) or {}).items():
+            if standing.is_convicted(source):
+                self._proofs[NodeId(source)] = proof
 
     async def _kept(self, key: str, kind: type[T]) -> T | None:
         body = await self._around.blocking(self._around.store.document, key)

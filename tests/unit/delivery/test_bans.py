@@ -108,6 +108,7 @@ async def test_what_another_version_kept_does_not_keep_a_node_from_starting(hub,
     store = MemoryStore()
     store.put_document("bans", body)
     store.put_document("pardons", body)
+    store.put_document("proofs", body)
     async with booted(hub, store, Clock()) as node:
         assert [ban.source for ban in node.delivery.bans()] == banned
 
@@ -180,6 +181,21 @@ async def test_a_restart_ends_no_pardon(hub, autojump_clock, later_s, banned):
             assert await banned_on_evidence(node) is banned
             node.delivery._court.suspend(SICK, Why.WRONG_BYTES)
             node.delivery.forgive(SICK)
+
+
+async def test_what_proves_a_lie_is_shown_after_a_restart_too(hub, autojump_clock):
+    """A peer that hands on what a banned node signed is told why it is not taken."""
+    store, clock, shown = MemoryStore(), Clock(), []
+    async with booted(hub, store, clock) as node:
+        await node.fetch()
+        node.delivery._court.convict(false_word(blob_of(DATA)), None)
+    for forgiven in (False, True):
+        async with booted(hub, store, clock) as node:
+            node.around.neighbours.send = lambda _peer, message: shown.append(message)
+            node.delivery._court.show("b", LIAR)
+            assert [Attestation.take_all(message.words) for message in shown] == [[false_word(blob_of(DATA))]] * (not forgiven)
+            node.delivery.forgive("all")
+            shown.clear()
 
 
 @pytest.mark.parametrize("set_by", [-1e9, 1e9])
