@@ -167,7 +167,6 @@ class _Rooms:
             upstreams=self.router,
             neighbours=self._peering or Alone(node),
             blocking=in_thread,
-            quiet=self._quiet.run,
             buffers=Buffers(),
             standing=self._trust,
             rng=self._dice,

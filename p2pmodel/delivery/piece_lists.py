@@ -1,5 +1,5 @@
 """How the files that are sealed here are cut (content/pieces.py): told to whoever asks, and found out in the background, one
-file at a time, behind everything else.
+file at a time, half of the time.
 
 A list is made where it will be of use: after a seal by one of those who brought the file in together, and by whoever is asked
 for one that is not here. It needs nobody's trust: who gets it holds its root against the hub's.
@@ -105,18 +105,26 @@ class PieceLists:
 
     async def _cut(self, state: BlobState, root: bytes | None) -> PieceList | None:
         """None if it is found damaged meanwhile. Raises ValueError for a list that would be of no use."""
-        cutter = Cutter()
+        cutter, worked_s = Cutter(), 0.0
         async with self._shelf.borrow(state.blob, private=state.private) as stored:
             for chunk in range(chunk_count(state.blob.size)):
-                while self._busy():  # noqa: ASYNC110  # nobody need be woken for this
-                    await trio.sleep(_LOOK_S)
+                await self._make_way(worked_s)
+                began = trio.current_time()
                 async with self._around.buffers.take() as buffer:
-                    if not await self._around.quiet(_feed, cutter, stored, chunk, buffer):
+                    if not await self._around.blocking(_feed, cutter, stored, chunk, buffer):
                         return None
-        pieces = await self._around.quiet(cutter.finish)
-        if root is not None and await self._around.quiet(pieces.root) != root:
+                worked_s = trio.current_time() - began
+        pieces = await self._around.blocking(cutter.finish)
+        if root is not None and await self._around.blocking(pieces.root) != root:
             raise ValueError("the hub names another root")  # it cuts otherwise than we do by now
         return pieces
+
+    async def _make_way(self, worked_s: float) -> None:
+        """Rest for as long as was worked, and while a client waits. A thread behind all others will not do: whoever cuts has
+        Python's lock in between, and would keep it for as long as a busy machine keeps such a thread waiting."""
+        await trio.sleep(worked_s)
+        while self._busy():  # noqa: ASYNC110  # nobody need be woken for this
+            await trio.sleep(_LOOK_S)
 
     async def _keep(self, blob: BlobId, pieces: PieceList) -> None:
         try:

@@ -33,7 +33,6 @@ def surroundings(
         upstreams=upstreams,
         neighbours=neighbours,
         blocking=inline,
-        quiet=inline,
         buffers=Buffers(),
         standing=Standing(),
         rng=random.Random(seed),

@@ -48,7 +48,6 @@ class Surroundings:
     upstreams: Upstreams
     neighbours: Neighbours
     blocking: Blocking
-    quiet: Blocking  # behind all others, for work that nobody waits for
     buffers: Buffers
     standing: Standing
     rng: Random
