@@ -5,6 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler
+from socketserver import UnixStreamServer
 
 import pytest
 
@@ -91,6 +94,37 @@ def test_list_shows_what_is_whole_and_what_is_not(run, daemon):
     assert "1 of 3" in lines[2]
     assert "never" in lines[2]
     assert "1.0 kB of 4.0 kB" in lines[2]
+
+
+class OwnersDoor(BaseHTTPRequestHandler):
+    """A daemon's admin socket: private models are told there, or nothing but changes is taken (as before it told them)."""
+
+    told = None
+
+    def do_GET(self):
+        body = json.dumps(self.told or {"error": "There is nothing here for this method."}).encode()
+        self.send_response(200 if self.told else 405)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("newer", [True, False], ids=["this version", "an older one"])
+def test_list_shows_what_is_private_where_the_daemon_tells_it(run, daemon, state_dir, monkeypatch, newer):
+    public = {"hub": "huggingface", "type": "model", "repo": "org/a", "commit": "c" * 40}
+    daemon.documents["snapshots"] = {"snapshots": [public]}
+    if newer:
+        private = public | {"repo": "org/b", "type": "dataset", "private": True}
+        monkeypatch.setattr(OwnersDoor, "told", {"all": True, "snapshots": [public, private]})
+    monkeypatch.chdir(state_dir / "run")  # a socket's name has room for 107 bytes
+    with UnixStreamServer("admin.sock", OwnersDoor) as door:
+        threading.Thread(target=door.handle_request).start()
+        code, out, _ = run("list")
+    assert code == 0
+    assert [line.split("  ")[0] for line in out.splitlines()[1:]] == ["org/a", "org/b (dataset, private)"][: 1 + newer]
 
 
 def test_what_was_pushed_to_the_cluster_is_no_hubs(run, daemon):
