@@ -168,6 +168,16 @@ class FalseVoucherReport(msgspec.Struct, kw_only=True):
     chunks_left: int = 0
 
 
+class ProofReport(msgspec.Struct, kw_only=True):
+    """A peer listed the file's pieces, as the hub's own root says they are: what peers gave left as it came."""
+
+    kind: str
+    source: str
+    address: str = ""
+    at: float = 0.0
+    pieces: int = 0
+
+
 class WhyFileReport(msgspec.Struct, kw_only=True):
     path: str
     blob: str
@@ -178,6 +188,7 @@ class WhyFileReport(msgspec.Struct, kw_only=True):
     runs: list[RunReport] = []
     failures: list[FailureReport] = []
     false_vouchers: list[FalseVoucherReport] = []
+    proofs: list[ProofReport] = []
 
 
 class SourceReport(msgspec.Struct, kw_only=True):

@@ -76,6 +76,9 @@ def _print_file(file: WhyFileReport, *, runs_shown: int | None) -> None:
         click.echo(f"  failed: {_failure(failure)}")
     for false in file.false_vouchers:
         click.echo(f"  {_false(false)}")
+    for proof in file.proofs:
+        who = _who(proof.kind, proof.source, proof.address)
+        click.echo(f"  from {_when(proof.at)} proven by the hub's own root, piece by piece, as {who} listed them")
     if file.recorded < file.chunks_here:
         click.echo(f"  {count(file.chunks_here - file.recorded, 'chunk')} came before the record begins, or from this machine")
     click.echo()

@@ -21,6 +21,7 @@ import trio
 from p2pmodel.content import NodeId, PieceList, chunk_size, chunk_start, chunks_covering
 from p2pmodel.delivery.piece_lists import PIECES, cut_by_xet
 from p2pmodel.delivery.ports import Location, StoredBlob, Surroundings
+from p2pmodel.delivery.recorder import PROVEN, FlightRecord
 from p2pmodel.delivery.trial import Trial
 from p2pmodel.errors import SourceError, StoreError
 from p2pmodel.limits import LARGE_BLOB_BYTES, PIECE_LIST_S, PIECE_LISTS_ASKED_MAX, PIECES_MAX, PROOF_S
@@ -133,8 +134,23 @@ class Proving:
         if root == self._root:
             self.pieces = pieces
             log.info("blob_provable", blob=self._name, pieces=len(pieces), listed_by=peer)
+            self._around.recorder.record(self._record(peer, pieces))
         elif self._root is not None:  # no strike: it may be we that cut otherwise than the hub, and its honest list is as ours
             log.warning("pieces_refused", blob=self._name, peer=peer)
+
+    def _record(self, peer: NodeId, pieces: PieceList) -> FlightRecord:
+        return FlightRecord(
+            blob=str(self._stored.blob.id),
+            first=0,
+            count=len(pieces),
+            came=0,
+            source=peer,
+            place=self._around.neighbours.address(peer),
+            bytes=0,
+            seconds=0.0,
+            outcome=PROVEN,
+            private=self._stored.private,
+        )
 
     async def _list_of(self, peer: NodeId) -> PieceList:
         """Raises SourceError, ValueError."""

@@ -21,6 +21,9 @@ from p2pmodel.limits import FLIGHTS_EVERY_S, FLIGHTS_WAITING_MAX
 OK: Final = "ok"
 FALSE_VOUCHER: Final = "false_voucher"  # no order: the source vouched for what was not so, and `count` chunks had left by it
 
+PROVEN: Final = "proven"  # no order: the source listed the `count` pieces by which the hub's root proves what peers give
+NO_ORDERS: Final = frozenset({FALSE_VOUCHER, PROVEN})
+
 
 class FlightRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One order, once it is over. Of its chunks [first, first + count) the first `came` came."""

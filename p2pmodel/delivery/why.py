@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from p2pmodel.delivery.recorder import FALSE_VOUCHER, OK, FlightRecord
+from p2pmodel.delivery.recorder import FALSE_VOUCHER, NO_ORDERS, OK, PROVEN, FlightRecord
 from p2pmodel.swarm import HUB
 
 Json = dict[str, object]
@@ -74,7 +74,7 @@ def tally(flights: Iterable[FlightRecord]) -> dict[tuple[str, str], Tally]:
     """By (source, place)."""
     tallies: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
     for flight in flights:
-        if flight.outcome == FALSE_VOUCHER:
+        if flight.outcome in NO_ORDERS:
             continue
         each = tallies[flight.source, flight.place]
         each.orders += 1
@@ -89,7 +89,8 @@ def tell_file(flights: Sequence[FlightRecord]) -> Json:
     """A file's part of the report."""
     runs = runs_of(flights)
     false = [flight for flight in flights if flight.outcome == FALSE_VOUCHER]
-    flights = [flight for flight in flights if flight.outcome != FALSE_VOUCHER]
+    proofs = [flight for flight in flights if flight.outcome == PROVEN]
+    flights = [flight for flight in flights if flight.outcome not in NO_ORDERS]
     failures: defaultdict[tuple[str, str, str], list[FlightRecord]] = defaultdict(list)
     for flight in flights:
         if flight.outcome != OK:
@@ -102,6 +103,7 @@ def tell_file(flights: Sequence[FlightRecord]) -> Json:
             for (source, place, outcome), failed in failures.items()
         ],
         "false_vouchers": [{**_who(each.source, each.place), "at": each.at, "chunks_left": each.count} for each in false],
+        "proofs": [{**_who(each.source, each.place), "at": each.at, "pieces": each.count} for each in proofs],
     }
 
 

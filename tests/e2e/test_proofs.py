@@ -48,6 +48,7 @@ def test_bytes_of_one_peer_leave_as_they_come_and_its_list_is_handed_on(house, s
         assert "proven by the hub's own root" in late.command("status").out
         assert answer.read() == WEIGHTS
     assert site.sent == 0
+    until(lambda: "proven by the hub's own root" in late.command("why", REPO).out, "the record to say so")
     until(lambda: "pieces_listed" in late.log, "the list to be kept")
     late.stop()
     late.start()
