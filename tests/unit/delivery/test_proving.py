@@ -13,7 +13,19 @@ from noise import noise
 from simulation.lies import false_bytes
 from structlog.testing import capture_logs
 
-from p2pmodel.content import Attestation, Grade, Hub, Level, PieceList, Repo, RepoKind, chunk_digest, chunk_start, cutting
+from p2pmodel.content import (
+    Access,
+    Attestation,
+    Grade,
+    Hub,
+    Level,
+    PieceList,
+    Repo,
+    RepoKind,
+    chunk_digest,
+    chunk_start,
+    cutting,
+)
 from p2pmodel.content.cutting import Cutter
 from p2pmodel.content.naming import node_id_of
 from p2pmodel.content.pieces import PIECE_ENTRY_BYTES, piece_entry
@@ -166,6 +178,27 @@ async def test_a_hub_that_is_away_names_no_root_and_the_file_comes_all_the_same(
             with await reader.next_span() as span:
                 assert os.pread(span.fd, span.length, span.offset) == WEIGHTS[:100]
         assert late.store.find(BLOB.id).sealed
+
+
+async def test_a_private_file_is_proven_to_those_whom_the_hub_lets_in_and_its_list_is_hidden_from_others(hub, autojump_clock):
+    repo, alice, lan = Repo(Hub.HUGGINGFACE, RepoKind.MODEL, "org/secret"), Access("alice"), Lan()
+    place = hub.publish({"w.bin": WEIGHTS}, repo=repo, tokens={"alice"})
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        one, two, stranger = [Peer(name, lan, hub, closed=True, sharing="prove") for name in ("one", "two", "stranger")]
+        for peer in (one, two, stranger):
+            await stack.enter_async_context(peer.running(nursery))
+        await one.fetch(repo=repo, access=alice)
+        await trio.sleep(1)
+        assert one.store.pieces(BLOB.id, 0, 1)
+        lan.rate = CHUNK_BYTES / CHUNK_S
+        async with two.delivery.read(place, place.files[0], 0, BLOB.size, alice) as reader:
+            await reader.ready()
+            [download] = two.delivery.downloads.active
+            assert (download.proving.pieces is not None, download.stored.held.complete) == (True, False)
+        question = AskPieces(request=1, blob=BLOB.id.to_bytes(), first=0)
+        [answer] = await lan.nodes[one.name].answer(stranger.name, question)
+        assert answer.code == "not_held"
+        nursery.cancel_scope.cancel()
 
 
 # Who lists what is not so, or gives it
