@@ -248,6 +248,7 @@ LINGER_S: Final = 1.0  # after our FIN we read on for so long: closing over unre
 LISTEN_BACKLOG: Final = 256
 ACCESS_ALLOW_S: Final = 600.0
 ACCESS_DENY_S: Final = 30.0
+ACCESS_BUSY_S: Final = 300.0  # a yes lasts so much longer where the hub asks for patience: one of its windows
 ACCESS_ENTRIES_MAX: Final = 10_000
 
 # Store

@@ -36,6 +36,7 @@ from p2pmodel.errors import (
     GatedRepoError,
     NotAuthorisedError,
     NotFoundError,
+    OfflineError,
     RateLimitedError,
     RepoNotFoundError,
     UnavailableError,
@@ -97,13 +98,14 @@ class Catalog:
         # What is not public, each asks for with a credential of their own.
         return await self._once.ask((revision, self._verdicts.asked(access, repo)), lambda: self._ask(repo, revision, access))
 
-    async def pinned(self, repo: Repo, revision: str, access: Access) -> Snapshot:
-        """Without asking the hub: what it last said, or what a member of our cluster says that it said."""
+    async def pinned(self, repo: Repo, revision: str, access: Access, trouble: UnavailableError | None = None) -> Snapshot:
+        """Without asking the hub (which answered `trouble`): what it last said, or what a member of our cluster says that it
+        said."""
         if repo.on_lan:
             return await self._publications.find(repo, revision)
         commit = self._store.ref(repo, revision) or revision
         known = self._store.snapshot(repo, commit)
-        if known is not None and self._may_list(known, access, hub_gone=True):
+        if known is not None and self._may_list(known, access, trouble=trouble or OfflineError("")):
             return self._revealing_nothing(known)
         # What the hub gave us for a token alone does not become public by a member's word.
         told = await ask_members(self._around, repo, revision) if known is None or known.public else None
@@ -133,8 +135,8 @@ class Catalog:
         if allowed is None:
             try:
                 allowed = await self._once.ask(asked, lambda: self._ask_whether_readable(location, offline=offline))
-            except UnavailableError:
-                if not self._verdicts.find(asked, hub_gone=True):
+            except UnavailableError as trouble:
+                if not self._verdicts.find(asked, trouble=trouble):
                     raise
                 allowed = True
             else:
@@ -213,7 +215,7 @@ class Catalog:
             raise
         except UnavailableError as trouble:
             try:
-                snapshot = await self.pinned(repo, revision, access)
+                snapshot = await self.pinned(repo, revision, access, trouble)
             except UnavailableError:
                 raise trouble from None
             self._asked[repo, snapshot.commit] = (trio.current_time(), snapshot.commit)
@@ -302,8 +304,8 @@ class Catalog:
 
     # Who may see what
 
-    def _may_list(self, snapshot: Snapshot, access: Access, *, hub_gone: bool = False) -> bool:
-        return snapshot.public or bool(self._verdicts.find(self._listing_key(snapshot, access), hub_gone=hub_gone))
+    def _may_list(self, snapshot: Snapshot, access: Access, *, trouble: UnavailableError | None = None) -> bool:
+        return snapshot.public or bool(self._verdicts.find(self._listing_key(snapshot, access), trouble=trouble))
 
     def _listing_key(self, snapshot: Snapshot, access: Access) -> Asked:
         return self._verdicts.asked(access, snapshot.repo, snapshot.commit)

@@ -8,7 +8,8 @@ from collections import OrderedDict
 import trio
 
 from p2pmodel.content import Access, Repo
-from p2pmodel.limits import ACCESS_DENY_S, ACCESS_ENTRIES_MAX
+from p2pmodel.errors import RateLimitedError, UnavailableError
+from p2pmodel.limits import ACCESS_BUSY_S, ACCESS_DENY_S, ACCESS_ENTRIES_MAX
 
 Asked = tuple[bytes, bytes]  # who of which repo, and what of it
 
@@ -25,12 +26,17 @@ class Verdicts:
     def asked(self, access: Access, repo: Repo, *what: str) -> Asked:
         return self._tag(access.token or "", repo.hub, repo.kind, repo.name), self._tag(*what)
 
-    def find(self, asked: Asked, *, hub_gone: bool = False) -> bool | None:
-        """None when the hub has to be asked."""
+    def find(self, asked: Asked, *, trouble: UnavailableError | None = None) -> bool | None:
+        """None when the hub has to be asked; with `trouble` it cannot be. A hub that is busy is not gone: whoever was refused
+        could keep it busy, so its last yes lasts little longer."""
         at, allowed = self._said.get(asked, (None, False))
         if at is None:
             return None
-        yes_lasts_s = max(self._allow_s, self._grace_s) if hub_gone else self._allow_s
+        yes_lasts_s = self._allow_s
+        if trouble is not None:
+            yes_lasts_s = max(yes_lasts_s, self._grace_s)
+        if isinstance(trouble, RateLimitedError):
+            yes_lasts_s = min(yes_lasts_s, self._allow_s + ACCESS_BUSY_S)
         return allowed if trio.current_time() - at < (yes_lasts_s if allowed else ACCESS_DENY_S) else None
 
     def allowed(self, asked: Asked) -> None:

@@ -141,8 +141,8 @@ class Client:
 
     @property
     def resting_until(self) -> float:
-        """Trio time until which its host asked for patience with reads of files, else 0."""
-        return self._patience.until(self.home.authority, _FILES)
+        """Trio time until which its host asked for patience with reads of files, by a peer's word too, else 0."""
+        return max(self._patience.until(self.home.authority, _FILES), self._patience.heard(self.home.authority))
 
     async def aclose(self) -> None:
         async with AsyncExitStack() as stack:
@@ -255,7 +255,14 @@ class Client:
         return onward
 
     def check_patience(self, url: Url) -> None:
-        seconds = self._patience.until(url.authority, _kind_of(url)) - trio.current_time()
+        self._check_rest(url, self._patience.until(url.authority, _kind_of(url)))
+
+    def check_rest(self) -> None:
+        """Before files are read in bulk. Raises RateLimitedError."""
+        self._check_rest(self.home, self.resting_until)
+
+    def _check_rest(self, url: Url, until: float) -> None:
+        seconds = until - trio.current_time()
         if seconds > 0:
             raise RateLimitedError(f"{url.authority} asks for {seconds:.0f} s of patience", retry_after_s=seconds)
 

@@ -30,6 +30,8 @@ class Patience:
     def __init__(self, on_busy: Callable[[str, float], None]) -> None:
         self._on_busy = on_busy
         self._until: dict[tuple[str, str], float] = {}  # by host and budget; "" is all of them
+        self._heard: dict[str, float] = {}  # by host: until when a peer says that it wants patience
+        self._deaf: dict[str, float] = {}  # until when no other peer's word of it counts
         self._budgets: dict[tuple[str, str], str] = {}  # by host and kind of question
 
     def heed(self, host: str, status: int, headers: Mapping[str, str], kind: str = "") -> float | None:
@@ -42,17 +44,28 @@ class Patience:
         if seconds:
             seconds = min(seconds, HUB_REST_MAX_S)
             self._rest(host, budget, seconds)
+            self._deaf.pop(host, None)
             self._on_busy(host, seconds)
         return seconds
 
     def hearsay(self, host: str, seconds: float) -> None:
-        """A peer says that `host` asks for patience: believed for HUB_HEARSAY_MAX_S at most."""
-        self._rest(host, "", min(seconds, HUB_HEARSAY_MAX_S))
+        """A peer says that `host` asks for patience: believed for HUB_HEARSAY_MAX_S at most, then, unless the host says so
+        itself, not again for as long: whoever goes on saying it must not keep us from the hub. It holds for files, not for
+        questions: where the hub is not asked, members are, and old answers stand; no peer shall choose when."""
+        now = trio.current_time()
+        if now >= self._deaf.get(host, 0.0):
+            self._heard[host] = now + min(seconds, HUB_HEARSAY_MAX_S)
+            self._deaf[host] = self._heard[host] + HUB_HEARSAY_MAX_S
 
     def _rest(self, host: str, budget: str, seconds: float) -> None:
         now = trio.current_time()
         self._until = {known: until for known, until in self._until.items() if until > now}
         self._until[host, budget] = max(self._until.get((host, budget), 0.0), now + seconds)
+
+    def heard(self, host: str) -> float:
+        """Trio time until which its files are to be left alone by what a peer says; 0 when it is over."""
+        until = self._heard.get(host, 0.0)
+        return until if until > trio.current_time() else 0.0
 
     def until(self, host: str, kind: str = "") -> float:
         """Trio time; 0 when nothing was asked or it is over."""

@@ -199,6 +199,7 @@ async def _read(choice: Choice, run: _Run, sink: Sink, gave: dict[int, tuple[Way
     start, stop = run.span
     target = dialect.file_target(location.repo, location.commit, location.path)
     headers = [("Range", f"bytes={start}-{stop - 1}")]
+    client.check_rest()
     async with client.open("GET", target, token=choice.token, headers=headers) as answer:
         if answer.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             what = f"{location.path} of {location.repo}"

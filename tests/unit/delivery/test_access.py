@@ -84,6 +84,20 @@ async def test_grace_is_for_a_hub_that_is_gone_and_not_for_one_that_says_no(hub,
             await read(a, ALICE)
 
 
+async def test_a_hub_that_is_kept_busy_is_not_gone(hub, autojump_clock):
+    """Else who was revoked need only ask so much that the hub wants patience of this node."""
+    async with node(hub, grace_s=DAY) as a:
+        began = trio.current_time()
+        await read(a, ALICE)
+        hub.patience_s = 60.0
+        hub.tokens[REPO] = {"bob"}
+        await trio.sleep_until(began + MINUTES + 298)
+        assert await read(a, ALICE) == FILES["one.bin"]
+        await trio.sleep_until(began + MINUTES + 302)
+        with pytest.raises(UnavailableError):
+            await read(a, ALICE)
+
+
 @pytest.mark.parametrize("listed", [True, False])
 async def test_a_no_ends_the_grace_of_every_file_that_the_token_opened(hub, autojump_clock, listed):
     """A revoked user must not get in again by the hub's next outage."""

@@ -118,11 +118,12 @@ async def test_a_read_is_asked_of_the_next_upstream(internet, hub, router, make_
 
 
 async def test_a_resting_hub_is_not_asked(hub, router):
+    hub.fault("/api/", status=429, headers={"Retry-After": "10"}, times=1)
     async with router() as opened:
-        opened.rest("hub.example", 10)
+        assert (await passed(opened, request("/api/models")))[0].status == 429
         with pytest.raises(RateLimitedError):
             await passed(opened, request("/api/models"))
-    assert hub.stats()["requests_total"] == 0
+    assert hub.stats()["requests_total"] == 1
 
 
 async def test_links_lead_back_to_the_gateway_and_never_to_xet(hub, router):

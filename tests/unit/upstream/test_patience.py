@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from p2pmodel.limits import HUB_HEARSAY_MAX_S
 from p2pmodel.upstream.patience import Patience, asked_for
 from p2pmodel.upstream.url import Url, is_global
 
@@ -56,8 +57,23 @@ async def test_what_is_said_of_no_budget_rests_everything(autojump_clock):
     patience.heed("hub", 503, {"retry-after": "5"})
     assert patience.until("hub", "files") == patience.until("hub") == trio.current_time() + 5
     assert patience.until("other") == 0
-    patience.hearsay("hub", 60.0)
-    assert patience.until("hub", "files") == patience.until("hub") == trio.current_time() + 60
+
+
+async def test_a_peers_word_rests_files_for_a_while_and_is_not_believed_for_ever(autojump_clock):
+    patience = Patience(lambda host, seconds: None)
+    kept = 0
+    for _ in range(3600):
+        patience.hearsay("hub", 86_400.0)
+        kept += patience.heard("hub") > 0
+        assert patience.until("hub", "files") == patience.until("hub") == 0
+        await trio.sleep(1)
+    assert 0 < kept <= 1800
+    await trio.sleep(HUB_HEARSAY_MAX_S)
+    patience.hearsay("hub", 1.0)
+    patience.heed("hub", 429, {"retry-after": "5"})
+    await trio.sleep(5)
+    patience.hearsay("hub", 60.0)  # the last time it was so
+    assert patience.heard("hub") == trio.current_time() + 60
 
 
 async def test_a_kind_of_question_that_was_never_answered_may_be_counted_in_any_budget(autojump_clock):

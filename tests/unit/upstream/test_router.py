@@ -141,7 +141,9 @@ async def test_another_upstream_serves_while_one_rests(internet, hub, commit, hf
         assert opened.statistics.requests == {("first", "429"): 1, ("hub", "200"): 2}
 
 
-async def test_a_peers_word_rests_a_configured_hub_and_no_other(autojump_clock, internet, commit, hf, anyone, router):
+async def test_a_peers_word_rests_the_files_of_a_configured_hub_and_no_other(autojump_clock, put, sink, hf, anyone, router):
+    """Questions are asked all the same: who chooses when the hub is not asked could answer in its place."""
+    file = put(b"weights")
     busy = []
     async with router(on_busy=lambda *told: busy.append(told)) as opened:
         opened.rest("elsewhere.example", 30)
@@ -149,9 +151,10 @@ async def test_a_peers_word_rests_a_configured_hub_and_no_other(autojump_clock, 
         opened.rest("hub.example", 1e9)
         assert opened.rested_until(Hub.HUGGINGFACE) == trio.current_time() + HUB_HEARSAY_MAX_S
         with pytest.raises(RateLimitedError):
-            await opened.commit(hf, "main", anyone)
+            await opened.source([file.location]).fetch(file.order(), sink)
+        assert await opened.commit(hf, "main", anyone) == (file.commit, True)
+        assert await opened.may_read(file.location)
     assert busy == []  # no echo
-    assert internet.dialled == []
 
 
 @pytest.mark.parametrize(
