@@ -190,7 +190,7 @@ class Proving:
                 if await self._intact(self._sharing(pieces, wrong)):
                     log.warning("chunk_not_as_listed", blob=self._name, chunk=chunk)
                     self._false[chunk] = seen, wrong
-            elif self._stored.prove(chunk, digest):
+            elif await self._around.blocking(self._stored.prove, chunk, digest):
                 self._trial.proven(chunk, digest)
             self._changed()
         self._dispute(pieces)
