@@ -73,15 +73,15 @@ class Listings:
     def __init__(self, entry: type[HuggingFaceEntry | ModelScopeEntry]) -> None:
         self._entry = msgspec.json.Decoder(entry)
         self._array = msgspec.json.Decoder(list[msgspec.Raw])
-        self._parsed: dict[tuple[Repo, str], Listing] = {}
+        self._parsed: dict[tuple[Repo, str], tuple[bytes, Listing]] = {}  # with what was parsed: a member's may prove false
 
     async def of(self, snapshot: Snapshot) -> Listing:
         key = (snapshot.repo, snapshot.commit)
-        listing = self._parsed.pop(key, None)
-        if listing is None:
+        text, listing = self._parsed.pop(key, (b"", None))
+        if listing is None or text != snapshot.listing:
             big = len(snapshot.listing) > _INLINE_BYTES
             listing = await trio.to_thread.run_sync(self._parse, snapshot) if big else self._parse(snapshot)
-        self._parsed[key] = listing
+        self._parsed[key] = snapshot.listing, listing
         if len(self._parsed) > _REMEMBERED:
             del self._parsed[next(iter(self._parsed))]
         return listing

@@ -5,12 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from p2pmodel.content import Blob, BlobId, FileEntry, Hub, Repo
 from p2pmodel.errors import P2pmodelError, WrongAnswerError
 from p2pmodel.limits import KIB, LISTING_BYTES_MAX
-from p2pmodel.upstream.client import Client, Headers
+from p2pmodel.upstream.client import Answer, Client, Headers
+from p2pmodel.upstream.url import Url
 
 _PAGE_BYTES_MIN: Final = 64 * KIB  # what a page counts for at least: 1,000 pages of 200 files are enough
 
@@ -65,6 +67,14 @@ def file_entry(path: object, size: object, algorithm: str, digest: object) -> Fi
             f"The hub lists a file that cannot be kept here: {error}.",
             next_step="Ask the owner of the repo to rename or mend it, or read the rest straight from the hub.",
         ) from None
+
+
+def gives(answer: Answer, asked: Url) -> bool:
+    """Whether an answer where a file was asked for is that file, or leads to it. What leads elsewhere names the file's content
+    in any hub's answer; else it may lead to where people log in."""
+    if answer.status < HTTPStatus.MULTIPLE_CHOICES and answer.url == asked:
+        return True
+    return answer.status < HTTPStatus.BAD_REQUEST and answer.stated_hash != ""
 
 
 def without_xet(value: Any) -> Any:  # noqa: ANN401  # JSON

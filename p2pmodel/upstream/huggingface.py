@@ -23,7 +23,7 @@ from p2pmodel.errors import (
     WrongAnswerError,
 )
 from p2pmodel.upstream.client import Client, Document, Headers, UnreachableError
-from p2pmodel.upstream.dialect import Budget, Listing, file_entry, without_xet
+from p2pmodel.upstream.dialect import Budget, Listing, file_entry, gives, without_xet
 from p2pmodel.upstream.endpoint import OWN_HOSTS
 from p2pmodel.upstream.siblings import tree_of
 
@@ -110,7 +110,7 @@ class HuggingFace:
     async def may_read(self, client: Client, repo: Repo, commit: str, path: str, token: str | None) -> bool:
         target = self.file_target(repo, commit, path)
         async with client.open("HEAD", target, token=token, leave_home=False) as answer:
-            return answer.status < HTTPStatus.BAD_REQUEST
+            return gives(answer, client.at(target))
 
     async def xet_root(self, client: Client, repo: Repo, commit: str, path: str, token: str | None, blob: Blob) -> bytes | None:
         target = self.file_target(repo, commit, path)

@@ -28,7 +28,7 @@ from p2pmodel.errors import (
     WrongAnswerError,
 )
 from p2pmodel.upstream.client import Client, Document, Headers
-from p2pmodel.upstream.dialect import Budget, Listing, file_entry, without_xet
+from p2pmodel.upstream.dialect import Budget, Listing, file_entry, gives, without_xet
 
 _CUT: Final = 3000  # the hub leaves entries beyond this many out, without a word
 _PAGE: Final = 200
@@ -93,7 +93,7 @@ class ModelScope:
     async def may_read(self, client: Client, repo: Repo, commit: str, path: str, token: str | None) -> bool:
         target = self.file_target(repo, commit, path)
         async with client.open("GET", target, token=token, headers=_FIRST_BYTE, leave_home=False) as answer:
-            return answer.status < HTTPStatus.BAD_REQUEST or answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            return gives(answer, client.at(target)) or answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
     async def xet_root(self, *_: object) -> bytes | None:
         """This hub has none."""

@@ -218,6 +218,15 @@ async def test_a_gated_repo_is_listed_for_all_and_given_to_some(hub, hf, anyone,
         assert isinstance(caught.value.__cause__, GatedRepoError)
 
 
+@pytest.mark.parametrize("leads_to", ["/login", "http://sso.example/login"])
+async def test_to_be_sent_to_where_people_log_in_is_no_yes(internet, commit, hub, hf, anyone, router, leads_to):
+    internet.add("sso.example", "151.101.9.9", hub.server.handle)
+    hub.fault("/resolve/", status=302, headers={"Location": leads_to})
+    hub.fault("/login", status=200)
+    async with router() as opened:
+        assert not await opened.may_read(Location(hf, commit, "config.json", anyone))
+
+
 async def test_may_read_asks_the_hub_and_not_its_storage(commit, hub, hf, anyone, router):
     async with router() as opened:
         assert await opened.may_read(Location(hf, commit, "sub/model.safetensors", anyone))
