@@ -7,7 +7,8 @@ In this order (protocol/attestations.md), each time the hash has failed:
      hash will tell whether it was right, and if it was, then who was not.
   4. The nodes whose hash failed audit together: each chunk is read again by another than its signer, who signs what came.
      Where the two differ our own read of that chunk settles who lied. As soon as something was replaced, the hash is tried.
-  5. Whatever is left, or if nobody else is there: all that we did not read from the hub ourselves is read from it.
+  5. Whatever is left, or if nobody else is there: all that we did not read from the hub ourselves is read from it, by each of
+     several in another order, until one of them has found what is false.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from p2pmodel.limits import (
     AUDIT_WORDS_MAX,
     LEASE_S,
 )
-from p2pmodel.swarm import Swarm, run_length, run_owners
+from p2pmodel.swarm import HUB_STREAMS, Swarm, run_length, run_owners
 from p2pmodel.wire.messages import Audit as AuditMessage
 from p2pmodel.wire.messages import Message
 
 _LOOK_S: Final = 0.05  # between two looks at what has come: words come in swarms
-_SOLO_MAX: Final = 2  # reads of the hub alone; then it contradicts itself
+_SOLO_MAX: Final = 1  # so often all is read once more although we read it all ourselves; then the hub contradicts itself
 
 log = structlog.get_logger()
 
@@ -62,10 +63,12 @@ class Audit:
         self._court = court
         self._change = change
         self._members: dict[NodeId, None] = {}  # the others whose hash failed
+        self._failing: set[NodeId] = set()  # those that ever said so
         self._followed: set[NodeId] = set()  # sealers whose word was tried
         self._found: dict[NodeId, ChunkMap] = {}  # in this round: who found what as it is here
         self._mine = ChunkMap(swarm.chunks)  # in this round: read by us, and not told yet
         self._round = 0
+        self._read_all = False
         self._solo = 0
         self._hub_asked = False
         self._settling = False
@@ -79,6 +82,7 @@ class Audit:
     def joined(self, peer: NodeId, audit_round: int) -> None:
         if audit_round:
             self._members[peer] = None
+            self._failing.add(peer)
         else:
             self._members.pop(peer, None)
 
@@ -343,20 +347,40 @@ class Audit:
     # Alone
 
     async def _alone(self) -> None:
-        """What a download without peers would cost."""
+        """What a download without peers would cost, at most."""
+        if self._suspects() and not self._read_all:  # of a mirror's bytes we suspect as much as before
+            return await self._read_alone()
         self._solo += 1
-        suspects = self._suspects()
-        if self._solo == 1 and suspects:
-            self._swarm.reads.distrust(suspects)
-            self._trial.changed()
-            while self._swarm.reads.distrusted and not await self._new_seal():
-                await self._change(trio.current_time() + LEASE_S)
-            self._swarm.reads.trust_again()
-        elif self._solo <= _SOLO_MAX:
-            await self._around.blocking(self._stored.drop, list(self._stored.held))
-            self._trial.changed()
-        else:
+        if self._solo > _SOLO_MAX:
             raise WrongBytesError(
                 f"The hub's bytes of {self._stored.blob.id} do not have that hash.",
                 next_step="Report it to the hub; the file is not stored.",
             )
+        await self._around.blocking(self._stored.drop, list(self._stored.held))
+        return self._trial.changed()
+
+    async def _read_alone(self) -> None:
+        """Until something was false, or somebody has the whole right. Each of those whose hash failed goes its own way through
+        the file: together they have soon been everywhere, and who finds a false chunk proves it to all."""
+        replaced = self._trial.replaced
+        for chunks in self._parts():
+            self._swarm.reads.distrust(chunks)
+            self._trial.changed()
+            while self._swarm.reads.distrusted and not await self._new_seal():
+                await self._change(trio.current_time() + LEASE_S)
+            if self._swarm.reads.distrusted or self._trial.replaced > replaced:
+                break
+        else:
+            self._read_all = True
+        self._swarm.reads.trust_again()
+
+    def _parts(self) -> list[ChunkMap]:
+        """What we did not read ourselves: all of it if nobody else is there, else by lot, as much as goes side by side."""
+        suspects, count = self._suspects(), self._swarm.chunks
+        if self._failing.isdisjoint(self._swarm.availability.peers):
+            return [suspects]
+        size = HUB_STREAMS * run_length(count)
+        spans = (range(start, min(start + size, count)) for start in range(0, count, size))
+        parts = [part for span in spans if (part := suspects & ChunkMap.span(count, span))]
+        self._around.rng.shuffle(parts)
+        return parts

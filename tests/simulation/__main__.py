@@ -56,7 +56,8 @@ def one_world(seed, options):
     plan, checks = world_of(seed, options)
     if options.trace:
         print(plan)
-    result = simulate(plan, checks, show=print if options.trace else None)
+    with deceit.unlucky(options.deceit):
+        result = simulate(plan, checks, show=print if options.trace else None)
     if options.json:
         print(json.dumps(asdict(result)), flush=True)
     elif result.complaints:

@@ -71,7 +71,12 @@ def test_several_processes_tell_of_the_same_worlds():
 
 @pytest.mark.parametrize(
     ("liars", "seed"),
-    [("one", 2), pytest.param("half", 1, marks=pytest.mark.houses), pytest.param("flips", 2, marks=pytest.mark.houses)],
+    [
+        ("one", 2),
+        pytest.param("half", 1, marks=pytest.mark.houses),
+        ("blind", 1),
+        pytest.param("flips", 2, marks=pytest.mark.houses),
+    ],
 )
 def test_liars_cost_the_hub_little_and_no_honest_node_is_banned(liars, seed):
     run = simulate("--deceit", liars, "--seed", seed)
