@@ -5,12 +5,14 @@ What must be known to change this file:
 - A voucher counts only from its signer's own mouth, over a link that stands: who is denied, banned or of another key has none.
 - Whoever says otherwise than the others stops it: until our own read of one chunk shows who is wrong, nothing leaves by it.
 - The last chunk never leaves by it: whoever reads a file to its end gets what was checked here, or is told that it failed.
+- Members at one address count once: ids cost nothing to whoever holds a join token.
 - It is never stored and never passed on: it holds for one download, and ends when the blob's own hash turns out wrong.
 - `covers` is asked from threads as well; it reads what this one changes in one step.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -80,7 +82,7 @@ class Vouching:
     def _wants_more(self) -> bool:
         """Until they agree: who does not answer must not keep a client waiting once enough have."""
         enough = self._around.vouchers + VOUCHERS_SPARE
-        return not self._failed and self._agreed is None and len(self._vouchers) + len(self._asking) < enough
+        return not self._failed and self._agreed is None and self._places(self._vouchers) + len(self._asking) < enough
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -169,11 +171,23 @@ class Vouching:
             self._trial.settle_between(*manifests[:2])
         if len(roots) != 1 or not manifests:
             return None
-        grade = peers_grade(len(valid), vouchers=self._around.vouchers, closed=self._around.closed)
+        places = self._places(voucher.node for voucher in valid)
+        grade = peers_grade(places, vouchers=self._around.vouchers, closed=self._around.closed)
         if not grade.may_leave:
             return None
         self._trial.testimony.follow(valid[0].node)  # what comes from now on is held against it
         return manifests[0]
+
+    def _places(self, nodes: Iterable[NodeId]) -> int:
+        """At how many addresses they are; on loopback only our own machine's can be."""
+        return len({self._place(node) for node in nodes})
+
+    def _place(self, node: NodeId) -> str:
+        host = self._around.neighbours.address(node).rpartition(":")[0].strip("[]")
+        try:
+            return node if ipaddress.ip_address(host).is_loopback else host
+        except ValueError:  # a name that we were told to dial
+            return host or node
 
     def _counts(self, voucher: Voucher) -> bool:
         return not self._court.banned(voucher.node) and voucher.cluster in self._around.circle().accepted
@@ -230,4 +244,4 @@ class Vouching:
     @property
     def members(self) -> int:
         """How many vouch for it now."""
-        return sum(map(self._counts, self._vouchers.values()))
+        return self._places(node for node, voucher in self._vouchers.items() if self._counts(voucher))

@@ -20,6 +20,7 @@ class Lan:
         self.cut = set()  # nodes off the LAN
         self.liars = set()
         self.flippers = set()  # nodes whose bytes do not have the digest that they claim
+        self.addresses = {}  # of nodes that are not at their own
         self.tapped = {}  # node → how many chunks somebody on the wire changes yet: they come on plain connections
         self.mute = set()  # nodes that do not answer questions (so their lies are not held against their own seals)
         self.silent = set()  # nodes that take orders and never answer
@@ -112,7 +113,7 @@ class MemoryNeighbours:
         return b""
 
     def address(self, peer):
-        return f"{peer}.lan"
+        return self.lan.addresses.get(peer, f"{peer}.lan")
 
     def send(self, peer, message):
         self.lan.post(self.node, peer, message)

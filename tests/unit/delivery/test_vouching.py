@@ -281,3 +281,18 @@ async def test_as_many_liars_as_are_asked_for_are_found_out_too_late_and_by_proo
         false = [flight for flight in records.flights if flight.outcome == FALSE_VOUCHER]
         assert {(flight.source, flight.first, flight.count) for flight in false} == {(liar, 2, 1) for liar in liars}
         assert (await read(late))[1] == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("addresses", "early"),
+    [
+        (("10.0.0.9:7277", "10.0.0.9:7278"), False),
+        (("[fd00::9]:7277", "[fd00::9]:7278"), False),
+        (("10.0.0.9:7277", "10.0.0.8:7277"), True),
+        (("127.0.0.1:7277", "127.0.0.1:7278"), True),
+    ],
+)
+async def test_one_machine_is_not_several_members_however_many_ids_it_has(hub, autojump_clock, addresses, early):
+    async with cluster(hub, 2, 2) as (lan, members, late):
+        lan.addresses = {member.name: address for member, address in zip(members, addresses, strict=True)}
+        assert await read(late) == (early, WEIGHTS)
