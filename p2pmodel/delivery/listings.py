@@ -20,6 +20,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pmodel.content import Blob, BlobId, FileEntry, Hub, NodeId, Repo, RepoKind, Snapshot
+from p2pmodel.delivery.places import place_of
 from p2pmodel.delivery.ports import Surroundings
 from p2pmodel.delivery.signed import read_document, sign_document
 from p2pmodel.errors import SourceError, UnavailableError
@@ -84,7 +85,8 @@ async def ask_members(around: Surroundings, repo: Repo, revision: str) -> Told |
         return None
     found: list[Told] = []
     now = trio.current_time()
-    waiting = deque(peer for peer in around.neighbours.linked() if not around.standing.is_banned(peer, now))
+    heard_of = [peer for peer in around.neighbours.linked() if not around.standing.is_banned(peer, now)]
+    waiting = deque({place_of(peer, around.neighbours): peer for peer in heard_of}.values())  # one machine is one witness
     question = AskSnapshot(request=0, hub=repo.hub, kind=repo.kind, name=repo.name, revision=revision)
     with trio.move_on_after(MEMBERS_LISTING_S):
         async with trio.open_nursery() as nursery:

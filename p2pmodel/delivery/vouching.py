@@ -12,7 +12,6 @@ What must be known to change this file:
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -21,6 +20,7 @@ import trio
 
 from p2pmodel.content import Circle, Manifest, NodeId, Refusal, Voucher, peers_grade
 from p2pmodel.delivery.court import Court
+from p2pmodel.delivery.places import place_of
 from p2pmodel.delivery.ports import StoredBlob, Surroundings
 from p2pmodel.delivery.recorder import FALSE_VOUCHER, FlightRecord
 from p2pmodel.delivery.trial import Trial
@@ -179,15 +179,7 @@ class Vouching:
         return manifests[0]
 
     def _places(self, nodes: Iterable[NodeId]) -> int:
-        """At how many addresses they are; on loopback only our own machine's can be."""
-        return len({self._place(node) for node in nodes})
-
-    def _place(self, node: NodeId) -> str:
-        host = self._around.neighbours.address(node).rpartition(":")[0].strip("[]")
-        try:
-            return node if ipaddress.ip_address(host).is_loopback else host
-        except ValueError:  # a name that we were told to dial
-            return host or node
+        return len({place_of(node, self._around.neighbours) for node in nodes})
 
     def _counts(self, voucher: Voucher) -> bool:
         return not self._court.banned(voucher.node) and voucher.cluster in self._around.circle().accepted

@@ -47,14 +47,14 @@ class Liar:
 
 @asynccontextmanager
 async def members(hub, *names, lan=None):
-    """Of a closed cluster; one called "liar" lies."""
+    """Of a closed cluster; those called "liar…" lie."""
     lan = lan or Lan()
     async with cluster(hub, *names, lan=lan, closed=True) as nodes:
-        if "liar" in names:
-            liar = nodes[names.index("liar")]
-            hub.publish({"w.bin": FALSE}, repo=OTHER)
-            await liar.fetch(OTHER)
-            lan.nodes["liar"] = Liar(lan.nodes["liar"], hub.heads[REPO, "main"])
+        for name, liar in zip(names, nodes, strict=True):
+            if name.startswith("liar"):
+                hub.publish({"w.bin": FALSE}, repo=OTHER)
+                await liar.fetch(OTHER)
+                lan.nodes[name] = Liar(lan.nodes[name], hub.heads[REPO, "main"])
         yield nodes
 
 
@@ -118,6 +118,17 @@ async def test_members_that_contradict_each_other_are_both_not_believed(hub, aut
         with pytest.raises(UnavailableError):
             await b.read("w.bin")
         assert b.store.snapshot(REPO, hub.heads[REPO, "main"]) is None
+
+
+async def test_one_machine_is_one_witness_however_many_ids_it_has(hub, autojump_clock):
+    """Else it would be all of those that are asked."""
+    lan, liars = Lan(), [f"liar{number}" for number in range(5)]
+    async with members(hub, *liars, "a", "b", lan=lan) as nodes:
+        lan.addresses = {name: f"10.0.0.9:{7277 + number}" for number, name in enumerate(liars)}
+        await nodes[-2].fetch()
+        hub.down = True
+        with pytest.raises(UnavailableError):
+            await nodes[-1].read("w.bin")
 
 
 async def test_a_branch_leads_where_most_members_say(hub, autojump_clock):
