@@ -249,10 +249,14 @@ class Client:
             raise WrongAnswerError(f"{answer.url.authority} redirects to what is no plain web address") from None
         if answer.url.scheme == "https" and onward.scheme != "https":
             raise WrongAnswerError(f"{answer.url.authority} redirects from https to http")
-        if is_local_name(onward.host) and not is_local_name(self.home.host) and self._proxies.towards(onward):
-            # Without a proxy the connection itself is judged, after the name is resolved.
-            raise WrongAnswerError(f"{answer.url.authority} redirects to {onward.host}, which is no host of the internet")
+        self.check_leads_out(onward)
         return onward
+
+    def check_leads_out(self, url: Url) -> None:
+        """Where the hub sends us, if a proxy goes there for us; without one the connection itself is judged, after the name is
+        resolved. Raises WrongAnswerError."""
+        if is_local_name(url.host) and not is_local_name(self.home.host) and self._proxies.towards(url):
+            raise WrongAnswerError(f"{self.home.authority} leads to {url.host}, which is no host of the internet")
 
     def check_patience(self, url: Url) -> None:
         self._check_rest(url, self._patience.until(url.authority, _kind_of(url)))

@@ -204,6 +204,8 @@ class Router:
 
             async def ask(way: Way) -> HubAnswer:
                 url = _upload_url(request.url, way.client.home) if request.url else way.client.at(request.target)
+                if url.origin != way.client.home.origin:
+                    way.client.check_leads_out(url)
                 headers = request_headers(request, way.client)
                 way.client.check_patience(url)
                 exchange = way.client.exchange(request.method, url, headers, request.body, patient=not reads)

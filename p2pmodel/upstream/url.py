@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import quote, urljoin, urlsplit
@@ -64,7 +66,9 @@ def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 def is_local_name(host: str) -> bool:
     """Whether a host that nobody has resolved yet is plainly none of the internet's."""
-    try:
-        return not is_global(host)
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+    name = host.rstrip(".")
+    with suppress(ValueError):
+        return not is_global(name)
+    with suppress(OSError):  # 127.1, 2130706433, 0x7f.1: addresses to whoever resolves them
+        return not is_global(socket.inet_ntoa(socket.inet_aton(name)))
+    return "." not in name or name.endswith((".localhost", ".local", ".internal"))

@@ -249,3 +249,11 @@ async def test_an_upload_is_not_led_into_the_lan(hub, router):
     async with router() as opened:
         with pytest.raises((WrongAnswerError, UnavailableError)):
             await passed(opened, upload_to("http://192.168.1.1/x", body=pieces(b"x")))
+
+
+async def test_a_proxy_is_sent_to_no_machine_of_its_own_lan_for_an_upload(internet, hub, router):
+    async with router(environment={"http_proxy": "http://proxy.example:3128"}) as opened:
+        for place in ("http://127.1:22/", "http://metadata/", "http://2852039166/latest"):
+            with pytest.raises(WrongAnswerError):
+                await passed(opened, HubRequest(Hub.HUGGINGFACE, "PUT", "/-/parts/x", [], None, url=place))
+    assert internet.dialled == []

@@ -7,7 +7,7 @@ import trio
 
 from p2pmodel.limits import HUB_HEARSAY_MAX_S
 from p2pmodel.upstream.patience import Patience, asked_for
-from p2pmodel.upstream.url import Url, is_global
+from p2pmodel.upstream.url import Url, is_global, is_local_name
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,17 @@ def test_only_the_internets_addresses_are_global():
     ]
     inside += ["::1", "::", "fe80::1", "fc00::1", "::ffff:10.0.0.1", "224.0.0.251", "ff02::fb", "fe80::1%eth0"]
     assert not any(map(is_global, inside))
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost.", "a.localhost", "127.0.0.1", "127.0.0.1.", "127.1", "2130706433", "0x7f.1", "0", "10.1"]
+)
+@pytest.mark.parametrize("dot", ["", "."])
+def test_what_a_proxy_would_find_on_its_own_lan_is_no_host_of_the_internet(host, dot):
+    assert is_local_name(host + dot)
+    assert all(map(is_local_name, ["metadata", "metadata.google.internal", "printer.local", "::1", "::ffff:10.0.0.1"]))
+
+
+def test_other_names_may_be():
+    others = ["cdn.example", "cdn.example.", "151.101.1.1", "2540241153", "2606:4700::1", "localhost.example"]
+    assert not any(map(is_local_name, others))
