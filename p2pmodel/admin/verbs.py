@@ -103,7 +103,7 @@ async def _streamed(call: Call, steps: AsyncGenerator[AdoptStep | VerifyStep, No
 
 def _folder(request: Request) -> Path:
     folder = Path(request.asked("dir"))
-    if not folder.is_absolute():
+    if not folder.is_absolute() or "\0" in str(folder):
         raise BadRequestError("dir must be an absolute path.")
     return folder
 

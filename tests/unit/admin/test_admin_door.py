@@ -88,6 +88,13 @@ async def test_nothing_else_is_answered(door, changed, method, target):
     assert changed == []
 
 
+@pytest.mark.parametrize("folder", ["", "relative", "%00", "/a%00b"])
+async def test_what_can_be_no_folder_is_not_adopted_and_ends_nothing(door, folder):
+    async with connected(door) as client:
+        assert (await client.get(f"/adopt?dir={folder}", method="POST")).status == 400
+        assert (await client.get("/forgive?node=ab12", method="POST")).status == 200
+
+
 async def test_the_owner_lifts_a_ban(door):
     async with connected(door) as client:
         answer = await client.get("/forgive?node=ab12", method="POST")
