@@ -18,6 +18,8 @@ from p2pmodel.errors import EntryNotFoundError, GatedRepoError, NotAuthorisedErr
 from p2pmodel.limits import CHUNK_BYTES, REVISION_FRESH_S
 from p2pmodel.wire.messages import AskSnapshot, AskWarm, Have, Interest, Problem
 
+pytestmark = pytest.mark.scorecard("S18")
+
 SECRET = noise(5, 2 * CHUNK_BYTES + 999)
 BLOB = blob_of(SECRET)
 GATED, OPEN, EVIL = (Repo(Hub.HUGGINGFACE, RepoKind.MODEL, f"org/{name}") for name in ("gated", "open", "evil"))
