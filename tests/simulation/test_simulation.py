@@ -83,6 +83,13 @@ def test_liars_cost_the_hub_little_and_no_honest_node_is_banned(liars, seed):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.houses
+@pytest.mark.parametrize("seed", [7, 41])  # one had its file first and read it alone, nineteen settled what was settled
+def test_twenty_nodes_find_a_sly_liar_out_for_half_a_file(seed):
+    run = simulate("--deceit", "one", "--seed", seed, "--of", 20, "--json")
+    assert json.loads(run.stdout)["hub_ratio"] < 1.6, run.stdout
+
+
 def test_fewer_liars_than_vouchers_are_asked_for_make_no_wrong_byte_leave():
     run = simulate("--vouch", "--seeds", 4)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -41,6 +41,8 @@ def test_a_chunk_map_is_the_set_of_its_chunks(chunks):
 @given(indices, indices)
 def test_chunk_maps_combine_like_sets(left, right):
     a, b = ChunkMap(300, left), ChunkMap(300, right)
+    assert ChunkMap.union(300, (a, b)) == a | b
+    assert set(a.rarest([a, b], 2)) == (left - right or left)
     assert set(a | b) == left | right
     assert set(a & b) == left & right
     assert set(a - b) == left - right

@@ -58,3 +58,16 @@ def test_who_wants_a_blob_and_does_not_watch_it_hears_only_that_it_is_whole():
     assert neighbours.messages == []
     herald.complete(BLOB.id, Have(blob=BLOB.id.to_bytes(), size=BLOB.size, sealed=True, wanted=False, chunks=b"\1"))
     assert neighbours.messages == [("peer", Have)]
+
+
+def test_what_is_lost_is_told_to_all_who_want_the_blob_as_it_is_when_it_is_told():
+    neighbours = Told()
+    herald = Herald(neighbours)
+    herald.wants(BLOB.id, "watches", watch=True)
+    herald.wants(BLOB.id, "wants", watch=False)
+    for chunks in (b"\0", b"\1"):
+        have = Have(blob=BLOB.id.to_bytes(), size=BLOB.size, sealed=False, wanted=True, chunks=chunks)
+        herald.lost(BLOB.id, lambda have=have: have)
+    herald.flush()
+    herald.flush()
+    assert neighbours.messages == [("watches", Have), ("wants", Have)]
