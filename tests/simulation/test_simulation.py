@@ -26,7 +26,7 @@ PLANTED = [  # a bug, the check that finds it, and in which worlds
     ("watchers-kept", "leaks", range(4)),
     ("never-awake", "endings", range(26, 80)),
     ("honest-blamed", "honest_peers", range(2, 40)),
-    ("first-believed", "wrong_bytes", range(40), "--vouch"),
+    ("first-believed", "wrong_bytes", range(230, 270), "--vouch"),
     ("unlisted-proven", "wrong_bytes", range(8, 40), "--prove"),
     ("audited-alone", "deceit", range(1, 4), "--deceit", "one"),
 ]
